@@ -1,0 +1,294 @@
+//! From a played note to the vector that the model hears with every sample.
+//!
+//! The local channels of [`Recipe::Note`], in order:
+//!
+//! ```text
+//! pitch       (semitones - 60) / 24
+//! velocity    velocity / 127
+//! decays      exp(-age / tau), one for each of decays_ms
+//! cosines     cos(2 pi turns_k), k = 1 .. partials
+//! sines       sin(2 pi turns_k)
+//! ```
+//!
+//! Partial k of a stiff string sounds at `f_k = k f1 sqrt(1 + B k^2)` (Fletcher 1964). Its phase is
+//! a 32-bit fraction of a turn that advances by a whole number each sample, so it never drifts and
+//! is the same on every machine; partials above 0.46 of the sample rate are silent (both channels
+//! zero). The model is told these phases and so need not learn pitch, only how partials sound.
+//! The trainer fills its windows with the same [`NoteConditioner::write`], from phases measured on
+//! the recording.
+
+use crate::config::{Config, KeyTable, NoteRecipe, Recipe};
+
+/// Partials above this share of the sample rate are left out.
+pub const HIGHEST_PARTIAL: f64 = 0.46;
+
+/// Sine table: 4096 intervals over one turn, linear between them (error below 3e-7).
+const TABLE_BITS: u32 = 12;
+
+/// What stays the same over all notes of a model.
+#[derive(Debug, Clone)]
+pub struct NoteConditioner {
+    recipe: NoteRecipe,
+    sample_rate_hz: f64,
+    /// One turn of sine and a quarter more for the cosine. Shape: `[4096 * 5 / 4 + 1]`.
+    sine: Vec<f32>,
+    /// Factor a sample of each decay.
+    decay_factors: Vec<f64>,
+}
+
+/// One sounding note. Real-time safe after [`NoteConditioner::idle_note`].
+#[derive(Debug, Clone)]
+pub struct NoteState {
+    pitch: f32,
+    velocity: f32,
+    /// Present value of each decay.
+    decays: Vec<f64>,
+    /// Phase of each partial, 2^32 = one turn.
+    turns: Vec<u32>,
+    /// Advance of each partial a sample; partials beyond `present` stand still.
+    increments: Vec<u32>,
+    present: usize,
+}
+
+impl NoteConditioner {
+    /// The conditioner of a model, or `None` where it has no notes.
+    pub fn new(config: &Config) -> Option<Self> {
+        let Recipe::Note(recipe) = &config.conditioning else {
+            return None;
+        };
+        let steps = 1_usize << TABLE_BITS;
+        let rate = f64::from(config.sample_rate_hz);
+        let turn = |index: usize| core::f64::consts::TAU * index as f64 / steps as f64;
+        let factor = |&ms: &f32| libm::exp(-1000.0 / (f64::from(ms) * rate));
+        Some(Self {
+            sample_rate_hz: rate,
+            sine: (0..=steps + steps / 4).map(|index| libm::sin(turn(index)) as f32).collect(),
+            decay_factors: recipe.decays_ms.iter().map(factor).collect(),
+            recipe: recipe.clone(),
+        })
+    }
+
+    /// Memory for one note.
+    pub fn idle_note(&self) -> NoteState {
+        NoteState {
+            pitch: 0.0,
+            velocity: 0.0,
+            decays: vec![0.0; self.decay_factors.len()],
+            turns: vec![0; self.recipe.partials],
+            increments: vec![0; self.recipe.partials],
+            present: 0,
+        }
+    }
+
+    /// Starts a note at its onset. Real-time safe.
+    pub fn start(&self, note: &mut NoteState, key: u8, velocity: u8) {
+        note.velocity = f32::from(velocity.min(127)) / 127.0;
+        note.decays.fill(1.0);
+        note.turns.fill(0);
+        if let Some(nearest) = self.nearest(key) {
+            for (turns, &start) in note.turns.iter_mut().zip(&nearest.start_turns) {
+                *turns = turns_from(f64::from(start));
+            }
+        }
+        self.tune(note, f64::from(key));
+    }
+
+    /// Sets the pitch in semitones (69 = 440 Hz; fractions are bend, glide, detune). Phases go on
+    /// from where they are. Real-time safe.
+    pub fn tune(&self, note: &mut NoteState, semitones: f64) {
+        note.pitch = pitch_channel(semitones);
+        let (cents, inharmonicity) = self.measured(semitones);
+        let f1 = 440.0 * libm::exp2((semitones - 69.0 + cents / 100.0) / 12.0);
+        note.present = 0;
+        for (index, increment) in note.increments.iter_mut().enumerate() {
+            let share = partial_hz(f1, inharmonicity, index + 1) / self.sample_rate_hz;
+            if share > HIGHEST_PARTIAL {
+                *increment = 0;
+            } else {
+                *increment = turns_from(share);
+                note.present = index + 1;
+            }
+        }
+    }
+
+    /// Writes the channels of this sample and goes on to the next. `out` has the length of
+    /// [`Config::local_channels`]. Real-time safe.
+    pub fn advance(&self, note: &mut NoteState, out: &mut [f32]) {
+        let decays = &note.decays;
+        self.write(note.pitch, note.velocity, |i| decays[i], &note.turns[..note.present], out);
+        for (decay, factor) in note.decays.iter_mut().zip(&self.decay_factors) {
+            // Below this nothing is heard; stopping there keeps denormals out.
+            *decay = if *decay > 1e-9 { *decay * factor } else { 0.0 };
+        }
+        for (turns, &increment) in note.turns.iter_mut().zip(&note.increments) {
+            *turns = turns.wrapping_add(increment);
+        }
+    }
+
+    /// The channels of the sample `age_frames` after a recorded note's onset, for the trainer.
+    /// `turns` holds the measured phases of the partials that are present.
+    pub fn recorded(
+        &self,
+        semitones: f64,
+        velocity: u8,
+        age_frames: u64,
+        turns: &[u32],
+        out: &mut [f32],
+    ) {
+        let velocity = f32::from(velocity.min(127)) / 127.0;
+        let decay = |i: usize| libm::pow(self.decay_factors[i], age_frames as f64);
+        self.write(pitch_channel(semitones), velocity, decay, turns, out);
+    }
+
+    fn write(
+        &self,
+        pitch: f32,
+        velocity: f32,
+        decay: impl Fn(usize) -> f64,
+        turns: &[u32],
+        out: &mut [f32],
+    ) {
+        let (head, rest) = out.split_at_mut(2);
+        head.copy_from_slice(&[pitch, velocity]);
+        let (decays, phases) = rest.split_at_mut(self.decay_factors.len());
+        for (index, out) in decays.iter_mut().enumerate() {
+            *out = decay(index) as f32;
+        }
+        let (cosines, sines) = phases.split_at_mut(self.recipe.partials);
+        cosines.fill(0.0);
+        sines.fill(0.0);
+        for ((cosine, sine), &turns) in cosines.iter_mut().zip(sines).zip(turns) {
+            *cosine = self.table(turns, 1 << (TABLE_BITS - 2));
+            *sine = self.table(turns, 0);
+        }
+    }
+
+    /// Sine of a phase, `shift` table steps ahead.
+    fn table(&self, turns: u32, shift: usize) -> f32 {
+        let index = (turns >> (32 - TABLE_BITS)) as usize + shift;
+        let fraction = (turns << TABLE_BITS >> 8) as f32 / (1 << 24) as f32;
+        let (low, high) = (self.sine[index], self.sine[index + 1]);
+        low + (high - low) * fraction
+    }
+
+    /// How much softer a velocity sounds than 127, as a factor. Real-time safe.
+    pub fn velocity_gain(&self, velocity: u8) -> f32 {
+        let softer = 1.0 - f64::from(velocity.min(127)) / 127.0;
+        libm::exp10(-f64::from(self.recipe.velocity_range_db) * softer / 20.0) as f32
+    }
+
+    /// The recorded key nearest to a key; the lower of two equally near.
+    fn nearest(&self, key: u8) -> Option<&KeyTable> {
+        self.recipe.keys.iter().min_by_key(|table| table.key.abs_diff(key))
+    }
+
+    /// Cents and B at a pitch: linear between the recorded keys, constant beyond them.
+    fn measured(&self, semitones: f64) -> (f64, f64) {
+        let keys = &self.recipe.keys;
+        let above = keys.partition_point(|table| f64::from(table.key) < semitones);
+        match (above.checked_sub(1).map(|below| &keys[below]), keys.get(above)) {
+            (Some(low), Some(high)) => {
+                let span = f64::from(high.key) - f64::from(low.key);
+                let share = (semitones - f64::from(low.key)) / span;
+                let between = |a: f64, b: f64| a + (b - a) * share;
+                let cents = between(low.cents, high.cents);
+                (cents, between(low.inharmonicity, high.inharmonicity))
+            }
+            (Some(only), None) | (None, Some(only)) => (only.cents, only.inharmonicity),
+            (None, None) => (0.0, 0.0),
+        }
+    }
+}
+
+/// Frequency of partial k (from 1) of a stiff string.
+pub fn partial_hz(fundamental_hz: f64, inharmonicity: f64, partial: usize) -> f64 {
+    let k = partial as f64;
+    k * fundamental_hz * (1.0 + inharmonicity * k * k).sqrt()
+}
+
+/// A phase in turns as the 32-bit fraction of one.
+pub fn turns_from(turns: f64) -> u32 {
+    ((turns - turns.floor()) * 4_294_967_296.0) as u64 as u32
+}
+
+fn pitch_channel(semitones: f64) -> f32 {
+    ((semitones - 60.0) / 24.0) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(keys: Vec<KeyTable>, partials: usize) -> Config {
+        let recipe = NoteRecipe { keys, partials, ..NoteRecipe::default() };
+        Config { conditioning: Recipe::Note(recipe), ..Config::default() }
+    }
+
+    #[test]
+    fn channels_are_where_the_docs_say() {
+        let config = config(vec![], 4);
+        let conditioner = NoteConditioner::new(&config).unwrap();
+        let mut note = conditioner.idle_note();
+        conditioner.start(&mut note, 72, 127);
+        let mut h = vec![9.0; config.local_channels()];
+        conditioner.advance(&mut note, &mut h);
+        assert_eq!(h, [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        conditioner.advance(&mut note, &mut h);
+        assert!((h[2] - libm::expf(-1.0 / 320.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn phases_turn_at_the_stiff_string_frequencies() {
+        let table = |key, cents, inharmonicity| KeyTable {
+            key,
+            cents,
+            inharmonicity,
+            start_turns: vec![0.25; 20],
+        };
+        let config = config(vec![table(60, -8.0, 0.001), table(80, 4.0, 0.003)], 20);
+        let conditioner = NoteConditioner::new(&config).unwrap();
+        let mut note = conditioner.idle_note();
+        conditioner.start(&mut note, 70, 64);
+        let f1 = 440.0 * libm::exp2((1.0 - 0.02) / 12.0);
+        let mut h = vec![0.0; config.local_channels()];
+        for frame in 0..20_000_u32 {
+            conditioner.advance(&mut note, &mut h);
+            for k in 1..=20 {
+                let hz = partial_hz(f1, 0.002, k);
+                let (cosine, sine) = (h[4 + k], h[24 + k]);
+                if hz > HIGHEST_PARTIAL * 16_000.0 {
+                    assert_eq!((cosine, sine), (0.0, 0.0));
+                } else if frame % 1000 == 0 {
+                    let angle = core::f64::consts::TAU * (0.25 + hz * f64::from(frame) / 16_000.0);
+                    assert!((f64::from(cosine) - libm::cos(angle)).abs() < 1e-4, "{frame} {k}");
+                    assert!((f64::from(sine) - libm::sin(angle)).abs() < 1e-4, "{frame} {k}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn recorded_and_played_notes_agree() {
+        let config = config(vec![], 8);
+        let conditioner = NoteConditioner::new(&config).unwrap();
+        let mut note = conditioner.idle_note();
+        conditioner.start(&mut note, 57, 90);
+        let (mut played, mut recorded) = (vec![0.0; 21], vec![0.0; 21]);
+        for age in 0..3_000_u64 {
+            let turns = note.turns.clone();
+            conditioner.advance(&mut note, &mut played);
+            conditioner.recorded(57.0, 90, age, &turns, &mut recorded);
+            for (played, recorded) in played.iter().zip(&recorded) {
+                assert!((played - recorded).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn velocity_range_is_in_decibels() {
+        let conditioner = NoteConditioner::new(&config(vec![], 1)).unwrap();
+        assert_eq!(conditioner.velocity_gain(127), 1.0);
+        let quiet = conditioner.velocity_gain(0);
+        assert!((20.0 * libm::log10f(quiet) + 30.0).abs() < 1e-3);
+    }
+}

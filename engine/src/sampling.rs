@@ -1,0 +1,220 @@
+//! Randomness as an argument: counter-based draws, and the choice of a code from logits.
+//!
+//! Draws come from Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
+//! 3"): a pure function of key and counter, so the draw of a note's n-th sample depends on neither
+//! block size nor the voices beside it. The choice works on integer weights, whose sums are exact
+//! in any order: a CPU loop and a GPU scan agree to the last code.
+
+use crate::kernels::math::exp;
+
+/// Draws of one stream. Two streams with different `seed` or `stream` are independent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Philox {
+    key: [u32; 2],
+    stream: [u32; 2],
+}
+
+impl Philox {
+    /// The stream of draws numbered `stream` under `seed`.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        Self {
+            key: [seed as u32, (seed >> 32) as u32],
+            stream: [stream as u32, (stream >> 32) as u32],
+        }
+    }
+
+    /// The draw at an index, uniform over all of u32. Four neighbours share one block of Philox.
+    #[inline]
+    pub fn draw(&self, index: u64) -> u32 {
+        let block = index >> 2;
+        let counter = [block as u32, (block >> 32) as u32, self.stream[0], self.stream[1]];
+        philox4x32_10(counter, self.key)[(index & 3) as usize]
+    }
+
+    /// The draw at an index as a float in [0, 1) of 24 bits.
+    #[inline]
+    pub fn uniform(&self, index: u64) -> f32 {
+        (self.draw(index) >> 8) as f32 / (1 << 24) as f32
+    }
+}
+
+/// Ten rounds of Philox4x32.
+#[inline]
+fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..10 {
+        let left = u64::from(counter[0]) * 0xD251_1F53;
+        let right = u64::from(counter[2]) * 0xCD9E_8D57;
+        counter = [
+            (right >> 32) as u32 ^ counter[1] ^ key[0],
+            right as u32,
+            (left >> 32) as u32 ^ counter[3] ^ key[1],
+            left as u32,
+        ];
+        key[0] = key[0].wrapping_add(0x9E37_79B9);
+        key[1] = key[1].wrapping_add(0xBB67_AE85);
+    }
+    counter
+}
+
+/// How a code is chosen from the logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// T: 1 = as trained, below 1 = more certain, 0 = always the likeliest code.
+    pub temperature: f32,
+    /// Nucleus (Holtzman et al. 2020): only the likeliest codes that together reach this share.
+    pub top_p: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_p: 1.0 }
+    }
+}
+
+/// One part in the fixed-point weights: 2^23.
+const UNIT: f32 = 8_388_608.0;
+
+/// Chooses a code: `w_i = trunc(exp((l_i - max) / T) 2^23)`, then the first code whose prefix sum
+/// exceeds `draw total / 2^32`. Ties of the maximum (T = 0) and of top-p go to the lower code.
+///
+/// Real-time safe. `logits` has at most 256 entries; logits that are not finite choose no code of
+/// their own, and where none is left the answer is the first maximum.
+#[inline]
+pub fn pick(logits: &[f32], sampling: Sampling, draw: u32) -> u8 {
+    let logits = &logits[..logits.len().min(256)];
+    let mut best = 0;
+    for (code, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] || logits[best].is_nan() {
+            best = code;
+        }
+    }
+    if sampling.temperature <= 0.0 {
+        return best as u8;
+    }
+    let max = logits[best];
+    let mut weights = [0_u32; 256];
+    let mut total = 0_u64;
+    for (weight, &logit) in weights.iter_mut().zip(logits) {
+        *weight = (exp((logit - max) / sampling.temperature) * UNIT) as u32;
+        total += u64::from(*weight);
+    }
+    if sampling.top_p < 1.0 {
+        total = keep_nucleus(&mut weights[..logits.len()], total, sampling.top_p);
+    }
+    let target = (u64::from(draw) * total) >> 32;
+    let mut prefix = 0;
+    for (code, &weight) in weights[..logits.len()].iter().enumerate() {
+        prefix += u64::from(weight);
+        if prefix > target {
+            return code as u8;
+        }
+    }
+    best as u8
+}
+
+/// Sets to zero what lies outside the nucleus and returns the new total.
+fn keep_nucleus(weights: &mut [u32], total: u64, top_p: f32) -> u64 {
+    let share = (f64::from(top_p.max(0.0)) * 4_294_967_296.0) as u64;
+    let goal = ((u128::from(share) * u128::from(total)) >> 32) as u64;
+    // Heaviest first; among equals the lower code. Packing both in one integer makes the order
+    // total, and an unstable sort (which allocates nothing) exact.
+    let mut order = [0_u64; 256];
+    for (code, (slot, &weight)) in order.iter_mut().zip(weights.iter()).enumerate() {
+        *slot = u64::from(weight) << 8 | (255 - code as u64);
+    }
+    let order = &mut order[..weights.len()];
+    order.sort_unstable_by(|a, b| b.cmp(a));
+    let mut kept = 0;
+    for &entry in order.iter() {
+        let code = 255 - (entry & 255) as usize;
+        if kept > 0 && kept >= goal {
+            weights[code] = 0;
+        } else {
+            kept += entry >> 8;
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn philox_matches_the_published_vectors() {
+        // Random123's known-answer tests for philox4x32-10.
+        assert_eq!(
+            philox4x32_10([0; 4], [0; 2]),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
+        assert_eq!(
+            philox4x32_10([u32::MAX; 4], [u32::MAX; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
+        assert_eq!(
+            philox4x32_10(
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xa409_3822, 0x299f_31d0]
+            ),
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+        );
+    }
+
+    #[test]
+    fn zero_temperature_takes_the_first_maximum() {
+        let greedy = Sampling { temperature: 0.0, top_p: 1.0 };
+        assert_eq!(pick(&[0.0, 3.0, 3.0, 1.0], greedy, u32::MAX), 1);
+        assert_eq!(pick(&[f32::NAN, 3.0, 4.0, 1.0], greedy, 0), 2);
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax() {
+        let logits = [0.0, 1.0, 2.0, -1.0];
+        let draws = Philox::new(7, 0);
+        let mut counts = [0_u32; 4];
+        for index in 0..100_000 {
+            counts[usize::from(pick(&logits, Sampling::default(), draws.draw(index)))] += 1;
+        }
+        let sum: f64 = logits.iter().map(|&l| libm::exp(f64::from(l))).sum();
+        for (code, &count) in counts.iter().enumerate() {
+            let expected = libm::exp(f64::from(logits[code])) / sum;
+            assert!((f64::from(count) / 1e5 - expected).abs() < 0.005, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn top_p_keeps_the_likeliest_and_at_least_one() {
+        let logits = [0.0, 2.0, 2.0, -1.0];
+        let draws = Philox::new(1, 2);
+        let only = |top_p, allowed: &[u8]| {
+            let sampling = Sampling { temperature: 1.0, top_p };
+            let mut seen = [false; 4];
+            for index in 0..2_000 {
+                seen[usize::from(pick(&logits, sampling, draws.draw(index)))] = true;
+            }
+            for code in 0..4_u8 {
+                assert_eq!(seen[usize::from(code)], allowed.contains(&code), "{top_p} {code}");
+            }
+        };
+        only(0.0, &[1]);
+        only(0.4, &[1]);
+        only(0.6, &[1, 2]);
+        only(0.95, &[0, 1, 2]);
+        only(1.0, &[0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn every_draw_gives_a_code_whatever_the_logits() {
+        let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -1e30, 1e30];
+        for a in strange {
+            for b in strange {
+                for draw in [0, 1, u32::MAX / 2, u32::MAX] {
+                    for top_p in [0.0, 0.5, 1.0] {
+                        let code = pick(&[a, b, 0.5], Sampling { temperature: 0.7, top_p }, draw);
+                        assert!(code < 3);
+                    }
+                }
+            }
+        }
+    }
+}

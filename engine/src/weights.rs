@@ -1,0 +1,369 @@
+//! The trained numbers: named tensors in one flat vector, and the file they live in.
+//!
+//! [`Layout`] says which tensors a config has, in which order and shape (docs/model-format.md is
+//! its prose twin). [`Weights`] holds the values. A model file is one `.safetensors` whose metadata
+//! carries the format version and the config; reading any bytes gives either valid weights or an
+//! error that says what is wrong.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::sampling::Philox;
+
+/// The only version so far. A reader refuses every other one.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The single key of the file's metadata: one key, so that equal models are equal bytes.
+const METADATA_KEY: &str = "wavenet";
+
+/// Larger files are refused before they are read.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format_version: u32,
+    config: Config,
+}
+
+/// One tensor's place in the flat vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorSpec {
+    /// Name in the file.
+    pub name: String,
+    /// Row-major shape.
+    pub shape: Vec<usize>,
+    /// Where its values lie in [`Weights::values`].
+    pub range: Range<usize>,
+}
+
+/// Filter or gate of one residual block.
+#[derive(Debug, Clone)]
+pub struct GateLayout {
+    /// `[K, G, R]`, oldest tap first.
+    pub taps: Range<usize>,
+    /// `[G, H]`, absent where H = 0.
+    pub conditioning: Option<Range<usize>>,
+    /// `[G]`
+    pub bias: Range<usize>,
+}
+
+/// A 1x1 convolution.
+#[derive(Debug, Clone)]
+pub struct AffineLayout {
+    /// `[out, in]`
+    pub weight: Range<usize>,
+    /// `[out]`
+    pub bias: Range<usize>,
+}
+
+/// One residual block.
+#[derive(Debug, Clone)]
+pub struct LayerLayout {
+    /// The tanh half.
+    pub filter: GateLayout,
+    /// The sigmoid half.
+    pub gate: GateLayout,
+    /// `[R, G]`; the last block has none, as nothing would read it.
+    pub residual: Option<AffineLayout>,
+    /// `[S, G]`
+    pub skip: AffineLayout,
+}
+
+/// Every tensor of a model and its place.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// All tensors in the order of the flat vector.
+    pub specs: Vec<TensorSpec>,
+    /// `[levels, R]`
+    pub embedding: Range<usize>,
+    /// `[classes, class_channels]`
+    pub class_embedding: Option<Range<usize>>,
+    /// Residual blocks, first to last.
+    pub layers: Vec<LayerLayout>,
+    /// `[A, S]`
+    pub end1: AffineLayout,
+    /// `[levels, A]`
+    pub end2: AffineLayout,
+    /// Number of parameters.
+    pub len: usize,
+}
+
+impl Layout {
+    /// The tensors of a valid config.
+    pub fn new(config: &Config) -> Self {
+        let mut specs: Vec<TensorSpec> = Vec::new();
+        let mut len = 0;
+        let mut add = |name: String, shape: &[usize]| {
+            let range = len..len + shape.iter().product::<usize>();
+            len = range.end;
+            let shape = shape.to_vec();
+            specs.push(TensorSpec { name, shape, range: range.clone() });
+            range
+        };
+        let (r, g) = (config.residual_channels, config.gate_channels);
+        let (s, a) = (config.skip_channels, config.end_channels);
+        let (k, h) = (config.kernel_size, config.conditioning_channels());
+
+        let embedding = add("embedding.weight".into(), &[config.levels, r]);
+        let class_embedding = (!config.classes.is_empty()).then(|| {
+            add("class_embedding.weight".into(), &[config.classes.len(), config.class_channels])
+        });
+        let mut layers = Vec::with_capacity(config.layers());
+        for layer in 0..config.layers() {
+            let mut gate = |half: &str| GateLayout {
+                taps: add(format!("layers.{layer}.{half}.weight"), &[k, g, r]),
+                conditioning: (h > 0)
+                    .then(|| add(format!("layers.{layer}.{half}.conditioning.weight"), &[g, h])),
+                bias: add(format!("layers.{layer}.{half}.bias"), &[g]),
+            };
+            let (filter, gate) = (gate("filter"), gate("gate"));
+            let mut affine = |part: &str, out: usize| AffineLayout {
+                weight: add(format!("layers.{layer}.{part}.weight"), &[out, g]),
+                bias: add(format!("layers.{layer}.{part}.bias"), &[out]),
+            };
+            layers.push(LayerLayout {
+                filter,
+                gate,
+                residual: (layer + 1 < config.layers()).then(|| affine("residual", r)),
+                skip: affine("skip", s),
+            });
+        }
+        let mut affine = |name: &str, out: usize, input: usize| AffineLayout {
+            weight: add(format!("{name}.weight"), &[out, input]),
+            bias: add(format!("{name}.bias"), &[out]),
+        };
+        let end1 = affine("end1", a, s);
+        let end2 = affine("end2", config.levels, a);
+        Self { specs, embedding, class_embedding, layers, end1, end2, len }
+    }
+}
+
+/// A model: its config and its numbers, always consistent and finite.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    config: Config,
+    layout: Layout,
+    values: Vec<f32>,
+}
+
+impl Weights {
+    /// All zeros: every next sample is equally likely.
+    ///
+    /// # Errors
+    /// Where [`Config::validate`] refuses the config.
+    pub fn zeros(config: Config) -> Result<Self> {
+        config.validate()?;
+        let layout = Layout::new(&config);
+        let values = vec![0.0; layout.len];
+        Ok(Self { config, layout, values })
+    }
+
+    /// The weights that training starts from: uniform with variance 1 / fan-in (LeCun), biases zero.
+    ///
+    /// # Errors
+    /// Where [`Config::validate`] refuses the config.
+    pub fn random(config: Config, seed: u64) -> Result<Self> {
+        let mut weights = Self::zeros(config)?;
+        let specs = weights.layout.specs.clone();
+        for (stream, spec) in specs.iter().enumerate() {
+            if spec.name.ends_with(".bias") {
+                continue;
+            }
+            let taps = if spec.shape.len() == 3 { spec.shape[0] } else { 1 };
+            let fan_in = match spec.name.as_str() {
+                "embedding.weight" | "class_embedding.weight" => 1,
+                _ => taps * spec.shape[spec.shape.len() - 1],
+            };
+            let bound = (3.0 / fan_in as f32).sqrt();
+            let draws = Philox::new(seed, stream as u64);
+            for (index, value) in weights.values[spec.range.clone()].iter_mut().enumerate() {
+                *value = (draws.uniform(index as u64) * 2.0 - 1.0) * bound;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where each tensor lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Every parameter. Shape: `[layout().len]`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Every parameter, for the optimizer. Keep them finite: [`Weights::save`] checks.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// The values of one tensor.
+    pub fn get(&self, range: &Range<usize>) -> &[f32] {
+        &self.values[range.clone()]
+    }
+
+    /// Replaces the conditioning tables and the class names, which change no tensor's shape.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the new config has other tensors or is not valid.
+    pub fn with_config(mut self, config: Config) -> Result<Self> {
+        config.validate()?;
+        if Layout::new(&config).specs != self.layout.specs {
+            return Err(Error::Unsupported("a config of another shape for these weights".into()));
+        }
+        self.config = config;
+        Ok(self)
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or as [`Weights::from_bytes`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let io = |source| Error::io(path, source);
+        let bytes = std::fs::metadata(path).map_err(io)?.len();
+        if bytes > MAX_FILE_BYTES {
+            return Err(Error::Unsupported(format!("a model of {bytes} bytes; at most 1 GiB")));
+        }
+        Self::from_bytes(&std::fs::read(path).map_err(io)?)
+    }
+
+    /// Reads a model from memory.
+    ///
+    /// # Errors
+    /// [`Error::Format`], [`Error::Shape`] or [`Error::Unsupported`]; never a panic.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let format = |what: String| Error::Format(one_line(&what));
+        let (_, metadata) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| format(format!("it is not a complete .safetensors file ({error})")))?;
+        let header = metadata.metadata().as_ref().and_then(|map| map.get(METADATA_KEY));
+        let header = header.ok_or_else(|| {
+            format(
+                "its metadata has no `wavenet` entry; it was not written by wavenet-trainer".into(),
+            )
+        })?;
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let unreadable = |error| format(format!("its `wavenet` metadata is unreadable ({error})"));
+        let version: Version = serde_json::from_str(header).map_err(unreadable)?;
+        if version.format_version != FORMAT_VERSION {
+            return Err(Error::Unsupported(format!(
+                "model format version {}; this program reads version {FORMAT_VERSION}, so update it",
+                version.format_version
+            )));
+        }
+        let header: Header = serde_json::from_str(header).map_err(unreadable)?;
+        header.config.validate()?;
+        // A config that asks for more than the file holds is refused before memory is taken for it.
+        let layout = Layout::new(&header.config);
+        if layout.len > bytes.len() / 2 {
+            return Err(format(format!(
+                "its config asks for {} parameters, more than its {} bytes can hold",
+                layout.len,
+                bytes.len()
+            )));
+        }
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|error| format(format!("its tensors are damaged ({error})")))?;
+        let mut weights = Self::zeros(header.config)?;
+        for spec in &layout.specs {
+            let shape = |got: &[usize]| Error::Shape {
+                tensor: spec.name.clone(),
+                expected: spec.shape.clone(),
+                got: got.to_vec(),
+            };
+            let tensor = tensors.tensor(&spec.name).map_err(|_| shape(&[]))?;
+            if tensor.shape() != spec.shape {
+                return Err(shape(tensor.shape()));
+            }
+            let values = &mut weights.values[spec.range.clone()];
+            read_values(&spec.name, &tensor, values)?;
+            if !values.iter().all(|value| value.is_finite()) {
+                return Err(format(format!("tensor `{}` holds NaN or infinity", spec.name)));
+            }
+        }
+        if let Some(name) = tensors
+            .names()
+            .into_iter()
+            .find(|name| !layout.specs.iter().any(|spec| spec.name == **name))
+        {
+            return Err(format(format!("it has a tensor `{name}` that its config does not know")));
+        }
+        Ok(weights)
+    }
+
+    /// The model as the bytes of its file; equal models give equal bytes.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where a value is not finite.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        if !self.values.iter().all(|value| value.is_finite()) {
+            return Err(Error::Format("a weight is NaN or infinite; it is not saved".into()));
+        }
+        let header = Header { format_version: FORMAT_VERSION, config: self.config.clone() };
+        let header = serde_json::to_string(&header).map_err(|e| Error::Format(e.to_string()))?;
+        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut views = Vec::with_capacity(self.layout.specs.len());
+        for spec in &self.layout.specs {
+            let slice = &bytes[spec.range.start * 4..spec.range.end * 4];
+            let view = TensorView::new(FileDtype::F32, spec.shape.clone(), slice)
+                .map_err(|error| Error::Format(error.to_string()))?;
+            views.push((spec.name.clone(), view));
+        }
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), header)]);
+        safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Format(e.to_string()))
+    }
+
+    /// Writes the model file beside its place and renames it there: a reader meets the old file or
+    /// the new one, never half of one.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or as [`Weights::to_bytes`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_bytes()?;
+        let mut file = files::beside(path)?;
+        file.write_all(&bytes).map_err(|source| Error::io(path, source))?;
+        files::finish(file, path)
+    }
+}
+
+/// Names out of the file may hold anything; a message stays one line of bearable length.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
+
+/// Widens a stored tensor to f32, exactly.
+fn read_values(name: &str, tensor: &TensorView<'_>, values: &mut [f32]) -> Result<()> {
+    match tensor.dtype() {
+        FileDtype::F32 => {
+            for (value, bytes) in values.iter_mut().zip(tensor.data().chunks_exact(4)) {
+                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+        FileDtype::BF16 => {
+            for (value, bytes) in values.iter_mut().zip(tensor.data().chunks_exact(2)) {
+                *value = half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+            }
+        }
+        other => {
+            return Err(Error::Unsupported(format!("tensor `{name}` stored as {other:?}")));
+        }
+    }
+    Ok(())
+}

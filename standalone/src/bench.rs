@@ -1,0 +1,204 @@
+//! `wavenet bench`: how many samples a second a model makes here.
+//!
+//! Voices step together as they do in a synth: conditioning, one step, the choice of a code, which
+//! is fed back. Envelopes, mixing and resampling are left out.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use wavenet_engine::conditioning::{NoteConditioner, NoteState};
+use wavenet_engine::weights::Layout;
+use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weights};
+
+use crate::cli::{BenchArgs, Isa, Shape};
+use crate::model::{Model, slowness};
+
+/// A model file may hold 1 GiB; more random weights than that are not made either.
+const MAX_PARAMETERS: usize = 1 << 28;
+/// Caches fill and the clock rises before anything is counted.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// Steps between two looks at the clock.
+const CHUNK: u64 = 16;
+
+/// What was measured; the JSON has these names in this order.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    /// In the notation of `--shape`.
+    shape: String,
+    parameters: usize,
+    sample_rate_hz: u32,
+    voices: usize,
+    threads: usize,
+    dtype: Dtype,
+    isa: Isa,
+    seconds: f64,
+    samples_per_second: f64,
+    samples_per_second_per_voice: f64,
+    realtime_factor: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+}
+
+/// Measures what `args` ask.
+///
+/// # Errors
+/// If the model cannot be loaded or built, or what is asked has no kernel.
+pub fn bench(args: &BenchArgs) -> Result<String> {
+    ensure!(
+        args.threads == 1,
+        "--threads {}: more than one thread is not supported yet; use 1",
+        args.threads
+    );
+    let model = match args.shape {
+        Some(shape) => random_model(shape)?,
+        None => Model::load(args.model.as_deref())?,
+    };
+    let packed = model.pack(&args.run)?;
+    let voices = usize::from(args.voices);
+    let mut band = Band::new(&packed, voices);
+    band.play_for(WARM_UP.min(Duration::from_secs_f64(args.seconds)));
+    let (steps, seconds) = band.play_for(Duration::from_secs_f64(args.seconds));
+
+    let config = packed.config();
+    let each = steps as f64 / seconds;
+    let report = Report {
+        shape: format!(
+            "{},{},{},{}",
+            config.residual_channels,
+            config.skip_channels,
+            config.end_channels,
+            config.layers()
+        ),
+        parameters: model.weights.layout().len,
+        sample_rate_hz: config.sample_rate_hz,
+        voices,
+        threads: args.threads,
+        dtype: model.dtype(&args.run),
+        isa: args.run.isa,
+        seconds,
+        samples_per_second: each * voices as f64,
+        samples_per_second_per_voice: each,
+        realtime_factor: each / f64::from(config.sample_rate_hz),
+        note: slowness(&packed),
+        model: model.name,
+    };
+    Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
+}
+
+impl Report {
+    fn sentence(&self) -> String {
+        let voices = match self.voices {
+            1 => "1 voice".into(),
+            voices => format!("{voices} voices"),
+        };
+        let note = self.note.map(|note| format!("\nnote: {note}")).unwrap_or_default();
+        format!(
+            "{} ({}), {voices}: {:.0} samples a second in all, {:.2} times real time at {} Hz{note}",
+            self.model,
+            self.shape,
+            self.samples_per_second,
+            self.realtime_factor,
+            self.sample_rate_hz
+        )
+    }
+}
+
+fn random_model(shape: Shape) -> Result<Model> {
+    let Shape { residual_channels, skip_channels, end_channels, layers } = shape;
+    let config = Config {
+        residual_channels,
+        gate_channels: residual_channels,
+        skip_channels,
+        end_channels,
+        dilations: Config::cycled_dilations(layers),
+        ..Config::default()
+    };
+    config.validate().context("--shape")?;
+    let parameters = Layout::new(&config).len;
+    ensure!(parameters <= MAX_PARAMETERS, "--shape has {parameters} parameters; 2^28 at most");
+    let weights = Weights::random(config, 1)?;
+    Ok(Model { weights, name: "random weights".into(), file_bytes: 0 })
+}
+
+/// Voices that play without end, and what they need for it.
+struct Band<'a> {
+    packed: &'a Packed,
+    state: State,
+    conditioner: Option<NoteConditioner>,
+    notes: Vec<NoteState>,
+    draws: Vec<Philox>,
+    lanes: Vec<usize>,
+    codes: Vec<u8>,
+    conditioning: Vec<f32>,
+    logits: Vec<f32>,
+    age: u64,
+}
+
+impl<'a> Band<'a> {
+    fn new(packed: &'a Packed, voices: usize) -> Self {
+        let config = packed.config();
+        let conditioner = NoteConditioner::new(config);
+        let note = |voice: usize| {
+            let conditioner = conditioner.as_ref()?;
+            let mut note = conditioner.idle_note();
+            conditioner.start(&mut note, 48 + (voice % 36) as u8, 100);
+            Some(note)
+        };
+        let mut conditioning = vec![0.0; voices * config.conditioning_channels()];
+        if config.conditioning_channels() > 0 {
+            for vector in conditioning.chunks_mut(config.conditioning_channels()) {
+                vector[..config.class_width()].copy_from_slice(packed.class_embedding(0));
+            }
+        }
+        Self {
+            packed,
+            state: State::new(packed, voices),
+            notes: (0..voices).filter_map(note).collect(),
+            conditioner,
+            draws: (0..voices as u64).map(|voice| Philox::new(1, voice)).collect(),
+            lanes: (0..voices).collect(),
+            codes: vec![MuLaw::new(config.levels).silence(); voices],
+            conditioning,
+            logits: vec![0.0; voices * config.levels],
+            age: 0,
+        }
+    }
+
+    /// Steps until the time is over; returns the steps made and the seconds they took.
+    fn play_for(&mut self, time: Duration) -> (u64, f64) {
+        let (began, first) = (Instant::now(), self.age);
+        loop {
+            for _ in 0..CHUNK {
+                self.step();
+            }
+            let elapsed = began.elapsed();
+            if elapsed >= time {
+                return (self.age - first, elapsed.as_secs_f64());
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let config = self.packed.config();
+        if let Some(conditioner) = &self.conditioner {
+            let vectors = self.conditioning.chunks_mut(config.conditioning_channels());
+            for (note, vector) in self.notes.iter_mut().zip(vectors) {
+                conditioner.advance(note, &mut vector[config.class_width()..]);
+            }
+        }
+        self.packed.step(
+            &mut self.state,
+            &self.lanes,
+            &self.codes,
+            &self.conditioning,
+            &mut self.logits,
+        );
+        let logits = self.logits.chunks(config.levels);
+        for ((code, logits), draws) in self.codes.iter_mut().zip(logits).zip(&self.draws) {
+            *code = self.packed.pick(logits, Sampling::default(), draws.draw(self.age));
+        }
+        self.age += 1;
+    }
+}

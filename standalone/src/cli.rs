@@ -1,0 +1,335 @@
+//! The command line. Values are checked here as far as they can be without a model.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use wavenet_engine as engine;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Green.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  wavenet render --out a4.wav                       one note of the built-in piano
+  wavenet render --midi song.mid --out song.wav     a whole piece
+  wavenet render --model birds.safetensors --seconds 60 --out birds.wav
+  wavenet inspect --model birds.safetensors         what is in a model
+  wavenet bench                                     how fast it runs here
+
+`wavenet render --help` shows everything that a render can be told.";
+
+const RENDER_EXAMPLES: &str = "\
+Examples:
+  wavenet render --out a4.wav
+  wavenet render --note 48 --velocity 120 --seconds 3 --out c3.wav --png c3.png
+  wavenet render --midi song.mid --voices 32 --rate 48000 --out song.wav
+  wavenet render --model voices.safetensors --class theo --temperature 0.8 --out theo.wav
+
+The same model, seed and options give the same bytes on every machine and at every block size.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  wavenet bench
+  wavenet bench --shape 64,256,256,10 --seconds 5
+  wavenet bench --model piano.safetensors --voices 8 --json";
+
+/// The longest sound of one render.
+const MAX_SECONDS: f64 = 24.0 * 3600.0;
+
+/// Plays WaveNet models: a neural network that makes sound, one sample at a time.
+#[derive(Debug, Parser)]
+#[command(name = "wavenet", version, styles = STYLES, after_help = EXAMPLES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `wavenet` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Play a note, a MIDI file or an endless sound into a WAV file.
+    Render(RenderArgs),
+    /// Say what a model is: its shape, its rate, what it can be told.
+    Inspect(InspectArgs),
+    /// Measure how many samples a second a model makes on this machine.
+    Bench(BenchArgs),
+}
+
+/// `wavenet render`.
+#[derive(Debug, Args)]
+#[command(after_help = RENDER_EXAMPLES)]
+pub struct RenderArgs {
+    /// The WAV file to write (16-bit, mono); an older one is replaced.
+    #[arg(long, value_name = "FILE.wav")]
+    pub out: PathBuf,
+    /// The model to play [default: the built-in piano].
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Length of the sound; with --midi the most that is played [default: 5, or the whole piece].
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
+
+    /// MIDI key to play: 60 is middle C, 69 is A4 = 440 Hz [default: 69, or the nearest that the
+    /// model has heard].
+    #[arg(long, value_name = "KEY", help_heading = "What to play", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=127))]
+    pub note: Option<u8>,
+    /// How hard the key is struck, 1 to 127 [default: 100].
+    #[arg(long, value_name = "V", help_heading = "What to play", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub velocity: Option<u8>,
+    /// A MIDI file to play: all tracks and channels except drums (10), with the sustain pedal.
+    #[arg(long, value_name = "FILE.mid", help_heading = "What to play")]
+    #[arg(conflicts_with_all = ["note", "velocity"])]
+    pub midi: Option<PathBuf>,
+    /// Which of the model's sounds, by name (`wavenet inspect` lists them) [default: the first].
+    #[arg(long, value_name = "NAME", help_heading = "What to play")]
+    pub class: Option<String>,
+
+    /// Another seed is another take of the same thing.
+    #[arg(long, value_name = "N", help_heading = "How it sounds", default_value_t = 1)]
+    #[arg(allow_negative_numbers = true)]
+    pub seed: u64,
+    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample.
+    #[arg(long, value_name = "T", help_heading = "How it sounds", default_value_t = 1.0)]
+    #[arg(value_parser = temperature, allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Leave out the unlikeliest samples: only the likeliest that together reach this share.
+    #[arg(long, value_name = "P", help_heading = "How it sounds", default_value_t = 1.0)]
+    #[arg(value_parser = top_p, allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Fade after a key goes up.
+    #[arg(long, value_name = "MS", help_heading = "How it sounds", default_value_t = 150.0)]
+    #[arg(value_parser = release_ms, allow_negative_numbers = true)]
+    pub release_ms: f32,
+    /// Notes that can sound at once, 1 to 64; one more takes the place of the oldest.
+    #[arg(long, value_name = "N", help_heading = "How it sounds", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64), allow_negative_numbers = true)]
+    pub voices: u8,
+
+    /// Sample rate of the file, 1000 to 768000 [default: the model's own].
+    #[arg(long, value_name = "HZ", help_heading = "Output", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    pub rate: Option<u32>,
+    /// Also draw the sound: its waveform and its spectrogram.
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    pub png: Option<PathBuf>,
+
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Samples made at a time, 1 to 16384; changes nothing that can be heard.
+    #[arg(long, value_name = "N", help_heading = "Running the model", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384), allow_negative_numbers = true)]
+    pub block: u16,
+}
+
+/// `wavenet inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The model to look at [default: the built-in piano].
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wavenet bench`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_EXAMPLES)]
+pub struct BenchArgs {
+    /// The model to measure [default: the built-in piano].
+    #[arg(long, value_name = "FILE", conflicts_with = "shape")]
+    pub model: Option<PathBuf>,
+    /// Measure random weights of this shape: residual, skip and end channels, layers.
+    #[arg(long, value_name = "R,S,A,LAYERS", value_parser = shape, allow_negative_numbers = true)]
+    pub shape: Option<Shape>,
+    /// Voices that step together, 1 to 64.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub voices: u8,
+    /// Threads that share the work.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    pub threads: usize,
+    /// How long to measure.
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
+    pub seconds: f64,
+    /// Print JSON instead of a sentence.
+    #[arg(long)]
+    pub json: bool,
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a model is run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Running the model")]
+pub struct RunArgs {
+    /// Which instructions of the processor to use.
+    #[arg(long, value_enum, default_value_t = Isa::Auto)]
+    pub isa: Isa,
+    /// How weights are stored and multiplied [default: what the model asks for].
+    #[arg(long, value_enum)]
+    pub dtype: Option<Dtype>,
+}
+
+/// Names of [`engine::Isa`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[value(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the engine's enum documents each")]
+pub enum Isa {
+    Auto,
+    Scalar,
+    Avx2,
+    Avx512,
+}
+
+impl From<Isa> for engine::Isa {
+    fn from(isa: Isa) -> Self {
+        match isa {
+            Isa::Auto => Self::Auto,
+            Isa::Scalar => Self::Scalar,
+            Isa::Avx2 => Self::Avx2,
+            Isa::Avx512 => Self::Avx512,
+        }
+    }
+}
+
+/// Names of [`engine::Dtype`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the engine's enum documents each")]
+pub enum Dtype {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl From<Dtype> for engine::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// The value of `--shape`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// R, and G beside it.
+    pub residual_channels: usize,
+    /// S
+    pub skip_channels: usize,
+    /// A
+    pub end_channels: usize,
+    /// Residual blocks, with dilations 1, 2, 4 ... 512, 1, 2 ...
+    pub layers: usize,
+}
+
+fn shape(text: &str) -> Result<Shape, String> {
+    let wrong = || "four whole numbers are needed, such as 64,256,256,10".to_owned();
+    let parts: Result<Vec<usize>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    match parts.map_err(|_| wrong())?[..] {
+        // The engine checks the rest; this keeps the list of dilations short until then.
+        [.., layers] if layers > 128 => Err("at most 128 layers".into()),
+        [residual_channels, skip_channels, end_channels, layers] => {
+            Ok(Shape { residual_channels, skip_channels, end_channels, layers })
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(seconds),
+        _ => Err("a number of seconds above 0 and up to 86400 (24 hours) is needed".into()),
+    }
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    within(text, 0.0, 10.0)
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    within(text, 0.0, 1.0)
+}
+
+fn release_ms(text: &str) -> Result<f32, String> {
+    within(text, 0.0, 60_000.0)
+}
+
+fn within(text: &str, low: f32, high: f32) -> Result<f32, String> {
+    match text.parse() {
+        Ok(value) if (low..=high).contains(&value) => Ok(value),
+        _ => Err(format!("a number from {low} to {high} is needed")),
+    }
+}
+
+/// A command line's error without clap's paragraphs: what is wrong, and the tip where there is one.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim);
+    let parts: Vec<&str> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = parts.join(" ");
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn refused(line: &str) -> String {
+        one_line(&Cli::try_parse_from(line.split(' ')).unwrap_err())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_are_one_line_that_names_the_option() {
+        for (line, expected) in [
+            ("wavenet render", "--out"),
+            ("wavenet render --out x.wav --seconds -1", "24 hours"),
+            ("wavenet render --out x.wav --seconds nan", "24 hours"),
+            ("wavenet render --out x.wav --seconds 1e9", "24 hours"),
+            ("wavenet render --out x.wav --voices 0", "1..=64"),
+            ("wavenet render --out x.wav --rate 999", "1000..=768000"),
+            ("wavenet render --out x.wav --isa sse", "avx512"),
+            ("wavenet render --out x.wav --top-p 1.5", "from 0 to 1"),
+            ("wavenet render --out x.wav --not 3", "--note"),
+            ("wavenet render --out x.wav --note 60 --midi a.mid", "cannot be used with"),
+            ("wavenet bench --shape 1,2,3", "64,256,256,10"),
+            ("wavenet bench --shape 1,2,3,99999999999", "128 layers"),
+            ("wavenet bench --model a --shape 1,2,3,4", "cannot be used with"),
+        ] {
+            let message = refused(line);
+            assert!(message.contains(expected), "{line}: {message}");
+            assert_eq!(message.lines().count(), 1, "{line}: {message}");
+            assert!(!message.starts_with("error"), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_shape_is_read_in_its_order() {
+        let expected = Shape { residual_channels: 1, skip_channels: 2, end_channels: 3, layers: 4 };
+        assert_eq!(shape("1,2, 3,4"), Ok(expected));
+    }
+}

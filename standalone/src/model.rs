@@ -1,0 +1,90 @@
+//! The model that is played: a file, or the piano that comes with the program.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use wavenet_engine::{Dtype, Error, Packed, Weights};
+
+use crate::cli::RunArgs;
+
+/// Played where no `--model` is given.
+const BUILT_IN: &[u8] = include_bytes!("../../models/piano.safetensors");
+
+/// A model and where it came from.
+#[derive(Debug)]
+pub struct Model {
+    /// Config and numbers.
+    pub weights: Weights,
+    /// The file's path as it was given, or `built-in piano`.
+    pub name: String,
+    /// Size of the file.
+    pub file_bytes: u64,
+}
+
+impl Model {
+    /// Reads `--model`, or the built-in model where there is none.
+    ///
+    /// # Errors
+    /// If the file is missing, not a file, or not a valid model.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else {
+            let weights = Weights::from_bytes(BUILT_IN).context("the built-in model")?;
+            let file_bytes = BUILT_IN.len() as u64;
+            return Ok(Self { weights, name: "built-in piano".into(), file_bytes });
+        };
+        let name = path.display().to_string();
+        let metadata = std::fs::metadata(path).with_context(|| {
+            format!("cannot read the model {name}; give the path of a .safetensors file, or leave out --model for the built-in piano")
+        })?;
+        // A pipe or a device would never end.
+        if !metadata.is_file() {
+            bail!("the model {name} is not a file; give the path of a .safetensors file");
+        }
+        let weights = Weights::load(path).map_err(|error| match error {
+            // Names the path itself.
+            Error::Io { .. } => anyhow::Error::from(error),
+            Error::Format(_) | Error::Shape { .. } => anyhow::Error::from(error)
+                .context(format!("{name} (get a fresh copy, or export it again)")),
+            _ => anyhow::Error::from(error).context(name.clone()),
+        })?;
+        Ok(Self { weights, name, file_bytes: metadata.len() })
+    }
+
+    /// How the weights shall be stored: as asked, or as the model asks.
+    pub fn dtype(&self, run: &RunArgs) -> Dtype {
+        run.dtype.map_or(self.weights.config().default_dtype, Dtype::from)
+    }
+
+    /// The model, ready to run on this machine.
+    ///
+    /// # Errors
+    /// If there is no kernel for what `--isa` and `--dtype` ask.
+    pub fn pack(&self, run: &RunArgs) -> Result<Packed> {
+        Ok(Packed::new(&self.weights, self.dtype(run), run.isa.into())?)
+    }
+}
+
+/// What to tell a user whose machine lacks a fused multiply-add; `None` where it has one.
+pub fn slowness(packed: &Packed) -> Option<&'static str> {
+    (!packed.has_fast_fma()).then_some(
+        "this processor has no fused multiply-add: the same sound takes some 30 times longer",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_model_is_one() {
+        let model = Model::load(None).unwrap();
+        assert!(model.file_bytes > 0 && model.weights.layout().len > 0);
+    }
+
+    #[test]
+    fn a_folder_is_not_a_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Model::load(Some(folder.path())).unwrap_err();
+        assert!(format!("{error:#}").contains("not a file"));
+    }
+}

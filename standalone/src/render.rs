@@ -1,0 +1,206 @@
+//! From a score to a file: blocks of the synth, through the resampler, into a WAV.
+//!
+//! Samples go to the disk as they are made, so hours need no memory; the file appears under its name
+//! only when it is whole. An interruption is looked for after every block.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wavenet_engine::resample::Resampler;
+use wavenet_engine::synth::{Settings, Synth};
+use wavenet_engine::{Config, Sampling};
+
+use crate::cli::RenderArgs;
+use crate::model::{Model, slowness};
+use crate::output::{check, same_file};
+use crate::picture::write_png;
+use crate::score::Score;
+use crate::wav::WavFile;
+
+/// A picture needs the whole sound in memory: half a gibibyte of it at most.
+const MAX_PICTURE_FRAMES: u64 = 1 << 27;
+/// Who waits less needs no bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Renders what `args` ask and returns a line that says what was written. `interrupted` stops it
+/// soon after it becomes true.
+///
+/// # Errors
+/// If an input is missing or damaged, an option does not fit the model, a file cannot be written,
+/// or it was interrupted; then no file is left.
+pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
+    let places = Places::check(args)?;
+    let model = Model::load(args.model.as_deref())?;
+    let config = model.weights.config();
+    let settings = settings(args, config)?;
+    let out_hz = args.rate.unwrap_or(config.sample_rate_hz);
+    let resampler = Resampler::new(config.sample_rate_hz, out_hz)?;
+    let score = Score::new(args, config, out_hz)?;
+    if places.png.is_some() {
+        ensure!(
+            score.out_frames <= MAX_PICTURE_FRAMES,
+            "--png draws {} seconds at most at {out_hz} Hz; shorten the sound with --seconds, or leave out --png",
+            MAX_PICTURE_FRAMES / u64::from(out_hz)
+        );
+    }
+    let packed = model.pack(&args.run)?;
+    if let Some(note) = slowness(&packed) {
+        eprintln!("note: {note}");
+    }
+    let synth = Synth::new(packed, settings)?;
+    let wav = WavFile::create(&places.out, out_hz, score.out_frames)?;
+
+    let began = Instant::now();
+    let mut sink =
+        Sink { wav, peak: 0.0, clipped: 0, picture: places.png.is_some().then(Vec::new) };
+    play(&score, synth, resampler, usize::from(args.block), &mut sink, interrupted)?;
+    let took_s = began.elapsed().as_secs_f64();
+
+    if let (Some(png), Some(samples)) = (&places.png, &sink.picture) {
+        let title = args.out.file_name().unwrap_or_default().to_string_lossy();
+        write_png(png, samples, out_hz, &title)?;
+    }
+    sink.wav.finish()?;
+    let seconds = score.out_frames as f64 / f64::from(out_hz);
+    Ok(format!(
+        "{}: {seconds:.2} s at {out_hz} Hz, {}, {:.1} times real time",
+        args.out.display(),
+        level(sink.peak, sink.clipped),
+        seconds / took_s
+    ))
+}
+
+/// Where the results go, made sure of.
+struct Places {
+    out: PathBuf,
+    png: Option<PathBuf>,
+}
+
+impl Places {
+    fn check(args: &RenderArgs) -> Result<Self> {
+        let out = check("--out", &args.out, "wav")?;
+        let png = args.png.as_deref().map(|png| check("--png", png, "png")).transpose()?;
+        let inputs = [("--model", &args.model), ("--midi", &args.midi)];
+        for (option, input) in inputs.into_iter().filter_map(|(o, path)| Some((o, path.as_ref()?)))
+        {
+            let overwritten = |place: &Path| same_file(place, input);
+            if overwritten(&out) || png.as_deref().is_some_and(overwritten) {
+                bail!("{} is what {option} reads; write to another file", input.display());
+            }
+        }
+        if png.as_ref() == Some(&out) {
+            bail!("--out and --png are the same file; choose two names");
+        }
+        Ok(Self { out, png })
+    }
+}
+
+fn settings(args: &RenderArgs, config: &Config) -> Result<Settings> {
+    Ok(Settings {
+        sampling: Sampling { temperature: args.temperature, top_p: args.top_p },
+        seed: args.seed,
+        class: args.class.as_deref().map_or(Ok(0), |name| config.class_index(name))?,
+        voices: usize::from(args.voices),
+        release_ms: args.release_ms,
+    })
+}
+
+/// Where samples go.
+struct Sink {
+    wav: WavFile,
+    peak: f32,
+    clipped: u64,
+    picture: Option<Vec<f32>>,
+}
+
+impl Sink {
+    /// The synth stays within ±1; the curves that a resampler draws between its samples may not.
+    fn take(&mut self, samples: &mut [f32]) -> Result<()> {
+        for sample in samples.iter_mut() {
+            self.clipped += u64::from(sample.abs() > 1.0);
+            *sample = sample.clamp(-1.0, 1.0);
+            self.peak = self.peak.max(sample.abs());
+        }
+        if let Some(picture) = &mut self.picture {
+            picture.extend_from_slice(samples);
+        }
+        self.wav.write(samples)
+    }
+}
+
+fn play(
+    score: &Score,
+    mut synth: Synth,
+    mut resampler: Resampler,
+    block: usize,
+    sink: &mut Sink,
+    interrupted: &AtomicBool,
+) -> Result<()> {
+    let mut bar = Bar::new(score.model_frames);
+    let mut events = &score.events[..];
+    let mut made = vec![0.0; block];
+    let mut converted = Vec::new();
+    let mut frame = 0;
+    while frame < score.model_frames {
+        let length = (score.model_frames - frame).min(block as u64);
+        let made = &mut made[..length as usize];
+        let (now, later) =
+            events.split_at(events.partition_point(|event| event.frame < frame + length));
+        synth.render(now, made);
+        events = later;
+        frame += length;
+        converted.clear();
+        resampler.process(made, &mut converted);
+        if frame == score.model_frames {
+            resampler.finish(score.out_frames, &mut converted);
+        }
+        sink.take(&mut converted)?;
+        bar.show(frame);
+        if interrupted.load(Ordering::Relaxed) {
+            bail!("interrupted; nothing was written");
+        }
+    }
+    Ok(())
+}
+
+/// A progress bar, on a terminal only, that comes when the wait is long and leaves nothing behind.
+struct Bar {
+    bar: ProgressBar,
+    began: Instant,
+    shown: bool,
+}
+
+impl Bar {
+    fn new(frames: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(frames), ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{percent:>3}% {wide_bar} {eta} left") {
+            bar.set_style(style);
+        }
+        Self { bar, began: Instant::now(), shown: false }
+    }
+
+    fn show(&mut self, frame: u64) {
+        if !self.shown && self.began.elapsed() > PATIENCE {
+            self.shown = true;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(frame);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn level(peak: f32, clipped: u64) -> String {
+    match clipped {
+        _ if peak <= 0.0 => "silent".into(),
+        0 => format!("peak {:.1} dB", 20.0 * libm::log10f(peak)),
+        clipped => format!("peak 0.0 dB ({clipped} samples clipped)"),
+    }
+}

@@ -1,0 +1,108 @@
+//! What `inspect`, `bench` and the helps say.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::Folder;
+
+fn json(folder: &Folder, arguments: &str) -> Value {
+    serde_json::from_str(&folder.succeed(arguments)).unwrap()
+}
+
+#[test]
+fn inspect_gives_the_promised_names() {
+    let folder = Folder::new();
+    let report = json(&folder, "inspect --json --model choir.safetensors");
+    let file_bytes = std::fs::metadata(folder.path("choir.safetensors")).unwrap().len();
+    for (name, expected) in [
+        ("sample_rate_hz", Value::from(16_000)),
+        ("layers", Value::from(4)),
+        ("dilations", Value::from(vec![1, 2, 4, 8])),
+        ("kernel_size", Value::from(2)),
+        ("levels", Value::from(256)),
+        ("residual_channels", Value::from(4)),
+        ("gate_channels", Value::from(4)),
+        ("skip_channels", Value::from(8)),
+        ("end_channels", Value::from(8)),
+        ("receptive_field_samples", Value::from(16)),
+        ("receptive_field_ms", Value::from(1.0)),
+        ("classes", Value::from(vec!["alice", "bob"])),
+        ("root_key", Value::from(60)),
+        ("default_dtype", Value::from("f32")),
+        ("file_bytes", Value::from(file_bytes)),
+    ] {
+        assert_eq!(report[name], expected, "{name}");
+    }
+    assert_eq!(report["conditioning"]["kind"], "none");
+    assert!(report["parameters"].as_u64().unwrap() * 4 < file_bytes);
+
+    let report = json(&folder, "inspect --json --model note.safetensors");
+    assert_eq!(report["conditioning"]["kind"], "note");
+    assert_eq!(report["conditioning"]["partials"], 2);
+    assert_eq!(report["conditioning"]["channels"], 2 + 3 + 4);
+}
+
+#[test]
+fn inspect_has_a_table_for_people() {
+    let folder = Folder::new();
+    let table = folder.succeed("inspect --model choir.safetensors");
+    for part in ["16,000 Hz", "alice, bob", "16 samples, 1.0 ms", "1 2 4 8", "it drones"] {
+        assert!(table.contains(part), "{table}");
+    }
+    assert!(folder.succeed("inspect").contains("built-in piano"));
+}
+
+#[test]
+fn bench_gives_the_promised_names_and_they_agree() {
+    let folder = Folder::new();
+    for (options, shape, voices) in [
+        ("--shape 8,16,12,3", "8,16,12,3", 1),
+        ("--shape 8,16,12,3 --voices 3 --dtype f32 --isa scalar", "8,16,12,3", 3),
+        ("--model note.safetensors --voices 2", "4,8,8,4", 2),
+        ("--model choir.safetensors", "4,8,8,4", 1),
+    ] {
+        let report = json(&folder, &format!("bench --json --seconds 0.05 {options}"));
+        assert_eq!(report["shape"], shape, "{options}");
+        assert_eq!(report["voices"], voices, "{options}");
+        assert_eq!(report["threads"], 1);
+        assert_eq!(report["dtype"], "f32");
+        assert!(["auto", "scalar"].contains(&report["isa"].as_str().unwrap()));
+        let number = |name: &str| report[name].as_f64().unwrap();
+        let each = number("samples_per_second_per_voice");
+        assert!(each > 0.0);
+        assert!((number("samples_per_second") / each / f64::from(voices) - 1.0).abs() < 1e-9);
+        assert!((number("realtime_factor") * 16_000.0 / each - 1.0).abs() < 1e-9);
+    }
+    assert!(folder.succeed("bench --seconds 0.01").contains("samples a second"));
+}
+
+#[test]
+fn helps_have_examples_and_go_where_they_belong() {
+    let folder = Folder::new();
+    for arguments in ["--help", "render --help", "bench --help"] {
+        assert!(folder.succeed(arguments).contains("Examples:"), "{arguments}");
+    }
+    assert!(folder.succeed("--version").starts_with("wavenet "));
+    // Without any argument the help is an answer to a mistake.
+    let output = folder.run("");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("Usage:"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Folder::new().command("inspect").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stderr.starts_with(b"wavenet: cannot write to standard output"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let folder = Folder::new();
+    let mut child = folder.command("inspect").stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

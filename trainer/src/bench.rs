@@ -1,0 +1,97 @@
+//! How long a training step takes: random weights, random codes, the whole step with its optimizer.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use wavenet_engine::{Config, Philox, Weights};
+
+use crate::network::{Network, Segment};
+use crate::optimizer::{AdamW, Moments};
+
+/// What to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchOptions {
+    /// Residual (and gate), skip and end channels, and layers.
+    pub shape: [usize; 4],
+    /// Segments of a step.
+    pub batch: usize,
+    /// Samples of a segment; all count.
+    pub window: usize,
+    /// Worker threads.
+    pub threads: usize,
+    /// Steps that are timed.
+    pub steps: usize,
+}
+
+/// What was measured. The names are what scripts rely on.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchReport {
+    /// Median time of a step.
+    pub step_ms: f64,
+    /// Samples of a batch over the median time.
+    pub samples_per_second: f64,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// As asked.
+    pub shape: [usize; 4],
+    /// As asked.
+    pub batch: usize,
+    /// As asked.
+    pub window: usize,
+    /// As asked.
+    pub threads: usize,
+}
+
+/// Times training steps.
+///
+/// # Errors
+/// Where the shape is not allowed.
+pub fn bench(options: &BenchOptions) -> Result<BenchReport> {
+    ensure!(
+        options.batch > 0 && options.window > 0 && options.threads > 0 && options.steps > 0,
+        "batch, window, threads and steps must be at least 1"
+    );
+    let [residual, skip, end, layers] = options.shape;
+    let config = Config {
+        residual_channels: residual,
+        gate_channels: residual,
+        skip_channels: skip,
+        end_channels: end,
+        dilations: Config::cycled_dilations(layers),
+        ..Config::default()
+    };
+    let mut weights = Weights::random(config.clone(), 1)?;
+    let mut moments = Moments::new(weights.values());
+    let mut gradient = vec![0.0; weights.values().len()];
+    let mut network = Network::new(&config, options.threads);
+    let fill = |index: usize, segment: &mut Segment| -> Result<()> {
+        let draws = Philox::new(7, index as u64);
+        let codes: Vec<u8> = (0..=options.window as u64).map(|i| draws.draw(i) as u8).collect();
+        segment.inputs = codes[..options.window].to_vec();
+        segment.targets = codes[1..].to_vec();
+        segment.counted_from = 0;
+        Ok(())
+    };
+    let mut times_ms = Vec::with_capacity(options.steps);
+    // The first two steps take the memory.
+    for step in 0..options.steps + 2 {
+        let start = Instant::now();
+        network.gradient(&weights, options.batch, &fill, &mut gradient)?;
+        AdamW::default().step(&mut moments, 1e-3, &mut gradient, weights.values_mut());
+        if step >= 2 {
+            times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    times_ms.sort_by(f64::total_cmp);
+    let step_ms = times_ms[times_ms.len() / 2];
+    Ok(BenchReport {
+        step_ms,
+        samples_per_second: (options.batch * options.window) as f64 / step_ms * 1e3,
+        parameters: weights.values().len(),
+        shape: options.shape,
+        batch: options.batch,
+        window: options.window,
+        threads: options.threads,
+    })
+}

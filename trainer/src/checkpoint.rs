@@ -1,0 +1,146 @@
+//! The state of a run on disk: what `--resume` needs to go on as though it had never stopped.
+//!
+//! Beside the model `x.safetensors`, which plays at any moment, lies `x.state`: a .safetensors too,
+//! with the weights, the optimizer's vectors and, as metadata, the step, the time spent and the
+//! settings that must not change within a run.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use wavenet_engine::files;
+
+use crate::optimizer::Moments;
+
+const METADATA_KEY: &str = "wavenet-trainer";
+const VERSION: u32 = 1;
+
+/// What a run is, apart from its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    version: u32,
+    /// Steps taken.
+    pub step: u64,
+    /// Time spent training, over all sessions.
+    pub elapsed_s: f64,
+    /// Everything that decides the steps: resuming with other settings is refused.
+    pub settings: String,
+}
+
+impl Run {
+    /// A run's place.
+    pub fn new(step: u64, elapsed_s: f64, settings: String) -> Self {
+        Self { version: VERSION, step, elapsed_s, settings }
+    }
+}
+
+/// Where the state of a model lies.
+pub fn state_path(model: &Path) -> PathBuf {
+    model.with_extension("state")
+}
+
+/// Writes the state, beside and renamed.
+///
+/// # Errors
+/// The disk refuses.
+pub fn save(path: &Path, run: &Run, weights: &[f32], moments: &Moments) -> Result<()> {
+    let vectors = [
+        ("average", &moments.average[..]),
+        ("mean", &moments.mean),
+        ("square", &moments.square),
+        ("weights", weights),
+    ];
+    let bytes: Vec<(&str, Vec<u8>)> = vectors
+        .iter()
+        .map(|(name, values)| (*name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let mut views = Vec::new();
+    for (name, bytes) in &bytes {
+        views.push((*name, TensorView::new(Dtype::F32, vec![weights.len()], bytes)?));
+    }
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(run)?)]);
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    let mut file = files::beside(path)?;
+    file.write_all(&bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(files::finish(file, path)?)
+}
+
+/// Reads a state of a model with `parameters` parameters.
+///
+/// # Errors
+/// One line: the file is missing, damaged, of another version, or of another model.
+pub fn load(path: &Path, parameters: usize) -> Result<(Run, Vec<f32>, Moments)> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
+    parse(&bytes, parameters).with_context(|| {
+        format!("{shown} is not the state of this run; train without --resume to start afresh")
+    })
+}
+
+fn parse(bytes: &[u8], parameters: usize) -> Result<(Run, Vec<f32>, Moments)> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    let metadata = metadata.metadata().as_ref().and_then(|map| map.get(METADATA_KEY));
+    let run: Run = serde_json::from_str(metadata.context("no metadata of the trainer")?)?;
+    ensure!(run.version == VERSION, "version {}; this program reads {VERSION}", run.version);
+    ensure!(run.elapsed_s.is_finite() && run.elapsed_s >= 0.0, "a time of {} s", run.elapsed_s);
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let read = |name: &str| -> Result<Vec<f32>> {
+        let tensor = tensors.tensor(name)?;
+        ensure!(
+            tensor.dtype() == Dtype::F32 && tensor.shape() == [parameters],
+            "`{name}` has another shape"
+        );
+        let values: Vec<f32> =
+            tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        ensure!(values.iter().all(|value| value.is_finite()), "`{name}` holds NaN or infinity");
+        Ok(values)
+    };
+    let (weights, mean) = (read("weights")?, read("mean")?);
+    let (square, average) = (read("square")?, read("average")?);
+    ensure!(square.iter().all(|value| *value >= 0.0), "a negative mean square");
+    let step = run.step;
+    Ok((run, weights, Moments { step, mean, square, average }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> (Run, Vec<f32>, Moments) {
+        let run = Run::new(7, 1.5, "settings".into());
+        let mut moments = Moments::new(&[1.0, 2.0, 3.0]);
+        moments.step = 7;
+        moments.square[1] = 0.25;
+        (run, vec![1.5, 2.5, 3.5], moments)
+    }
+
+    fn bytes() -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.state");
+        let (run, weights, moments) = example();
+        save(&path, &run, &weights, &moments).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        assert_eq!(parse(&bytes(), 3).unwrap(), example());
+        assert!(parse(&bytes(), 4).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn damaged_bytes_never_panic(place in 0_usize..10_000, value: u8, cut in 0_usize..10_000) {
+            let mut bytes = bytes();
+            let place = place % bytes.len();
+            bytes[place] = value;
+            bytes.truncate(bytes.len() - cut % 8 * bytes.len() / 8);
+            let _ = parse(&bytes, 3);
+        }
+    }
+}

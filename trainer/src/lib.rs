@@ -1,0 +1,26 @@
+//! From recordings to weights: everything behind `wavenet-trainer`.
+//!
+//! The way through: [`corpus`] finds recordings and what their names tell, [`audio`] decodes them,
+//! [`trim`] cuts silence, [`prepare`] does this for a folder and [`prepared`] keeps the result on
+//! disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
+//! computes their loss and gradient, [`optimizer`] moves the weights, [`training`] does this until
+//! told to stop and keeps [`checkpoint`]s.
+
+pub mod audio;
+pub mod bench;
+pub mod checkpoint;
+pub mod cli;
+pub mod corpus;
+pub mod eval;
+pub mod material;
+pub mod network;
+pub mod optimizer;
+pub mod partials;
+pub mod prepare;
+pub mod prepared;
+pub mod settings;
+pub mod synth_recordings;
+pub mod training;
+pub mod trim;
+
+mod kernels;

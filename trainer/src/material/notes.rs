@@ -1,0 +1,211 @@
+//! Recorded notes: their analysis, their samples at several pitches, and what their model is told
+//! about them.
+//!
+//! A note begins a little before its measured onset, so that a played note's attack is whole. The
+//! phases of its partials come from the recording's analysis; a copy at another pitch plays the
+//! recording faster or slower, and its phases with it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use wavenet_engine::conditioning::{HIGHEST_PARTIAL, NoteConditioner, turns_from};
+use wavenet_engine::resample::Resampler;
+use wavenet_engine::{KeyTable, NoteRecipe};
+
+use crate::partials::{PartialTracks, analyse};
+use crate::prepared::Prepared;
+
+/// Taken from before the onset, so that the attack is not cut.
+const LEAD_MS: u32 = 3;
+/// A recording whose name does not tell its velocity.
+const DEFAULT_VELOCITY: u8 = 100;
+
+/// One recording's analysis.
+#[derive(Debug, Clone)]
+struct Note {
+    tracks: Arc<PartialTracks>,
+    key: u8,
+    velocity: u8,
+    /// The recording's frame at which the note begins.
+    start_frame: usize,
+}
+
+impl Note {
+    /// Deviation of the measured f1 from the key, in cents.
+    fn cents(&self) -> f64 {
+        let semitones = 12.0 * libm::log2(self.tracks.fundamental_hz / 440.0);
+        100.0 * (semitones + 69.0 - f64::from(self.key))
+    }
+}
+
+/// The analyses of a corpus of notes, one an entry.
+#[derive(Debug)]
+pub struct Notes {
+    /// `Err` tells why a recording is left out.
+    entries: Vec<std::result::Result<Note, String>>,
+    names: Vec<String>,
+    partials: usize,
+}
+
+impl Notes {
+    /// Analyses every recording of a corpus.
+    ///
+    /// # Errors
+    /// The disk failed, or no recording is a note.
+    pub fn analyse(prepared: &Prepared, recipe: &NoteRecipe) -> Result<Self> {
+        let mut entries = Vec::with_capacity(prepared.entries().len());
+        for (index, entry) in prepared.entries().iter().enumerate() {
+            let Some(key) = entry.key else {
+                entries.push(Err("its name tells no note (such as A4 or 069)".into()));
+                continue;
+            };
+            let mut samples = vec![0.0; entry.frames as usize];
+            prepared.read(index, 0, &mut samples)?;
+            let rate_hz = prepared.rate_hz();
+            let analysed = analyse(&samples, rate_hz, key, recipe.partials).map(|tracks| {
+                let lead = (rate_hz * LEAD_MS / 1000) as usize;
+                Note {
+                    key,
+                    velocity: entry.velocity.unwrap_or(DEFAULT_VELOCITY),
+                    start_frame: tracks.onset_frame.saturating_sub(lead),
+                    tracks: Arc::new(tracks),
+                }
+            });
+            entries.push(analysed.map_err(|error| format!("{error:#}")));
+        }
+        let names = prepared.entries().iter().map(|entry| entry.name.clone()).collect();
+        ensure!(entries.iter().any(std::result::Result::is_ok), "no recording is a note");
+        Ok(Self { entries, names, partials: recipe.partials })
+    }
+
+    /// The table of keys that a model plays from: of each key its hardest recording.
+    pub fn key_tables(&self) -> Vec<KeyTable> {
+        let mut hardest: Vec<&Note> = Vec::new();
+        for note in self.entries.iter().flatten() {
+            match hardest.iter_mut().find(|known| known.key == note.key) {
+                Some(known) if known.velocity < note.velocity => *known = note,
+                Some(_) => {}
+                None => hardest.push(note),
+            }
+        }
+        hardest.sort_by_key(|note| note.key);
+        let table = |note: &&Note| KeyTable {
+            key: note.key,
+            cents: note.cents(),
+            inharmonicity: note.tracks.inharmonicity,
+            start_turns: (1..=self.partials)
+                .map(|k| note.tracks.phase_turns(k, note.start_frame as f64))
+                .collect(),
+        };
+        hardest.iter().map(table).collect()
+    }
+
+    /// What was found, a line a recording, for the user to check.
+    pub fn report(&self) -> Vec<String> {
+        let line = |(name, entry): (&String, &std::result::Result<Note, String>)| match entry {
+            Ok(note) => {
+                let levels = &note.tracks.level_db;
+                let loudest = levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let found = levels.iter().filter(|&&level| level > loudest - 50.0).count();
+                format!(
+                    "{name:24} {:>+6.1} cents  B {:.5}  {found} partials",
+                    note.cents(),
+                    note.tracks.inharmonicity
+                )
+            }
+            Err(reason) => format!("{name:24} left out: {reason}"),
+        };
+        self.names.iter().zip(&self.entries).map(line).collect()
+    }
+
+    /// The clips of one entry, one for each pitch shift in semitones; none of a recording that is
+    /// no note.
+    pub(super) fn clips(
+        &self,
+        prepared: &Prepared,
+        entry: usize,
+        shifts: &[i32],
+    ) -> Result<Vec<NoteClip>> {
+        let Some(Ok(note)) = self.entries.get(entry) else {
+            return Ok(Vec::new());
+        };
+        let frames = prepared.entries()[entry].frames as usize;
+        let mut samples = vec![0.0; frames.saturating_sub(note.start_frame)];
+        prepared.read(entry, note.start_frame as u64, &mut samples)?;
+        let name = &prepared.entries()[entry].name;
+        let clip = |&shift: &i32| {
+            NoteClip::new(note, &samples, prepared.rate_hz(), shift, self.partials)
+                .with_context(|| name.clone())
+        };
+        shifts.iter().map(clip).collect()
+    }
+}
+
+/// One note at one pitch.
+#[derive(Debug)]
+pub(super) struct NoteClip {
+    samples: Vec<f32>,
+    tracks: Arc<PartialTracks>,
+    start_frame: usize,
+    /// Frames of the recording a frame of this clip: 1 as recorded, 2 an octave up.
+    speed: f64,
+    /// Pitch of the key as the model is told, 69 = A4.
+    semitones: f64,
+    velocity: u8,
+    /// Partials low enough for the rate at this pitch.
+    present: usize,
+}
+
+impl NoteClip {
+    fn new(
+        note: &Note,
+        samples: &[f32],
+        rate_hz: u32,
+        shift: i32,
+        partials: usize,
+    ) -> Result<Self> {
+        let rate = f64::from(rate_hz);
+        // Converted to a lower rate and played at the model's, the recording sounds higher.
+        let played_hz = (rate / libm::exp2(f64::from(shift) / 12.0)).round() as u32;
+        let speed = rate / f64::from(played_hz);
+        let mut shifted = Vec::new();
+        let mut resampler = Resampler::new(rate_hz, played_hz)?;
+        resampler.process(samples, &mut shifted);
+        resampler.finish((samples.len() as f64 / speed) as u64, &mut shifted);
+        let heard = |&k: &usize| {
+            let hz = note.tracks.partial_hz(k) * speed;
+            note.tracks.present(k) && hz <= HIGHEST_PARTIAL * rate
+        };
+        Ok(Self {
+            samples: shifted,
+            tracks: Arc::clone(&note.tracks),
+            start_frame: note.start_frame,
+            speed,
+            semitones: f64::from(note.key) + 12.0 * libm::log2(speed),
+            velocity: note.velocity,
+            present: (1..=partials).take_while(heard).count(),
+        })
+    }
+
+    pub(super) fn frames(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Copies from a frame on; beyond the end there is silence.
+    pub(super) fn read(&self, start: u64, out: &mut [f32]) {
+        let from = self.samples.get(start as usize..).unwrap_or(&[]);
+        let known = from.len().min(out.len());
+        out[..known].copy_from_slice(&from[..known]);
+        out[known..].fill(0.0);
+    }
+
+    /// The local conditioning vector of the frame `age` after the note's beginning.
+    pub(super) fn condition(&self, conditioner: &NoteConditioner, age: u64, out: &mut [f32]) {
+        let frame = self.start_frame as f64 + age as f64 * self.speed;
+        let mut turns = [0_u32; 128];
+        for (index, turns) in turns[..self.present].iter_mut().enumerate() {
+            *turns = turns_from(f64::from(self.tracks.phase_turns(index + 1, frame)));
+        }
+        conditioner.recorded(self.semitones, self.velocity, age, &turns[..self.present], out);
+    }
+}

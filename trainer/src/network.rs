@@ -1,0 +1,248 @@
+//! The training step: loss and gradient of a batch of segments, forward and backward by hand.
+//!
+//! Everything is time-major (`[time][channel]`) and runs in chunks of [`CHUNK`] samples, all layers
+//! of a chunk after another, so that a chunk's rows stay in the cache between layers. Matrices are
+//! joined ([`Packed`]): one product computes filter and gate over all taps and the conditioning,
+//! one the residual and the skip. tanh and sigmoid are saved, not their inputs; the head's loss is
+//! fused with its gradient, so logits are never stored. Segments of a batch are spread over
+//! threads, each with a gradient of its own, added up in their order: the thread count changes no
+//! bit of the result.
+
+mod backward;
+mod forward;
+mod packed;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Result;
+use wavenet_engine::{Config, Weights};
+
+pub use packed::Packed;
+
+/// Samples that go through all layers together.
+const CHUNK: usize = 256;
+
+/// A stretch of one recording: what goes in, what should come out.
+#[derive(Debug, Clone, Default)]
+pub struct Segment {
+    /// The code before each target. Shape: `[rows]`.
+    pub inputs: Vec<u8>,
+    /// The code to predict. Shape: `[rows]`.
+    pub targets: Vec<u8>,
+    /// Local conditioning. Shape: `[rows][local channels]`, zero in the leading silence.
+    pub local: Vec<f32>,
+    /// Index of the class, where the model has classes.
+    pub class: usize,
+    /// Rows before this one are the silence ahead of a recording: their conditioning is all zero.
+    pub sound_from: usize,
+    /// Loss counts from this row on; those before are warm-up.
+    pub counted_from: usize,
+}
+
+impl Segment {
+    /// Number of samples whose loss counts.
+    pub fn counted(&self) -> usize {
+        self.targets.len() - self.counted_from
+    }
+}
+
+/// Loss of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Loss {
+    /// Sum over the counted samples, in nats.
+    pub nats: f64,
+    /// Samples whose likeliest code was the true one.
+    pub hits: u64,
+    /// Counted samples.
+    pub samples: u64,
+}
+
+impl Loss {
+    /// Mean loss in bits a sample.
+    pub fn bits_per_sample(&self) -> f64 {
+        self.nats / self.samples.max(1) as f64 / core::f64::consts::LN_2
+    }
+
+    /// Share of samples whose likeliest code was the true one.
+    pub fn accuracy(&self) -> f64 {
+        self.hits as f64 / self.samples.max(1) as f64
+    }
+
+    /// Adds another batch's.
+    pub fn add(&mut self, other: Self) {
+        self.nats += other.nats;
+        self.hits += other.hits;
+        self.samples += other.samples;
+    }
+}
+
+/// Computes losses and gradients; keeps the memory for it between steps.
+pub struct Network {
+    config: Config,
+    threads: usize,
+    workspaces: Vec<Workspace>,
+    gradients: Vec<Packed>,
+}
+
+/// One thread's memory: what the forward pass leaves for the backward pass, and buffers of a chunk.
+/// Lengths follow the longest segment so far.
+#[derive(Default)]
+struct Workspace {
+    segment: Segment,
+    /// Input of each layer: `[layers][rows][R]`.
+    x: Vec<Vec<f32>>,
+    /// tanh and sigmoid of each layer: `[layers][rows][2 G]`.
+    gates: Vec<Vec<f32>>,
+    /// Gradient of the sum of skips: `[rows][S]`.
+    dskips: Vec<f32>,
+    /// Gradient of each layer's input: `[layers][rows][R]`.
+    dx: Vec<Vec<f32>>,
+    /// Embedded class followed by local channels: `[rows][H]`.
+    h: Vec<f32>,
+    chunk: ChunkBuffers,
+}
+
+/// Buffers of one chunk.
+#[derive(Default)]
+struct ChunkBuffers {
+    /// All inputs of a gate: `[CHUNK][K R + H]`.
+    columns: Vec<f32>,
+    dcolumns: Vec<f32>,
+    /// `[CHUNK][G]`
+    z: Vec<f32>,
+    dz: Vec<f32>,
+    /// `[CHUNK][2 G]`
+    dsums: Vec<f32>,
+    /// Residual and skip side by side: `[CHUNK][R + S]`.
+    out: Vec<f32>,
+    /// Head: `[CHUNK][S]`, `[CHUNK][A]`, `[CHUNK][levels]`.
+    skips: Vec<f32>,
+    hidden: Vec<f32>,
+    dhidden: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+/// What a pass leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    LossOnly,
+    WithGradient,
+}
+
+impl Network {
+    /// A network of a shape, for a number of threads.
+    pub fn new(config: &Config, threads: usize) -> Self {
+        let threads = threads.max(1);
+        let workspaces = (0..threads).map(|_| Workspace::default()).collect();
+        Self { config: config.clone(), threads, workspaces, gradients: Vec::new() }
+    }
+
+    /// Mean loss over `count` segments and its gradient, which is written to `gradient` (laid out as
+    /// [`Weights::values`]). `fill(index, segment)` makes a segment; it runs on the worker threads.
+    ///
+    /// # Errors
+    /// The first error of `fill`.
+    pub fn gradient(
+        &mut self,
+        weights: &Weights,
+        count: usize,
+        fill: &(dyn Fn(usize, &mut Segment) -> Result<()> + Sync),
+        gradient: &mut [f32],
+    ) -> Result<Loss> {
+        let packed = Packed::from_weights(weights);
+        self.gradients.truncate(count);
+        while self.gradients.len() < count {
+            self.gradients.push(Packed::zeros(&self.config));
+        }
+        let slots: Vec<Mutex<(&mut Packed, Loss)>> = self
+            .gradients
+            .iter_mut()
+            .map(|gradient| Mutex::new((gradient, Loss::default())))
+            .collect();
+        let config = &self.config;
+        run(self.threads, &mut self.workspaces, count, |workspace, index| {
+            fill(index, &mut workspace.segment)?;
+            let mut slot = slots[index].lock().unwrap_or_else(|poison| poison.into_inner());
+            slot.0.clear();
+            let loss = workspace.forward(config, &packed, Some(&mut *slot.0));
+            workspace.backward(config, &packed, slot.0);
+            slot.1 = loss;
+            Ok(())
+        })?;
+        let mut total = Loss::default();
+        gradient.fill(0.0);
+        for slot in &slots {
+            let mut slot = slot.lock().unwrap_or_else(|poison| poison.into_inner());
+            total.add(slot.1);
+            slot.0.add_to(weights.layout(), &self.config, gradient);
+        }
+        let scale = 1.0 / total.samples.max(1) as f32;
+        gradient.iter_mut().for_each(|value| *value *= scale);
+        Ok(total)
+    }
+
+    /// Loss over `count` segments, without a gradient.
+    ///
+    /// # Errors
+    /// The first error of `fill`.
+    pub fn loss(
+        &mut self,
+        weights: &Weights,
+        count: usize,
+        fill: &(dyn Fn(usize, &mut Segment) -> Result<()> + Sync),
+    ) -> Result<Loss> {
+        let packed = Packed::from_weights(weights);
+        let losses: Vec<Mutex<Loss>> = (0..count).map(|_| Mutex::new(Loss::default())).collect();
+        let config = &self.config;
+        run(self.threads, &mut self.workspaces, count, |workspace, index| {
+            fill(index, &mut workspace.segment)?;
+            let loss = workspace.forward(config, &packed, None);
+            *losses[index].lock().unwrap_or_else(|poison| poison.into_inner()) = loss;
+            Ok(())
+        })?;
+        let mut total = Loss::default();
+        for loss in &losses {
+            total.add(*loss.lock().unwrap_or_else(|poison| poison.into_inner()));
+        }
+        Ok(total)
+    }
+}
+
+/// Runs `job` for every index, each thread taking the next one that is free.
+fn run(
+    threads: usize,
+    workspaces: &mut [Workspace],
+    count: usize,
+    job: impl Fn(&mut Workspace, usize) -> Result<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = |workspace: &mut Workspace| -> Result<()> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(());
+            }
+            job(workspace, index)?;
+        }
+    };
+    if threads == 1 || count == 1 {
+        return workspaces.first_mut().map_or(Ok(()), work);
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let handles: Vec<_> =
+            workspaces.iter_mut().map(|workspace| scope.spawn(move || work(workspace))).collect();
+        let mut result = Ok(());
+        for handle in handles {
+            match handle.join() {
+                Ok(outcome) => result = result.and(outcome),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! AdamW (Loshchilov & Hutter 2019) on the flat parameter vector, with clipping by the global norm
+//! (Pascanu et al. 2013) and an exponential moving average of the weights, which is what gets
+//! validated and saved.
+
+/// Settings that stay the same over a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdamW {
+    /// Decay of the mean of gradients.
+    pub beta1: f32,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f32,
+    /// Keeps the division finite.
+    pub epsilon: f32,
+    /// Pull of every parameter towards zero, times the learning rate.
+    pub weight_decay: f32,
+    /// Gradients longer than this are shortened to it.
+    pub clip_norm: f32,
+    /// Decay of the average of the weights, once there are enough steps to average.
+    pub average_decay: f32,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+            average_decay: 0.999,
+        }
+    }
+}
+
+/// What the optimizer remembers. All vectors have the length of the parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    /// Steps taken.
+    pub step: u64,
+    /// Mean of gradients.
+    pub mean: Vec<f32>,
+    /// Mean of squared gradients.
+    pub square: Vec<f32>,
+    /// Average of the weights.
+    pub average: Vec<f32>,
+}
+
+impl Moments {
+    /// Before the first step.
+    pub fn new(weights: &[f32]) -> Self {
+        let zeros = vec![0.0; weights.len()];
+        Self { step: 0, mean: zeros.clone(), square: zeros, average: weights.to_vec() }
+    }
+}
+
+impl AdamW {
+    /// Moves the weights one step against the gradient and returns the gradient's norm before
+    /// clipping. `gradient` is left clipped.
+    pub fn step(
+        &self,
+        moments: &mut Moments,
+        learning_rate: f32,
+        gradient: &mut [f32],
+        weights: &mut [f32],
+    ) -> f64 {
+        let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+        if norm > f64::from(self.clip_norm) {
+            let factor = (f64::from(self.clip_norm) / norm) as f32;
+            gradient.iter_mut().for_each(|g| *g *= factor);
+        }
+        moments.step += 1;
+        let t = moments.step as f64;
+        let correction = |beta: f32| (1.0 - libm::pow(f64::from(beta), t)) as f32;
+        let (correct1, correct2) = (correction(self.beta1), correction(self.beta2));
+        // A young average would remember the random start: it follows faster at first.
+        let average_decay = self.average_decay.min((1.0 + t as f32) / (10.0 + t as f32));
+        let state = moments.mean.iter_mut().zip(&mut moments.square).zip(&mut moments.average);
+        for (((mean, square), average), (&g, weight)) in state.zip(gradient.iter().zip(weights)) {
+            *mean = self.beta1 * *mean + (1.0 - self.beta1) * g;
+            *square = self.beta2 * *square + (1.0 - self.beta2) * g * g;
+            let step = (*mean / correct1) / ((*square / correct2).sqrt() + self.epsilon);
+            *weight -= learning_rate * (step + self.weight_decay * *weight);
+            *average += (1.0 - average_decay) * (*weight - *average);
+        }
+        norm
+    }
+}
+
+/// Learning rate over a run: a linear warm-up, then half a cosine down to a share of the peak
+/// (Loshchilov & Hutter 2017).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// Highest learning rate.
+    pub peak: f32,
+    /// Steps of the warm-up.
+    pub warmup_steps: u64,
+    /// What is left of the peak at the end.
+    pub final_share: f32,
+}
+
+impl Schedule {
+    /// The rate at a step, when `progress` (0 to 1) of the run is done.
+    pub fn at(&self, step: u64, progress: f64) -> f32 {
+        let warm = ((step + 1) as f32 / self.warmup_steps.max(1) as f32).min(1.0);
+        let cosine = 0.5 + 0.5 * libm::cos(core::f64::consts::PI * progress.clamp(0.0, 1.0));
+        self.peak * warm * (self.final_share + (1.0 - self.final_share) * cosine as f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_step_has_the_size_of_the_learning_rate() {
+        // After bias correction the first step is the sign of the gradient.
+        let adam = AdamW { weight_decay: 0.0, ..AdamW::default() };
+        let mut weights = vec![1.0, -2.0, 3.0];
+        let mut moments = Moments::new(&weights);
+        adam.step(&mut moments, 0.1, &mut [0.3, -0.001, 0.0], &mut weights);
+        for (weight, expected) in weights.iter().zip([0.9, -1.9, 3.0]) {
+            assert!((weight - expected).abs() < 1e-4, "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn it_finds_the_bottom_of_a_bowl() {
+        let adam = AdamW { weight_decay: 0.0, ..AdamW::default() };
+        let mut weights = vec![5.0, -3.0];
+        let mut moments = Moments::new(&weights);
+        for _ in 0..2_000 {
+            let mut gradient: Vec<f32> = weights.iter().map(|w| 2.0 * (w - 1.0)).collect();
+            adam.step(&mut moments, 0.02, &mut gradient, &mut weights);
+        }
+        assert!(weights.iter().all(|w| (w - 1.0).abs() < 1e-2), "{weights:?}");
+        assert!(moments.average.iter().all(|w| (w - 1.0).abs() < 1e-1), "{moments:?}");
+    }
+
+    #[test]
+    fn long_gradients_are_clipped() {
+        let mut gradient = [30.0, 40.0];
+        let norm =
+            AdamW::default().step(&mut Moments::new(&[0.0; 2]), 0.0, &mut gradient, &mut [0.0; 2]);
+        assert_eq!(norm, 50.0);
+        assert!((gradient[0] - 0.6).abs() < 1e-6 && (gradient[1] - 0.8).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_schedule_warms_up_and_comes_down() {
+        let schedule = Schedule { peak: 1.0, warmup_steps: 10, final_share: 0.1 };
+        assert!((schedule.at(0, 0.0) - 0.1).abs() < 1e-6);
+        assert!((schedule.at(9, 0.0) - 1.0).abs() < 1e-6);
+        assert!((schedule.at(1000, 1.0) - 0.1).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,302 @@
+//! Turns a folder of recordings into a prepared corpus.
+//!
+//! Find the files -> decode, resample and trim them on several threads -> write them in the order
+//! of their names -> choose which are for validation. The result depends on the files and the
+//! options, not on the threads. A corpus that is already there and was made from the same files
+//! with the same options is opened instead.
+
+mod sources;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::audio::{Recording, check_rate, decode_file};
+use crate::corpus::{Item, split::choose_valid};
+use crate::prepared::{
+    Entry, Index, Prepared, PreparedWriter, Skipped, Split, VERSION, is_prepared,
+};
+use crate::trim::{SILENCE_DB, TrimOptions, trim};
+
+use sources::{Source, find_sources, fingerprint};
+pub use table::print_table;
+
+/// What to prepare, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrepareOptions {
+    /// The folder of recordings.
+    pub data: PathBuf,
+    /// A folder of recordings for validation; without it some of `data` are set aside.
+    pub valid: Option<PathBuf>,
+    /// The folder to write: new, empty, or an older prepared corpus.
+    pub out: PathBuf,
+    /// The model's rate, 1 kHz to 192 kHz.
+    pub rate_hz: u32,
+    /// Whether silence is cut off both ends of each recording.
+    pub trim: bool,
+    /// The share of files (of a single file: of its frames) set aside for validation; 0.1 is
+    /// usual. Above 0, below 1.
+    pub valid_fraction: f32,
+    /// Chooses the files for validation.
+    pub seed: u64,
+    /// Files decoded at once; each is held in memory until it is written.
+    pub threads: usize,
+}
+
+/// How far [`prepare`] is: one report for each file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Files done.
+    pub done: usize,
+    /// Files in all.
+    pub total: usize,
+    /// The file that was done last.
+    pub name: &'a str,
+}
+
+/// Opens `options.data` if it is a prepared corpus already, else prepares it.
+///
+/// # Errors
+///
+/// Those of [`Prepared::open`] and [`prepare`]; or the prepared corpus has another rate.
+pub fn open_or_prepare(
+    options: &PrepareOptions,
+    progress: &mut dyn FnMut(Progress<'_>) -> Result<()>,
+) -> Result<Prepared> {
+    if !is_prepared(&options.data) {
+        return prepare(options, progress);
+    }
+    let prepared = Prepared::open(&options.data)?;
+    ensure!(
+        prepared.rate_hz() == options.rate_hz,
+        "{} was prepared at {} Hz, but the model runs at {} Hz: prepare the recordings again",
+        options.data.display(),
+        prepared.rate_hz(),
+        options.rate_hz
+    );
+    Ok(prepared)
+}
+
+/// Prepares the recordings in `options.data` into `options.out`. An error from `progress` stops it
+/// and leaves nothing behind.
+///
+/// Files that cannot be read are left out, each with its reason in the index.
+///
+/// # Errors
+///
+/// One line: the options contradict each other, a folder is missing or cannot be read, there is
+/// nothing to train on or nothing to validate on, or `options.out` cannot be written.
+pub fn prepare(
+    options: &PrepareOptions,
+    progress: &mut dyn FnMut(Progress<'_>) -> Result<()>,
+) -> Result<Prepared> {
+    check_rate(options.rate_hz)?;
+    ensure!(
+        options.valid_fraction > 0.0 && options.valid_fraction < 1.0,
+        "a validation share of {} is not between 0 and 1",
+        options.valid_fraction
+    );
+    let (sources, mut notices) = find_sources(options)?;
+    let fingerprint = fingerprint(options, &sources);
+    if let Ok(prepared) = Prepared::open(&options.out)
+        && prepared.index().fingerprint == fingerprint
+    {
+        return Ok(prepared);
+    }
+
+    let mut writer = PreparedWriter::create(&options.out)?;
+    let (mut entries, mut skipped) = (Vec::new(), Vec::new());
+    decode_in_order(&sources, options, |place, outcome| {
+        let source = &sources[place];
+        match outcome {
+            Ok(kept) => {
+                let offset_frames = writer.append(&kept.recording.samples)?;
+                entries.push(kept.entry(source, offset_frames));
+            }
+            Err(Left { reason, silent_frames }) => {
+                let name = source.item.name.clone();
+                skipped.push((source.split, Skipped { name, reason, silent_frames }));
+            }
+        }
+        progress(Progress { done: place + 1, total: sources.len(), name: &source.item.name })
+    })?;
+
+    if let Some(problem) = nothing_left(options, &entries, &skipped) {
+        bail!(problem);
+    }
+    if options.valid.is_none() {
+        set_aside(&mut entries, options);
+    }
+    notices.extend(strangers(&entries));
+    writer.finish(Index {
+        format: String::new(),
+        version: VERSION,
+        rate_hz: options.rate_hz,
+        trimmed: options.trim,
+        fingerprint,
+        entries,
+        skipped: skipped.into_iter().map(|(_, file)| file).collect(),
+        notices,
+    })
+}
+
+/// A file that is taken.
+struct Kept {
+    recording: Recording,
+    dropped_frames: usize,
+}
+
+impl Kept {
+    /// The entry of `source`, whose samples begin at `offset_frames`.
+    fn entry(&self, source: &Source, offset_frames: u64) -> Entry {
+        let Kept { recording, dropped_frames } = self;
+        let Item { name, label, note, .. } = &source.item;
+        Entry {
+            name: name.clone(),
+            label: label.clone(),
+            key: note.map(|note| note.key),
+            velocity: note.and_then(|note| note.velocity),
+            split: source.split,
+            offset_frames,
+            frames: recording.samples.len() as u64,
+            source_rate_hz: recording.source_rate_hz,
+            source_channels: recording.source_channels as u32,
+            clipped_samples: recording.clipped_samples as u64,
+            dropped_frames: *dropped_frames as u64,
+            damaged_packets: recording.damaged_packets as u64,
+            peak: recording.samples.iter().fold(0.0, |peak, x| peak.max(x.abs())),
+        }
+    }
+}
+
+/// A file that is left out.
+struct Left {
+    reason: String,
+    silent_frames: u64,
+}
+
+fn decode_one(source: &Source, options: &PrepareOptions) -> Result<Kept, Left> {
+    let left = |error: anyhow::Error, silent_frames| Left {
+        // Reasons are shown in lists: one line each, whatever a system's message holds.
+        reason: format!("{error:#}").replace(['\n', '\r'], " "),
+        silent_frames,
+    };
+    let mut recording =
+        decode_file(&source.item.path, options.rate_hz).map_err(|error| left(error, 0))?;
+    let mut dropped_frames = 0;
+    if options.trim {
+        let trimmed = trim(&recording.samples, recording.rate_hz, &TrimOptions::default())
+            .map_err(|error| left(error, recording.samples.len() as u64))?;
+        dropped_frames = trimmed.dropped_frames;
+        recording.samples.truncate(trimmed.kept.end);
+        recording.samples.drain(..trimmed.kept.start);
+    }
+    Ok(Kept { recording, dropped_frames })
+}
+
+/// Decodes on `options.threads` threads and hands the outcomes over in the order of `sources`.
+///
+/// Thread t decodes every `threads`-th file from the t-th on and holds at most one back, so that
+/// memory is bounded and the order needs no sorting.
+fn decode_in_order(
+    sources: &[Source],
+    options: &PrepareOptions,
+    mut take: impl FnMut(usize, Result<Kept, Left>) -> Result<()>,
+) -> Result<()> {
+    let threads = options.threads.clamp(1, sources.len().max(1));
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..threads)
+            .map(|first| {
+                let (sender, receiver) = sync_channel(0);
+                scope.spawn(move || {
+                    for source in sources.iter().skip(first).step_by(threads) {
+                        // The receiver is gone: something else went wrong.
+                        if sender.send(decode_one(source, options)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        for (place, lane) in (0..sources.len()).zip(lanes.iter().cycle()) {
+            take(place, lane.recv().context("a decoding thread ended early")?)?;
+        }
+        Ok(())
+    })
+}
+
+/// Why there is nothing to train on, or nothing to validate on.
+fn nothing_left(
+    options: &PrepareOptions,
+    entries: &[Entry],
+    skipped: &[(Split, Skipped)],
+) -> Option<String> {
+    let is_empty = |split| entries.iter().all(|entry| entry.split != split);
+    let (split, folder) = match &options.valid {
+        _ if is_empty(Split::Train) => (Split::Train, &options.data),
+        Some(valid) if is_empty(Split::Valid) => (Split::Valid, valid),
+        _ => return None,
+    };
+    let skipped: Vec<&Skipped> =
+        skipped.iter().filter(|(of, _)| *of == split).map(|(_, file)| file).collect();
+    let shown = folder.display();
+    let silent = skipped.iter().filter(|file| file.silent_frames > 0).count();
+    Some(match skipped.first() {
+        Some(_) if silent == skipped.len() => {
+            format!("every recording in {shown} is silence: the level must exceed {SILENCE_DB} dB")
+        }
+        Some(Skipped { name, reason, .. }) => format!(
+            "none of the recordings in {shown} can be used; the first of {}: {name} {reason}",
+            skipped.len()
+        ),
+        None => format!("no recordings in {shown}"),
+    })
+}
+
+/// Marks some files for validation; of a single file its end.
+fn set_aside(entries: &mut Vec<Entry>, options: &PrepareOptions) {
+    if let [only] = &mut entries[..] {
+        let share = only.frames as f64 * f64::from(options.valid_fraction);
+        let valid_frames = (share as u64).max(1).min(only.frames - 1);
+        if valid_frames > 0 {
+            only.frames -= valid_frames;
+            let end = Entry {
+                split: Split::Valid,
+                offset_frames: only.offset_frames + only.frames,
+                frames: valid_frames,
+                clipped_samples: 0,
+                dropped_frames: 0,
+                damaged_packets: 0,
+                ..only.clone()
+            };
+            entries.push(end);
+        }
+        return;
+    }
+    let files: Vec<_> =
+        entries.iter().map(|entry| (entry.name.as_str(), entry.label.as_deref())).collect();
+    let valid = choose_valid(&files, options.valid_fraction, options.seed);
+    for (entry, valid) in entries.iter_mut().zip(valid) {
+        entry.split = if valid { Split::Valid } else { Split::Train };
+    }
+}
+
+/// A sentence for each label that is validated on but never trained on.
+fn strangers(entries: &[Entry]) -> Vec<String> {
+    let labels = |split| {
+        let of_split = entries.iter().filter(move |entry| entry.split == split);
+        of_split
+            .filter_map(|entry| entry.label.as_deref())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    labels(Split::Valid)
+        .difference(&labels(Split::Train))
+        .map(|label| format!("label `{label}` is validated on but never trained on"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

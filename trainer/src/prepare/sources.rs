@@ -1,0 +1,67 @@
+//! The files that a corpus is prepared from, and a fingerprint of them.
+
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Result, ensure};
+use sha2::{Digest, Sha256};
+
+use super::PrepareOptions;
+use crate::corpus::{self, Item};
+use crate::prepared::{Split, VERSION};
+use crate::trim::TrimOptions;
+
+/// A file, and what it is for: validation if it comes from the folder for that.
+pub(super) struct Source {
+    pub(super) item: Item,
+    pub(super) split: Split,
+}
+
+/// The files of both folders, data first, and what was decided about them.
+pub(super) fn find_sources(options: &PrepareOptions) -> Result<(Vec<Source>, Vec<String>)> {
+    let folders: Vec<&Path> =
+        [Some(&options.data), options.valid.as_ref()].into_iter().flatten().map(|f| &**f).collect();
+    let found = corpus::find(&folders)?;
+    if let [data, valid] = folders[..] {
+        let (data, valid) = (data.canonicalize()?, valid.canonicalize()?);
+        ensure!(
+            !data.starts_with(&valid) && !valid.starts_with(&data),
+            "one of {} and {} lies in the other: files would be both trained on and validated on",
+            folders[0].display(),
+            folders[1].display()
+        );
+    }
+    let (mut sources, mut notices) = (Vec::new(), Vec::new());
+    for ((found, folder), split) in found.into_iter().zip(folders).zip([Split::Train, Split::Valid])
+    {
+        for mut item in found.items {
+            if split == Split::Valid {
+                item.name = format!("{}/{}", corpus::own_name(folder)?, item.name);
+            }
+            sources.push(Source { item, split });
+        }
+        notices.extend(found.notices);
+    }
+    Ok((sources, notices))
+}
+
+/// SHA-256 (hex) over all that the result depends on; files by name, size and time of change.
+pub(super) fn fingerprint(options: &PrepareOptions, sources: &[Source]) -> String {
+    let trimming = options.trim.then(TrimOptions::default);
+    let fraction = options.valid_fraction;
+    let mut hash = Sha256::new();
+    hash.update(format!(
+        "{VERSION} {} {trimming:?} {fraction} {}\n",
+        options.rate_hz, options.seed
+    ));
+    for Source { item, split } in sources {
+        let metadata = item.path.metadata().ok();
+        let bytes = metadata.as_ref().map(|metadata| metadata.len());
+        let changed = metadata.and_then(|metadata| metadata.modified().ok());
+        let changed_ns =
+            changed.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos());
+        hash.update(format!("{:?} {split:?} {bytes:?} {changed_ns:?}\n", item.name));
+        hash.update(format!("{:?} {:?}\n", item.label, item.note));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,197 @@
+//! What a run may be told: the model's shape and how it is trained, as defaults, TOML and
+//! recognised from the corpus.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use wavenet_engine::{Config, NoteRecipe, Recipe};
+
+use crate::prepared::Prepared;
+
+/// How a model is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// Segments of a step.
+    pub batch: usize,
+    /// Samples of a segment whose loss counts; a receptive field of warm-up comes on top.
+    pub window: usize,
+    /// Highest learning rate.
+    pub learning_rate: f32,
+    /// Steps of the warm-up.
+    pub warmup_steps: u64,
+    /// Share of the learning rate that is left at the end.
+    pub final_share: f32,
+    /// AdamW's pull of the weights towards zero.
+    pub weight_decay: f32,
+    /// Longest gradient.
+    pub clip_norm: f32,
+    /// Decay of the average of the weights.
+    pub average_decay: f32,
+    /// Semitones by which pitched recordings are also heard higher and lower.
+    pub shifts: Vec<i32>,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self {
+            batch: 4,
+            window: 2048,
+            learning_rate: 3e-3,
+            warmup_steps: 100,
+            final_share: 0.02,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+            average_decay: 0.999,
+            shifts: vec![-2, -1, 0, 1, 2],
+        }
+    }
+}
+
+impl Training {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// One line naming the setting and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        ensure!((1..=4096).contains(&self.batch), "batch must lie between 1 and 4096");
+        ensure!((16..=1 << 20).contains(&self.window), "window must lie between 16 and 1048576");
+        ensure!(
+            self.learning_rate > 0.0 && self.learning_rate <= 1.0,
+            "learning_rate must lie above 0 and at most at 1"
+        );
+        ensure!((0.0..=1.0).contains(&self.final_share), "final_share must lie between 0 and 1");
+        ensure!((0.0..=1.0).contains(&self.weight_decay), "weight_decay must lie between 0 and 1");
+        ensure!(self.clip_norm > 0.0, "clip_norm must be above 0");
+        ensure!((0.0..1.0).contains(&self.average_decay), "average_decay must lie in 0 to below 1");
+        ensure!(
+            !self.shifts.is_empty() && self.shifts.iter().all(|s| (-12..=12).contains(s)),
+            "shifts must list semitones between -12 and 12"
+        );
+        Ok(())
+    }
+}
+
+/// A `--config` file: `[model]` and `[training]`, each field optional.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunFile {
+    /// The model's shape.
+    pub model: Config,
+    /// How it is trained.
+    pub training: Training,
+}
+
+impl Default for RunFile {
+    fn default() -> Self {
+        Self { model: default_model(), training: Training::default() }
+    }
+}
+
+/// The model that a CPU trains in minutes: R = 32, S = 64, 10 layers.
+pub fn default_model() -> Config {
+    Config { residual_channels: 32, gate_channels: 32, skip_channels: 64, ..Config::default() }
+}
+
+impl RunFile {
+    /// Reads a TOML file. Fields of `[model]` that it leaves out are the trainer's defaults.
+    ///
+    /// # Errors
+    /// One line: the file is missing, is no TOML, or has an unknown or impossible field.
+    pub fn load(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
+        Self::parse(&text).with_context(|| format!("{shown}"))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        // toml's own messages are drawings of several lines; one says enough.
+        let one_line = |error: toml::de::Error| anyhow::anyhow!("{}", error.message());
+        let mut table: toml::Table = text.parse().map_err(one_line)?;
+        let mut model = toml::Table::try_from(default_model())?;
+        if let Some(given) = table.remove("model") {
+            let given = given.as_table().context("`model` must be a table: [model]")?.clone();
+            model.extend(given);
+        }
+        table.insert("model".into(), toml::Value::Table(model));
+        let file: Self = table.try_into().map_err(one_line)?;
+        file.model.validate()?;
+        file.training.validate()?;
+        Ok(file)
+    }
+}
+
+/// What the model is told about the sound beside its past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditioning {
+    /// Notes where every recording's name tells one; classes where there is more than one label.
+    Auto,
+    /// Nothing.
+    None,
+    /// Notes, by the phases of their partials.
+    Note,
+    /// The label of the recording's folder.
+    Class,
+}
+
+/// Fits a model's classes and notes to a corpus.
+///
+/// # Errors
+/// Something was asked for that the corpus does not tell.
+pub fn condition(model: &mut Config, prepared: &Prepared, wanted: Conditioning) -> Result<()> {
+    let entries = prepared.entries();
+    let noted = entries.iter().filter(|entry| entry.key.is_some()).count();
+    let mut labels: Vec<String> = entries.iter().filter_map(|e| e.label.clone()).collect();
+    labels.sort();
+    labels.dedup();
+    let use_notes = match wanted {
+        Conditioning::Auto => noted == entries.len(),
+        Conditioning::Note => {
+            ensure!(noted > 0, "no recording's name tells its note (such as A4 or 069)");
+            true
+        }
+        Conditioning::None | Conditioning::Class => false,
+    };
+    let use_classes = match wanted {
+        Conditioning::Auto | Conditioning::Note => labels.len() > 1,
+        Conditioning::Class => {
+            ensure!(
+                !labels.is_empty(),
+                "no recording lies in a sub-folder that would name its class"
+            );
+            true
+        }
+        Conditioning::None => false,
+    };
+    model.classes = if use_classes { labels } else { Vec::new() };
+    if !use_notes {
+        model.conditioning = Recipe::None;
+    } else if model.conditioning == Recipe::None {
+        model.conditioning = Recipe::Note(NoteRecipe::default());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_fields_are_the_trainers_defaults() {
+        let file = RunFile::parse("[model]\nskip_channels = 128\n[training]\nbatch = 2").unwrap();
+        assert_eq!(file.model, Config { skip_channels: 128, ..default_model() });
+        assert_eq!(file.training, Training { batch: 2, ..Training::default() });
+        assert_eq!(RunFile::parse("").unwrap().model, default_model());
+    }
+
+    #[test]
+    fn mistakes_are_one_line() {
+        for text in
+            ["[model]\nskip = 1", "[model]\nkernel_size = 9", "batch", "[training]\nbatch = 0"]
+        {
+            let message = format!("{:#}", RunFile::parse(text).unwrap_err());
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A run from the first step to the last: steps, validation, checkpoints, and what the user sees.
+//!
+//! Step n draws its stretches from the seed and n alone, and the optimizer's state is saved with
+//! the weights: the same settings give the same model, bit for bit, stopped and resumed or not
+//! (with a budget of steps or epochs; a budget of minutes depends on the clock).
+
+mod progress;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use wavenet_engine::{Config, Weights};
+
+use crate::checkpoint::{self, Run};
+use crate::material::{Material, Stretch};
+use crate::network::{Loss, Network, Segment};
+use crate::optimizer::{AdamW, Moments, Schedule};
+use crate::prepared::Split;
+use crate::settings::Training;
+use progress::Progress;
+
+/// When a run is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// After so many steps.
+    Steps(u64),
+    /// After having heard as many samples as the corpus has, so many times.
+    Epochs(f64),
+    /// After so many minutes of training.
+    Minutes(f64),
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Where the model goes.
+    pub out: PathBuf,
+    /// When to stop.
+    pub budget: Budget,
+    /// Key of every random choice.
+    pub seed: u64,
+    /// Worker threads.
+    pub threads: usize,
+    /// Steps between two checkpoints.
+    pub checkpoint_steps: u64,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
+    /// How to train.
+    pub training: Training,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps taken, over all sessions.
+    pub steps: u64,
+    /// Whether the run was stopped before its budget was spent.
+    pub interrupted: bool,
+    /// Loss on the validation part, by the averaged weights.
+    pub valid_bits: f64,
+    /// Entropy of the validation part's codes.
+    pub unigram_bits: f64,
+}
+
+/// Frames of validation audio heard while training, and at the end.
+const QUICK_VALIDATION: u64 = 40_000;
+const FINAL_VALIDATION: u64 = 1_000_000;
+/// Samples of a validation segment whose loss counts.
+const VALIDATION_WINDOW: usize = 8192;
+
+/// Trains a model on a corpus until the budget is spent or `stop` is set.
+///
+/// # Errors
+/// One line: nothing to train on, a loss that is no longer a number, a disk that fails.
+pub fn train(
+    material: &Material,
+    config: &Config,
+    options: &TrainOptions,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    options.training.validate()?;
+    ensure!(material.train_frames() > 0, "there is nothing to train on");
+    // A place that cannot be written is found before hours are spent.
+    drop(wavenet_engine::files::beside(&options.out)?);
+    let mut session = Session::begin(material, config, options)?;
+    let mut interrupted = false;
+    while !session.is_done() {
+        if stop.load(Ordering::Relaxed) {
+            interrupted = true;
+            break;
+        }
+        session.step()?;
+    }
+    session.finish(interrupted)
+}
+
+/// A run under way.
+struct Session<'a> {
+    material: &'a Material,
+    options: &'a TrainOptions,
+    total_steps: Option<u64>,
+    settings: String,
+    network: Network,
+    weights: Weights,
+    averaged: Weights,
+    moments: Moments,
+    gradient: Vec<f32>,
+    adam: AdamW,
+    schedule: Schedule,
+    validation: Vec<Stretch>,
+    progress: Progress,
+    started: Instant,
+    elapsed_before_s: f64,
+}
+
+impl<'a> Session<'a> {
+    fn begin(material: &'a Material, config: &Config, options: &'a TrainOptions) -> Result<Self> {
+        let training = &options.training;
+        let total_steps = match options.budget {
+            Budget::Steps(steps) => Some(steps),
+            Budget::Epochs(epochs) => {
+                let samples = (training.batch * training.window) as f64;
+                Some((epochs * material.train_frames() as f64 / samples).ceil() as u64)
+            }
+            Budget::Minutes(_) => None,
+        };
+        let settings = format!(
+            "seed {}, {}, {}",
+            options.seed,
+            serde_json::to_string(config)?,
+            serde_json::to_string(training)?
+        );
+        let mut weights = Weights::random(config.clone(), options.seed)?;
+        let mut moments = Moments::new(weights.values());
+        let mut elapsed_before_s = 0.0;
+        let state = checkpoint::state_path(&options.out);
+        if options.resume && state.exists() {
+            let (run, values, loaded) = checkpoint::load(&state, weights.values().len())?;
+            ensure!(
+                run.settings == settings,
+                "{} was trained with other settings; use the same ones to go on, or train without \
+                 --resume to start afresh",
+                options.out.display()
+            );
+            weights.values_mut().copy_from_slice(&values);
+            moments = loaded;
+            elapsed_before_s = run.elapsed_s;
+            eprintln!("going on after step {}", run.step);
+        } else if options.resume {
+            eprintln!("there is no {} to resume from: starting afresh", state.display());
+        }
+        let averaged = weights.clone();
+        let validation = material.cover(Some(Split::Valid), VALIDATION_WINDOW, QUICK_VALIDATION);
+        Ok(Self {
+            material,
+            options,
+            total_steps,
+            settings,
+            network: Network::new(config, options.threads),
+            gradient: vec![0.0; weights.values().len()],
+            averaged,
+            weights,
+            moments,
+            adam: AdamW {
+                weight_decay: training.weight_decay,
+                clip_norm: training.clip_norm,
+                average_decay: training.average_decay,
+                ..AdamW::default()
+            },
+            schedule: Schedule {
+                peak: training.learning_rate,
+                warmup_steps: training.warmup_steps,
+                final_share: training.final_share,
+            },
+            validation,
+            progress: Progress::new(total_steps),
+            started: Instant::now(),
+            elapsed_before_s,
+        })
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.elapsed_before_s + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Share of the budget that is spent, 0 to 1.
+    fn share_done(&self) -> f64 {
+        match (self.options.budget, self.total_steps) {
+            (Budget::Minutes(minutes), _) => self.elapsed_s() / (minutes * 60.0),
+            (_, Some(total)) => self.moments.step as f64 / total.max(1) as f64,
+            (_, None) => 1.0,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.share_done() >= 1.0
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let (step, batch) = (self.moments.step, self.options.training.batch);
+        let (material, seed) = (self.material, self.options.seed);
+        let window = self.options.training.window;
+        let fill = |index: usize, segment: &mut Segment| {
+            let number = step * batch as u64 + index as u64;
+            material.fill(material.train_stretch(seed, number, window)?, segment)
+        };
+        let loss = self.network.gradient(&self.weights, batch, &fill, &mut self.gradient)?;
+        let rate = self.schedule.at(step, self.share_done());
+        let norm =
+            self.adam.step(&mut self.moments, rate, &mut self.gradient, self.weights.values_mut());
+        if !loss.nats.is_finite() || !norm.is_finite() {
+            bail!(
+                "the loss is no longer a number at step {step}; the last checkpoint is kept: try a \
+                 learning_rate below {rate}"
+            );
+        }
+        self.progress.step(self.moments.step, self.share_done(), loss, rate);
+        if self.moments.step % self.options.checkpoint_steps == 0 {
+            self.checkpoint()?;
+            let bits = self.validate()?.bits_per_sample();
+            self.progress.validated(bits);
+        }
+        Ok(())
+    }
+
+    /// Saves the state, then the averaged model: whichever moment the power fails, both are whole.
+    fn checkpoint(&mut self) -> Result<()> {
+        let run = Run::new(self.moments.step, self.elapsed_s(), self.settings.clone());
+        let state = checkpoint::state_path(&self.options.out);
+        checkpoint::save(&state, &run, self.weights.values(), &self.moments)?;
+        self.averaged.values_mut().copy_from_slice(&self.moments.average);
+        self.averaged.save(&self.options.out)?;
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<Loss> {
+        self.averaged.values_mut().copy_from_slice(&self.moments.average);
+        measure(&mut self.network, &self.averaged, self.material, &self.validation)
+    }
+
+    fn finish(mut self, interrupted: bool) -> Result<Outcome> {
+        self.checkpoint()?;
+        self.progress.finish();
+        let limit = if interrupted { QUICK_VALIDATION } else { FINAL_VALIDATION };
+        self.validation = self.material.cover(Some(Split::Valid), VALIDATION_WINDOW, limit);
+        let loss = self.validate()?;
+        Ok(Outcome {
+            steps: self.moments.step,
+            interrupted,
+            valid_bits: loss.bits_per_sample(),
+            unigram_bits: self.material.unigram_bits(&self.validation)?,
+        })
+    }
+}
+
+/// Loss of a model on some stretches.
+///
+/// # Errors
+/// The disk failed.
+pub fn measure(
+    network: &mut Network,
+    weights: &Weights,
+    material: &Material,
+    stretches: &[Stretch],
+) -> Result<Loss> {
+    let fill = |index: usize, segment: &mut Segment| {
+        let stretch = stretches.get(index).context("a stretch too many")?;
+        material.fill(*stretch, segment)
+    };
+    network.loss(weights, stretches.len(), &fill)
+}
