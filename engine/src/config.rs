@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
         assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
         assert!(serde_json::from_str::<Config>(r#"{"residual_chanels": 3}"#).is_err());
-        assert_eq!(config.conditioning_channels(), 16 + 2 + 3 + 32);
+        assert_eq!(config.conditioning_channels(), 16 + 2 + 3 + 64);
     }
 
     #[test]

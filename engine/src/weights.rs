@@ -216,19 +216,6 @@ impl Weights {
         &self.values[range.clone()]
     }
 
-    /// Replaces the conditioning tables and the class names, which change no tensor's shape.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] where the new config has other tensors or is not valid.
-    pub fn with_config(mut self, config: Config) -> Result<Self> {
-        config.validate()?;
-        if Layout::new(&config).specs != self.layout.specs {
-            return Err(Error::Unsupported("a config of another shape for these weights".into()));
-        }
-        self.config = config;
-        Ok(self)
-    }
-
     /// Reads a model file.
     ///
     /// # Errors

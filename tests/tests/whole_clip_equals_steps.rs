@@ -8,45 +8,52 @@ use wavenet_tests::{
     step_by_step,
 };
 
-/// Kernel sizes, dilations, channels, classes and recipes, odd ones among them.
-fn sweep() -> Vec<Config> {
-    let note = Recipe::Note(NoteRecipe { partials: 5, ..NoteRecipe::default() });
-    let classes: Vec<String> = ["bow", "pluck", "blow"].map(String::from).into();
-    // R, G, S, A, K, dilations, classes, note, levels
-    let shapes: [(usize, usize, usize, usize, usize, &[usize], bool, bool, usize); 8] = [
-        (5, 5, 5, 5, 2, &[1], false, false, 256),
-        (1, 2, 3, 4, 3, &[1, 2], false, true, 16),
-        (12, 12, 33, 12, 2, &[1, 2, 4, 8, 16, 1, 2, 4, 8, 16], true, false, 256),
-        (33, 12, 5, 64, 3, &[1, 3, 9, 27], false, true, 256),
-        (12, 33, 64, 33, 2, &[7, 5, 3, 2, 1], true, true, 255),
-        (64, 64, 64, 64, 2, &[1, 2, 4, 8, 16, 32, 64, 128], false, true, 256),
-        (16, 17, 15, 31, 3, &[1, 2, 4, 1, 2, 4, 1, 2, 4], true, true, 64),
-        (33, 64, 12, 5, 2, &[100, 1, 10], false, false, 2),
-    ];
-    let config = |(r, g, s, a, k, dilations, classed, noted, levels): (
-        _,
-        _,
-        _,
-        _,
-        _,
-        &[usize],
-        bool,
-        bool,
-        _,
-    )| Config {
-        residual_channels: r,
-        gate_channels: g,
-        skip_channels: s,
-        end_channels: a,
-        kernel_size: k,
-        dilations: dilations.to_vec(),
-        classes: if classed { classes.clone() } else { Vec::new() },
+/// R, G, S, A, then K, then the dilations.
+fn shape(channels: [usize; 4], kernel_size: usize, dilations: &[usize]) -> Config {
+    let [residual_channels, gate_channels, skip_channels, end_channels] = channels;
+    let dilations = dilations.to_vec();
+    Config {
+        residual_channels,
+        gate_channels,
+        skip_channels,
+        end_channels,
+        kernel_size,
+        dilations,
         class_channels: 7,
-        conditioning: if noted { note.clone() } else { Recipe::None },
-        levels,
         ..Config::default()
-    };
-    shapes.into_iter().map(config).collect()
+    }
+}
+
+/// Kernel sizes, dilations, channels, levels, classes and recipes, odd ones among them.
+fn sweep() -> Vec<Config> {
+    let note = || Recipe::Note(NoteRecipe { partials: 5, ..NoteRecipe::default() });
+    let classes = || ["bow", "pluck", "blow"].map(String::from).to_vec();
+    vec![
+        shape([5, 5, 5, 5], 2, &[1]),
+        Config { levels: 16, conditioning: note(), ..shape([1, 2, 3, 4], 3, &[1, 2]) },
+        Config {
+            classes: classes(),
+            ..shape([12, 12, 33, 12], 2, &[1, 2, 4, 8, 16, 1, 2, 4, 8, 16])
+        },
+        Config { conditioning: note(), ..shape([33, 12, 5, 64], 3, &[1, 3, 9, 27]) },
+        Config {
+            levels: 255,
+            classes: classes(),
+            conditioning: note(),
+            ..shape([12, 33, 64, 33], 2, &[7, 5, 3, 2, 1])
+        },
+        Config {
+            conditioning: note(),
+            ..shape([64, 64, 64, 64], 2, &[1, 2, 4, 8, 16, 32, 64, 128])
+        },
+        Config {
+            levels: 64,
+            classes: classes(),
+            conditioning: note(),
+            ..shape([16, 17, 15, 31], 3, &[1, 2, 4, 1, 2, 4, 1, 2, 4])
+        },
+        Config { levels: 2, ..shape([33, 64, 12, 5], 2, &[100, 1, 10]) },
+    ]
 }
 
 /// `[frames][H]` as candle wants it.

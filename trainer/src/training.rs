@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
             );
         }
         self.progress.step(self.moments.step, self.share_done(), loss, rate);
-        if self.moments.step % self.options.checkpoint_steps == 0 {
+        if self.moments.step.is_multiple_of(self.options.checkpoint_steps) {
             self.checkpoint()?;
             let bits = self.validate()?.bits_per_sample();
             self.progress.validated(bits);

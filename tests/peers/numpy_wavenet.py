@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""An independent WaveNet in NumPy, written from docs/model-format.md alone.
+
+It shares no line with the engine, so where both agree the document is complete and both read it
+alike. Section numbers below are those of the document.
+
+Usage: numpy_wavenet.py MODEL.safetensors < REQUEST.json > ANSWER.json
+
+The request is a list of jobs, the answer the list of their results:
+
+    {"job": "logits", "codes": [...], "conditioning": [[...], ...], "exact": bool}  -> [[...], ...]
+    {"job": "pick", "logits": [[...], ...], "temperature": T, "top_p": P, "draws": [...]} -> [...]
+    {"job": "draws", "seed": s, "stream": m, "count": n}  -> [...]
+    {"job": "mulaw", "levels": n, "samples": [...]}  -> {"values": [...], "codes": [...]}
+    {"job": "note", "key": k, "velocity": v, "frames": n}  -> [[local channels], ...]
+
+"exact" obeys the numeric contract to the bit (section 9), in f32; otherwise the mathematics of
+section 5 is computed in f64.
+"""
+
+import json
+import sys
+
+import numpy as np
+
+F32, F64 = np.float32, np.float64
+
+
+# Section 2: the file.
+
+DEFAULTS = {
+    "sample_rate_hz": 16000, "levels": 256, "residual_channels": 64, "gate_channels": 64,
+    "skip_channels": 256, "end_channels": 256, "kernel_size": 2,
+    "dilations": [1 << layer for layer in range(10)], "classes": [], "class_channels": 16,
+    "conditioning": {"kind": "none"}, "root_key": 60, "default_dtype": "f32",
+}
+NOTE_DEFAULTS = {
+    "partials": 32, "decays_ms": [20, 200, 1500], "velocity_range_db": 30, "keys": [],
+}
+
+
+def read_model(path):
+    """The config as a dict, and the tensors as a dict of f32 arrays."""
+    with open(path, "rb") as file:
+        content = file.read()
+    start = 8 + int.from_bytes(content[:8], "little")
+    table = json.loads(content[8:start])
+    header = json.loads(table.pop("__metadata__")["wavenet"])
+    if header["format_version"] != 1:
+        raise ValueError(f"format version {header['format_version']}")
+    tensors = {}
+    for name, entry in table.items():
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        raw = content[begin:end]
+        if entry["dtype"] == "BF16":
+            values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(F32)
+        else:
+            values = np.frombuffer(raw, "<f4")
+        tensors[name] = values.reshape(entry["shape"])
+    return {**DEFAULTS, **header["config"]}, tensors
+
+
+# Section 4: mu-law.
+
+def mulaw_values(levels):
+    mu = F64(levels - 1)
+    y = 2 * np.arange(levels) / mu - 1
+    return (np.sign(y) * ((1 + mu) ** np.abs(y) - 1) / mu).astype(F32)
+
+
+def mulaw_encode(samples, levels):
+    mu = F64(levels - 1)
+    x = np.clip(np.asarray(samples, F64), -1, 1)
+    compressed = np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
+    return np.floor((compressed + 1) / 2 * mu + 0.5).astype(int)
+
+
+# Section 5, the mathematics, and section 9, the contract. Rows are times, columns channels.
+
+class Mathematics:
+    """f64, in whatever order NumPy sums."""
+
+    real = F64
+    tanh = staticmethod(np.tanh)
+
+    @staticmethod
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    @staticmethod
+    def product(weight, rows):
+        return rows @ weight.astype(F64).T
+
+
+def fma(a, b, c):
+    """a b + c in f32, rounded once: the product of two f32 is exact in f64; the sum is rounded there
+    to odd, which makes the second rounding, to f32, as though it were the only one."""
+    product = np.asarray(a, F64) * np.asarray(b, F64)
+    c = np.asarray(c, F64)
+    total = product + c
+    part = total - product
+    error = (product - (total - part)) + (c - part)
+    odd = (total.view(np.int64) & 1).astype(bool)
+    neighbour = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    return np.where((error == 0) | odd, total, neighbour).astype(F32)
+
+
+def chain(x, first, rest):
+    p = np.full_like(x, F32(first))
+    for a in rest:
+        p = fma(p, x, F32(a))
+    return p
+
+
+class Contract:
+    """f32, to the bit."""
+
+    real = F32
+
+    @staticmethod
+    def exp(x):
+        x = np.minimum(np.maximum(x, F32(-87)), F32(88))
+        n = fma(x, F32(1.44269504), F32(12582912)) - F32(12582912)
+        r = fma(-n, F32(0.69314575), x)
+        r = fma(-n, F32(1.4286068e-6), r)
+        p = chain(r, 0.0013814599, [0.008368717, 0.04166839, 0.16666521, 0.49999994, 1, 1])
+        return p * np.exp2(n).astype(F32)
+
+    @staticmethod
+    def tanh(x):
+        x = np.minimum(np.maximum(x, F32(-9.02)), F32(9.02))
+        y = x * x
+        p = chain(y, 1.3319061e-8, [2.0583473e-5, 0.003494034, 0.13379717, 1])
+        q = chain(y, 7.762015e-7, [0.0003283092, 0.02587107, 0.46713033, 1])
+        return np.minimum(np.maximum(x * p / q, F32(-1)), F32(1))
+
+    @staticmethod
+    def sigmoid(x):
+        return fma(Contract.tanh(F32(0.5) * x), F32(0.5), F32(0.5))
+
+    @staticmethod
+    def product(weight, rows):
+        inputs = weight.shape[1]
+        quarter = -(-inputs // 4)
+        missing = ((0, 0), (0, 4 * quarter - inputs))
+        weight, rows = np.pad(weight, missing), np.pad(rows, missing)
+        chains = []
+        for first in range(0, 4 * quarter, quarter):
+            total = np.zeros((rows.shape[0], weight.shape[0]), F32)
+            for column in range(first, first + quarter):
+                total = fma(weight[None, :, column], rows[:, column, None], total)
+            chains.append(total)
+        return ((chains[0] + chains[1]) + chains[2]) + chains[3]
+
+
+def shift(rows, frames):
+    return np.concatenate([np.zeros_like(rows[:frames]), rows[: len(rows) - frames]])
+
+
+def logits(config, tensors, codes, conditioning, way):
+    """Whole clip: the receptive field of silence (section 6), then the codes; [T, levels]."""
+    taps, dilations = config["kernel_size"], config["dilations"]
+    silent = 1 + (taps - 1) * sum(dilations)
+    codes = np.concatenate([np.full(silent, config["levels"] // 2), np.asarray(codes, int)])
+    get = {name: values.astype(way.real) for name, values in tensors.items()}
+    h = None
+    if conditioning is not None and len(conditioning[0]) > 0:
+        h = np.asarray(conditioning, F32).astype(way.real)
+        h = np.concatenate([np.zeros((silent, h.shape[1]), way.real), h])
+
+    x = get["embedding.weight"][codes]
+    skip_bias = np.zeros(config["skip_channels"], way.real)
+    for layer in range(len(dilations)):
+        skip_bias = skip_bias + get[f"layers.{layer}.skip.bias"]
+    s = skip_bias
+    for layer, dilation in enumerate(dilations):
+        def half(name):
+            name = f"layers.{layer}.{name}"
+            weight = get[f"{name}.weight"]
+            total = get[f"{name}.bias"]
+            for tap in range(taps - 1):
+                total = total + way.product(weight[tap], shift(x, (taps - 1 - tap) * dilation))
+            if h is not None:
+                total = total + way.product(get[f"{name}.conditioning.weight"], h)
+            return total + way.product(weight[taps - 1], x)
+
+        z = way.tanh(half("filter")) * way.sigmoid(half("gate"))
+        s = s + way.product(get[f"layers.{layer}.skip.weight"], z)
+        if layer + 1 < len(dilations):
+            name = f"layers.{layer}.residual"
+            x = x + (get[f"{name}.bias"] + way.product(get[f"{name}.weight"], z))
+    hidden = get["end1.bias"] + way.product(get["end1.weight"], np.maximum(s, way.real(0)))
+    hidden = np.maximum(hidden, way.real(0))
+    return (get["end2.bias"] + way.product(get["end2.weight"], hidden))[silent:]
+
+
+# Section 7: the conditioning vector of a note that is held.
+
+def turns(x):
+    return int(np.floor((x - np.floor(x)) * 2.0**32)) % 2**32
+
+
+def note(config, key, velocity, frames):
+    recipe = {**NOTE_DEFAULTS, **config["conditioning"]}
+    rate, keys = config["sample_rate_hz"], recipe["keys"]
+    partials = recipe["partials"]
+    b, cents, start = 0.0, 0.0, [0.0] * partials
+    if keys:
+        b, cents = (
+            np.interp(key, [k["key"] for k in keys], [k[field] for k in keys])
+            for field in ("inharmonicity", "cents")
+        )
+        nearest = min(keys, key=lambda k: (abs(k["key"] - key), k["key"]))
+        start = [float(F32(turn)) for turn in nearest["start_turns"]]
+    f1 = 440 * 2 ** ((key - 69 + cents / 100) / 12)
+    table = np.sin(2 * np.pi * np.arange(4096 + 1024 + 1) / 4096).astype(F32)
+
+    def sine(phase, ahead):
+        i = (phase >> 20) + ahead
+        return table[i] + (table[i + 1] - table[i]) * (F32(phase & 0xFFFFF) / F32(2**20))
+
+    rows = np.zeros((frames, 2 + len(recipe["decays_ms"]) + 2 * partials), F32)
+    rows[:, 0], rows[:, 1] = (key - 60) / 24, velocity / 127
+    for index, ms in enumerate(recipe["decays_ms"]):
+        decay, factor = 1.0, np.exp(-1000 / (F64(F32(ms)) * rate))
+        for frame in range(frames):
+            rows[frame, 2 + index] = decay
+            decay = decay * factor if decay > 1e-9 else 0.0
+    cosines = 2 + len(recipe["decays_ms"])
+    for k in range(1, partials + 1):
+        share = k * f1 * np.sqrt(1 + b * k * k) / rate
+        if share > 0.46:
+            continue
+        phase, step = turns(start[k - 1]), turns(share)
+        for frame in range(frames):
+            rows[frame, cosines + k - 1] = sine(phase, 1024)
+            rows[frame, cosines + partials + k - 1] = sine(phase, 0)
+            phase = (phase + step) % 2**32
+    return rows
+
+
+# Section 8: draws and the choice of a code.
+
+def draw(seed, stream, number):
+    mask = 0xFFFFFFFF
+    block = number >> 2
+    counter = [block & mask, block >> 32, stream & mask, stream >> 32]
+    key = [seed & mask, seed >> 32]
+    for _ in range(10):
+        p, q = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+        counter = [
+            (q >> 32) ^ counter[1] ^ key[0], q & mask,
+            (p >> 32) ^ counter[3] ^ key[1], p & mask,
+        ]
+        key = [(key[0] + 0x9E3779B9) & mask, (key[1] + 0xBB67AE85) & mask]
+    return counter[number & 3]
+
+
+def pick(row, temperature, top_p, number):
+    row = np.asarray(row, F32)
+    if temperature <= 0:
+        return int(np.argmax(row))
+    scaled = (row - row.max()) / F32(temperature)
+    weights = [int(w) for w in Contract.exp(scaled) * F32(2**23)]
+    total = sum(weights)
+    if top_p < 1:
+        goal = (int(float(F32(top_p)) * 2**32) * total) >> 32
+        kept = 0
+        for code in sorted(range(len(weights)), key=lambda code: (-weights[code], code)):
+            if kept > 0 and kept >= goal:
+                weights[code] = 0
+            kept += weights[code]
+        total = kept
+    target = (number * total) >> 32
+    for code, prefix in enumerate(np.cumsum(weights, dtype=np.int64)):
+        if prefix > target:
+            return code
+    return int(np.argmax(row))
+
+
+def answer(config, tensors, request):
+    job = request["job"]
+    if job == "logits":
+        way = Contract if request["exact"] else Mathematics
+        rows = logits(config, tensors, request["codes"], request["conditioning"], way)
+        return rows.tolist()
+    if job == "pick":
+        rows, draws = request["logits"], request["draws"]
+        settings = request["temperature"], request["top_p"]
+        return [pick(row, *settings, number) for row, number in zip(rows, draws, strict=True)]
+    if job == "draws":
+        return [draw(request["seed"], request["stream"], n) for n in range(request["count"])]
+    if job == "mulaw":
+        levels = request["levels"]
+        codes = mulaw_encode(request["samples"], levels)
+        return {"values": mulaw_values(levels).tolist(), "codes": codes.tolist()}
+    if job == "note":
+        return note(config, request["key"], request["velocity"], request["frames"]).tolist()
+    raise ValueError(f"no job is called {job}")
+
+
+if __name__ == "__main__":
+    model = read_model(sys.argv[1])
+    json.dump([answer(*model, request) for request in json.load(sys.stdin)], sys.stdout)
