@@ -14,6 +14,7 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod kernels;
+pub mod math;
 pub mod mulaw;
 pub mod queue;
 #[cfg(feature = "reference")]

@@ -5,7 +5,7 @@
 //! block size nor the voices beside it. The choice works on integer weights, whose sums are exact
 //! in any order: a CPU loop and a GPU scan agree to the last code.
 
-use crate::kernels::math::exp;
+use crate::math::exp;
 
 /// Draws of one stream. Two streams with different `seed` or `stream` are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

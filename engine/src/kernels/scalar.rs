@@ -12,8 +12,8 @@
 //!
 //! The inner loops run over 16 rows at once and so become vector instructions.
 
-use super::math::{sigmoid, tanh};
 use super::packed::{BLOCK, Matrix, PackedWeights, QUARTERS, padded};
+use crate::math::{sigmoid, tanh};
 use crate::queue::{QueueShape, Queues};
 
 /// Buffers between the products, all padded to whole blocks. What they hold between steps does not
@@ -50,6 +50,18 @@ impl Scratch {
             z: vec![0.0; gates / 2],
             skips: vec![0.0; s],
             hidden: vec![0.0; a],
+        }
+    }
+}
+
+#[cfg(test)]
+impl Scratch {
+    /// Fills every buffer that a step writes before it reads. (Padding of `h` beyond the
+    /// conditioning is never written, and stays zero.)
+    pub(super) fn poison(&mut self, value: f32) {
+        let Self { x, sums, product, z, skips, hidden, .. } = self;
+        for buffer in [x, sums, product, z, skips, hidden] {
+            buffer.fill(value);
         }
     }
 }

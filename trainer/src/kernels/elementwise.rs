@@ -4,7 +4,7 @@
 //! so training and playing compute the same function.
 
 use pulp::{Arch, NullaryFnOnce};
-use wavenet_engine::kernels::math::{exp, sigmoid, tanh};
+use wavenet_engine::math::{exp, sigmoid, tanh};
 
 /// Runs a loop with the widest vector instructions of the machine.
 fn vectorised<R>(body: impl FnMut() -> R) -> R {

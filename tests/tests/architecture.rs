@@ -1,0 +1,107 @@
+//! The invariants of ARCHITECTURE.md that are about the shape of the house.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Names of the packages that a package is built from (without those for its tests).
+fn built_from(package: &str) -> Vec<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--locked", "--offline", "-p", package, "-e", "normal"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("names are UTF-8");
+    let mut names: Vec<String> =
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    assert!(names.len() > 5, "cargo tree listed {names:?}");
+    names
+}
+
+#[test]
+fn dependencies_run_one_way() {
+    for (package, ours) in [
+        ("wavenet-engine", vec!["wavenet-engine"]),
+        ("wavenet-standalone", vec!["wavenet-engine", "wavenet-standalone"]),
+        ("wavenet-trainer", vec!["wavenet-engine", "wavenet-trainer"]),
+    ] {
+        let found = built_from(package);
+        let found: Vec<&str> =
+            found.iter().map(String::as_str).filter(|name| name.starts_with("wavenet-")).collect();
+        assert_eq!(found, ours, "what {package} is built from");
+    }
+}
+
+#[test]
+fn players_carry_no_candle() {
+    for package in ["wavenet-engine", "wavenet-standalone"] {
+        let names = built_from(package);
+        let candle: Vec<&String> = names.iter().filter(|name| name.starts_with("candle")).collect();
+        assert!(candle.is_empty(), "{package} is built from {candle:?}");
+    }
+}
+
+/// All Rust files below a folder.
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the project").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_stays_in_the_kernels() {
+    let mut files = Vec::new();
+    for room in ["engine/src", "trainer/src", "standalone/src"] {
+        sources(&root().join(room), &mut files);
+    }
+    assert!(files.len() > 30);
+    for path in files {
+        let in_kernels = path.components().any(|part| part.as_os_str() == "kernels")
+            || path.file_name().is_some_and(|name| name == "kernels.rs");
+        let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let has_unsafe = code.flat_map(str::split_whitespace).any(|word| word == "unsafe");
+        assert!(in_kernels || !has_unsafe, "{} has unsafe", path.display());
+    }
+}
+
+#[test]
+fn the_engines_rooms_import_downwards_only() {
+    // Each may use those before it, never those after.
+    let order = [
+        "error",
+        "files",
+        "config",
+        "math",
+        "mulaw",
+        "sampling",
+        "queue",
+        "weights",
+        "kernels",
+        "conditioning",
+        "resample",
+        "synth",
+    ];
+    for (place, module) in order.iter().enumerate() {
+        let path = root().join(format!("engine/src/{module}.rs"));
+        let text = std::fs::read_to_string(&path).expect("the room is there");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for above in &order[place + 1..] {
+            let imports = code.contains(&format!("crate::{above}::"));
+            assert!(!imports, "{module} imports {above}");
+        }
+    }
+}

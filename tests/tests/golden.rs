@@ -1,0 +1,55 @@
+//! The same bytes on every machine: hashes of renders, committed.
+//!
+//! If one of these fails on one machine only, that machine breaks the numeric contract
+//! (docs/model-format.md, section 9). If they fail everywhere, the contract itself was changed: old
+//! sessions will sound different, so say so in CHANGELOG.md and bump the format version.
+
+use sha2::{Digest, Sha256};
+use wavenet_engine::resample::Resampler;
+use wavenet_engine::synth::{Event, EventKind, Settings, Synth};
+use wavenet_engine::{Config, NoteRecipe, Recipe, Sampling};
+use wavenet_tests::{lively_weights, pack};
+
+/// Renders a second at the model's rate and at 44.1 kHz; the hash of both.
+fn hash(config: Config, events: &[Event], sampling: Sampling) -> String {
+    let settings = Settings { sampling, seed: 11, ..Settings::default() };
+    let mut synth = Synth::new(pack(&lively_weights(config, 5)), settings).unwrap();
+    let mut samples = vec![0.0; 16_000];
+    synth.render(events, &mut samples);
+    let mut resampled = Vec::new();
+    Resampler::new(16_000, 44_100).unwrap().process(&samples, &mut resampled);
+    let mut hasher = Sha256::new();
+    for sample in samples.iter().chain(&resampled) {
+        hasher.update(sample.to_le_bytes());
+    }
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn shape(kernel_size: usize, conditioning: Recipe) -> Config {
+    Config {
+        residual_channels: 16,
+        gate_channels: 24,
+        skip_channels: 32,
+        end_channels: 32,
+        kernel_size,
+        dilations: vec![1, 2, 4, 8, 16],
+        conditioning,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn a_drone_is_these_bytes() {
+    let drone = [Event { frame: 0, kind: EventKind::Drone }];
+    assert_eq!(hash(shape(2, Recipe::None), &drone, Sampling::default()), "3cd7d2093d1e516c");
+}
+
+#[test]
+fn a_chord_is_these_bytes() {
+    let on = |frame, key| Event { frame, kind: EventKind::NoteOn { key, velocity: 80 } };
+    let off = |frame, key| Event { frame, kind: EventKind::NoteOff { key } };
+    let events = [on(0, 48), on(100, 64), on(2_000, 67), off(5_000, 64), on(6_001, 64)];
+    let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
+    let notes = Recipe::Note(NoteRecipe::default());
+    assert_eq!(hash(shape(3, notes), &events, sampling), "e4eaafff2edd1204");
+}
