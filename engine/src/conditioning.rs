@@ -14,7 +14,7 @@
 //! a 32-bit fraction of a turn that advances by a whole number each sample, so it never drifts and
 //! is the same on every machine; partials above 0.46 of the sample rate are silent (both channels
 //! zero). The model is told these phases and so need not learn pitch, only how partials sound.
-//! The trainer fills its windows with the same [`NoteConditioner::write`], from phases measured on
+//! The trainer fills its windows through the same code ([`NoteConditioner::recorded`]), from phases measured on
 //! the recording.
 
 use crate::config::{Config, KeyTable, NoteRecipe, Recipe};
@@ -101,7 +101,7 @@ impl NoteConditioner {
         let f1 = 440.0 * libm::exp2((semitones - 69.0 + cents / 100.0) / 12.0);
         note.present = 0;
         for (index, increment) in note.increments.iter_mut().enumerate() {
-            let share = partial_hz(f1, inharmonicity, index + 1) / self.sample_rate_hz;
+            let share = f1 * partial_ratio(index + 1, inharmonicity) / self.sample_rate_hz;
             if share > HIGHEST_PARTIAL {
                 *increment = 0;
             } else {
@@ -200,10 +200,10 @@ impl NoteConditioner {
     }
 }
 
-/// Frequency of partial k (from 1) of a stiff string.
-pub fn partial_hz(fundamental_hz: f64, inharmonicity: f64, partial: usize) -> f64 {
+/// Frequency of partial k (from 1) of a stiff string over f1: `k sqrt(1 + B k^2)`.
+pub fn partial_ratio(partial: usize, inharmonicity: f64) -> f64 {
     let k = partial as f64;
-    k * fundamental_hz * (1.0 + inharmonicity * k * k).sqrt()
+    k * (1.0 + inharmonicity * k * k).sqrt()
 }
 
 /// A phase in turns as the 32-bit fraction of one.
@@ -254,7 +254,7 @@ mod tests {
         for frame in 0..20_000_u32 {
             conditioner.advance(&mut note, &mut h);
             for k in 1..=20 {
-                let hz = partial_hz(f1, 0.002, k);
+                let hz = f1 * partial_ratio(k, 0.002);
                 let (cosine, sine) = (h[4 + k], h[24 + k]);
                 if hz > HIGHEST_PARTIAL * 16_000.0 {
                     assert_eq!((cosine, sine), (0.0, 0.0));

@@ -173,6 +173,17 @@ impl Config {
         })
     }
 
+    /// The sampling temperature that suits the model unless the player asks otherwise. Told where
+    /// every partial is, a model of notes spends its chance on noise, and less of it is nearer to
+    /// the recording (docs/built-in-models.md has the measurements). A model that is told nothing
+    /// needs its chance to go on.
+    pub fn default_temperature(&self) -> f32 {
+        match self.conditioning {
+            Recipe::None => 1.0,
+            Recipe::Note(_) => 0.6,
+        }
+    }
+
     /// Checks every bound that the rest of the engine relies on.
     ///
     /// # Errors

@@ -25,7 +25,10 @@ pub fn beside(path: &Path) -> Result<NamedTempFile> {
     // The library's own choice is private to its owner; outputs are files like any other.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".wavenet-").tempfile_in(folder).map_err(|source| Error::io(path, source))
+    // Some encoders read the format from the name's end.
+    let extension = path.extension().map_or_else(String::new, |e| format!(".{}", e.display()));
+    let builder = builder.prefix(".wavenet-").suffix(&extension);
+    builder.tempfile_in(folder).map_err(|source| Error::io(path, source))
 }
 
 /// Puts a finished file in its place.

@@ -65,22 +65,9 @@ impl Resampler {
                 "a rate of {out_hz} Hz from a model at {in_hz} Hz; use a common rate such as 44100 or 48000"
             )));
         }
-        let cutoff = PASS / stretch;
-        let half = taps as f64 / 2.0;
-        let mut table = Vec::with_capacity(taps * l as usize);
-        for phase in 0..l {
-            let fraction = phase as f64 / l as f64;
-            let start = table.len();
-            for tap in 0..taps {
-                // Distance, in input samples, from the output's place to this tap.
-                let x = tap as f64 - (half - 1.0) - fraction;
-                table.push(cutoff * sinc(cutoff * x) * kaiser(x / half));
-            }
-            // Unity gain at 0 Hz in every phase: a constant stays constant.
-            let sum: f64 = table[start..].iter().sum();
-            table[start..].iter_mut().for_each(|value| *value /= sum);
-        }
-        let table = table.into_iter().map(|value| value as f32).collect();
+        let table =
+            (0..l).flat_map(|phase| windowed_sinc(taps, phase as f64 / l as f64, 1.0 / stretch));
+        let table = table.collect();
         Ok(Self { table, taps, l, m, history: vec![0.0; taps], taken: 0, given: 0 })
     }
 
@@ -118,6 +105,21 @@ impl Resampler {
         output.truncate(output.len() - (self.given - frames) as usize);
         self.given = frames;
     }
+}
+
+/// Taps of an interpolator at a fraction of a sample beyond its centre (which lies between taps
+/// `taps / 2 - 1` and `taps / 2`, at the former for fraction 0). Frequencies up to `band` times the
+/// input's Nyquist frequency pass; the sum is 1, so a constant stays constant.
+pub(crate) fn windowed_sinc(taps: usize, fraction: f64, band: f64) -> Vec<f32> {
+    let cutoff = PASS * band;
+    let half = taps as f64 / 2.0;
+    let tap = |tap: usize| {
+        let x = tap as f64 - (half - 1.0) - fraction;
+        cutoff * sinc(cutoff * x) * kaiser(x / half)
+    };
+    let values: Vec<f64> = (0..taps).map(tap).collect();
+    let sum: f64 = values.iter().sum();
+    values.into_iter().map(|value| (value / sum) as f32).collect()
 }
 
 fn gcd(a: u32, b: u32) -> u32 {

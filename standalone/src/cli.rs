@@ -96,10 +96,11 @@ pub struct RenderArgs {
     #[arg(long, value_name = "N", help_heading = "How it sounds", default_value_t = 1)]
     #[arg(allow_negative_numbers = true)]
     pub seed: u64,
-    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample.
-    #[arg(long, value_name = "T", help_heading = "How it sounds", default_value_t = 1.0)]
+    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample [default: 0.6
+    /// for a model of notes, else 1].
+    #[arg(long, value_name = "T", help_heading = "How it sounds")]
     #[arg(value_parser = temperature, allow_negative_numbers = true)]
-    pub temperature: f32,
+    pub temperature: Option<f32>,
     /// Leave out the unlikeliest samples: only the likeliest that together reach this share.
     #[arg(long, value_name = "P", help_heading = "How it sounds", default_value_t = 1.0)]
     #[arg(value_parser = top_p, allow_negative_numbers = true)]

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tempfile::NamedTempFile;
+use wavenet_engine::files;
 
 /// Checks that `path`, the value of `option`, can become a file of this kind, and returns it with
 /// its folder spelt out in full.
@@ -39,26 +39,13 @@ pub fn check(option: &str, path: &Path, extension: &str) -> Result<PathBuf> {
     let full = folder.canonicalize().with_context(|| {
         format!("cannot write {shown}: create the folder {} first", folder.display())
     })?;
-    beside(&full.join(name)).with_context(|| format!("cannot write {shown}"))?;
+    files::beside(&full.join(name)).with_context(|| format!("cannot write {shown}"))?;
     Ok(full.join(name))
 }
 
 fn a_folder(shown: &str, path: &Path, extension: &str) -> Result<PathBuf> {
     let inside = path.join("sound").with_extension(extension);
     bail!("{shown} is a folder; name a file in it, such as {}", inside.display())
-}
-
-/// A new file in the folder of `path`, with the permissions that any new file gets; it goes away
-/// with its value unless it is persisted.
-///
-/// # Errors
-/// If the folder is missing or closed to us.
-pub fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".wavenet-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path))
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -11,9 +11,10 @@ mod ticks;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
+use wavenet_engine::files;
 
 use crate::spectrogram::{FrequencyAxis, Spectrogram, spectrogram};
 use canvas::{Canvas, Drawn, FINENESS};
@@ -53,23 +54,11 @@ const SILENCE_DB: f32 = -120.0;
 /// If there are no samples, the rate is 0, or the file cannot be written.
 pub fn write_png(path: &Path, samples: &[f32], rate_hz: u32, title: &str) -> Result<()> {
     ensure!(!samples.is_empty() && rate_hz > 0, "there is no sound to draw");
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let file = beside(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
+    // The encoder reads the format from the name's end.
+    let file = files::beside(&path.with_extension("png"))?;
     canvas::paint(file.path(), SIZE, |canvas| draw(canvas, samples, rate_hz, title))
         .map_err(|why| anyhow!("cannot write {}: {why}", path.display()))?;
-    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
-}
-
-/// A new file in `folder`, with the permissions that any new file gets.
-fn beside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    // The encoder reads the format from the name's end.
-    builder.prefix(".picture-").suffix(".png");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    Ok(files::finish(file, path)?)
 }
 
 fn draw(canvas: &Canvas, samples: &[f32], rate_hz: u32, title: &str) -> Drawn {

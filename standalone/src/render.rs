@@ -100,7 +100,10 @@ impl Places {
 
 fn settings(args: &RenderArgs, config: &Config) -> Result<Settings> {
     Ok(Settings {
-        sampling: Sampling { temperature: args.temperature, top_p: args.top_p },
+        sampling: Sampling {
+            temperature: args.temperature.unwrap_or(config.default_temperature()),
+            top_p: args.top_p,
+        },
         seed: args.seed,
         class: args.class.as_deref().map_or(Ok(0), |name| config.class_index(name))?,
         voices: usize::from(args.voices),

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use tempfile::NamedTempFile;
-
-use crate::output::beside;
+use wavenet_engine::files;
 
 /// A WAV file counts its bytes in 32 bits, its header included.
 const MAX_FRAMES: u64 = (u32::MAX as u64 - 64) / 2;
@@ -40,7 +39,7 @@ impl WavFile {
             bits_per_sample: 16,
             sample_format: SampleFormat::Int,
         };
-        let file = beside(path).with_context(cannot)?;
+        let file = files::beside(path)?;
         let handle = file.as_file().try_clone().with_context(cannot)?;
         let writer = WavWriter::new(BufWriter::new(handle), spec).with_context(cannot)?;
         Ok(Self { writer, file, path: path.to_owned() })
@@ -68,9 +67,7 @@ impl WavFile {
         let Self { writer, file, path } = self;
         let cannot = || format!("cannot write {}", path.display());
         writer.finalize().with_context(cannot)?;
-        file.as_file().sync_all().with_context(cannot)?;
-        file.persist(&path).with_context(cannot)?;
-        Ok(())
+        Ok(files::finish(file, &path)?)
     }
 }
 

@@ -23,10 +23,7 @@ use std::f64::consts::TAU;
 
 use anyhow::{Context, Result, ensure};
 
-pub use stretch::partial_ratio;
-
-/// Partials above this share of the sample rate are absent: too near the edge of the band.
-pub const HIGHEST_SHARE_OF_RATE: f64 = 0.46;
+use wavenet_engine::conditioning::{HIGHEST_PARTIAL, partial_ratio};
 
 /// More partials than this are not asked for in earnest.
 const MOST_PARTIALS: usize = 1000;
@@ -139,7 +136,7 @@ pub fn analyse(samples: &[f32], rate_hz: u32, key: u8, partials: usize) -> Resul
 
     let hop_frames = (HOP_S * rate).round() as usize;
     let demodulated: Vec<_> = (1..=partials)
-        .take_while(|&partial| stretch.partial_hz(partial) <= HIGHEST_SHARE_OF_RATE * rate)
+        .take_while(|&partial| stretch.partial_hz(partial) <= HIGHEST_PARTIAL * rate)
         .map(|partial| {
             let hz = stretch.partial_hz(partial);
             let spacing_hz =

@@ -8,8 +8,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::HIGHEST_SHARE_OF_RATE;
 use super::spectrum::{HEIGHT_LIMIT_DB, Spectrum};
+use wavenet_engine::conditioning::{HIGHEST_PARTIAL, partial_ratio};
 
 /// So many partials are looked at, however many are asked for.
 const PARTIALS: usize = 16;
@@ -49,15 +49,9 @@ impl Stretch {
     }
 }
 
-/// f_k / f1 = k sqrt(1 + B k^2), for partial k (counted from 1) and inharmonicity B.
-pub fn partial_ratio(partial: usize, inharmonicity: f64) -> f64 {
-    let k = partial as f64;
-    k * libm::sqrt(1.0 + inharmonicity * k * k)
-}
-
 /// Finds f1, within 90 cents of `nominal_hz`, and B of a note that begins with its attack.
 pub(super) fn find(note: &[f32], rate_hz: f64, nominal_hz: f64) -> Result<Stretch> {
-    let limit_hz = HIGHEST_SHARE_OF_RATE * rate_hz;
+    let limit_hz = HIGHEST_PARTIAL * rate_hz;
     let lowest_hz = nominal_hz / libm::exp2(SEARCH_CENTS / 1200.0);
     ensure!(
         lowest_hz < limit_hz,

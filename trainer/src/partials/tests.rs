@@ -42,7 +42,7 @@ impl StiffString {
     }
 
     fn partials(&self) -> impl Iterator<Item = usize> {
-        let limit_hz = HIGHEST_SHARE_OF_RATE * f64::from(self.rate_hz);
+        let limit_hz = HIGHEST_PARTIAL * f64::from(self.rate_hz);
         (1..=self.partials).take_while(move |&k| self.partial_hz(k) <= limit_hz)
     }
 
