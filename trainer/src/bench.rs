@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use wavenet_engine::{Config, Philox, Weights};
 
 use crate::network::{Network, Segment};
 use crate::optimizer::{AdamW, Moments};
+use crate::settings::check_model;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport> {
         dilations: Config::cycled_dilations(layers),
         ..Config::default()
     };
+    check_model(&config).context("--shape")?;
     let mut weights = Weights::random(config.clone(), 1)?;
     let mut moments = Moments::new(weights.values());
     let mut gradient = vec![0.0; weights.values().len()];

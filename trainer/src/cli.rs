@@ -1,12 +1,16 @@
-//! The words of the command line.
+//! The words of the command line. Values are checked here as far as they can be without the data.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::settings::Conditioning;
 use crate::training::Budget;
+
+const TRAIN_NOTES: &str = "\
+Beside the model x.safetensors lie x.state, from which --resume goes on, and the samples in
+x.prepared.
+Ctrl-C saves the model and its state and ends with exit code 130; a second one ends at once.";
 
 /// Turns a folder of recordings into a WaveNet that can be played.
 #[derive(Debug, Parser)]
@@ -46,10 +50,11 @@ pub struct SynthArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Decides every random choice
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Length of each file
-    #[arg(long, value_name = "S", default_value_t = crate::synth_recordings::DEFAULT_SECONDS_PER_FILE)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(default_value_t = crate::synth_recordings::DEFAULT_SECONDS_PER_FILE)]
     pub seconds: f64,
 }
 
@@ -64,15 +69,17 @@ pub struct DataArgs {
     pub valid: Option<PathBuf>,
     /// Share of files set aside for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    #[arg(value_parser = share, allow_negative_numbers = true)]
     pub valid_fraction: f32,
     /// Keep silence at the recordings' ends
     #[arg(long)]
     pub no_trim: bool,
     /// Decides every random choice
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 
@@ -99,12 +106,14 @@ pub struct PrepareArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Sample rate of the model to come
-    #[arg(long, value_name = "HZ", default_value_t = 16_000)]
+    #[arg(long, value_name = "HZ", default_value_t = 16_000, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=192_000))]
     pub rate: u32,
 }
 
 /// `train`
 #[derive(Debug, Args)]
+#[command(after_help = TRAIN_NOTES)]
 pub struct TrainArgs {
     /// The recordings
     #[command(flatten)]
@@ -117,18 +126,21 @@ pub struct TrainArgs {
     pub config: Option<PathBuf>,
     /// Stop after so many steps
     #[arg(long, value_name = "N", conflicts_with_all = ["epochs", "minutes"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub steps: Option<u64>,
     /// Stop after hearing as many samples as the corpus has, so many times
     #[arg(long, value_name = "N", conflicts_with = "minutes")]
+    #[arg(value_parser = above_zero, allow_negative_numbers = true)]
     pub epochs: Option<f64>,
     /// Stop after so many minutes [default: 10]
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = above_zero, allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// What the model is told beside its past
     #[arg(long, value_enum, default_value_t = ConditioningArg::Auto)]
     pub conditioning: ConditioningArg,
     /// Save (and validate) every so many steps
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_steps: u64,
     /// Go on where an earlier run with the same settings stopped
     #[arg(long)]
@@ -137,23 +149,12 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     /// When to stop.
-    ///
-    /// # Errors
-    /// A budget that is not above zero.
-    pub fn budget(&self) -> Result<Budget> {
-        let positive = |name: &str, value: f64| {
-            if value > 0.0 && value.is_finite() {
-                Ok(value)
-            } else {
-                bail!("--{name} {value}: it must be above 0");
-            }
-        };
-        Ok(match (self.steps, self.epochs, self.minutes) {
-            (Some(0), _, _) => bail!("--steps 0: it must be above 0"),
-            (Some(steps), _, _) => Budget::Steps(steps),
-            (None, Some(epochs), _) => Budget::Epochs(positive("epochs", epochs)?),
-            (None, None, minutes) => Budget::Minutes(positive("minutes", minutes.unwrap_or(10.0))?),
-        })
+    pub fn budget(&self) -> Budget {
+        match (self.steps, self.epochs, self.minutes) {
+            (Some(steps), ..) => Budget::Steps(steps),
+            (None, Some(epochs), _) => Budget::Epochs(epochs),
+            (None, None, minutes) => Budget::Minutes(minutes.unwrap_or(10.0)),
+        }
     }
 }
 
@@ -194,13 +195,14 @@ pub struct EvalArgs {
     #[arg(long, value_enum, default_value_t = SplitArg::All)]
     pub split: SplitArg,
     /// Seed by which files were set aside for validation
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Keep silence at the recordings' ends
     #[arg(long)]
     pub no_trim: bool,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Print JSON
     #[arg(long)]
@@ -222,20 +224,25 @@ pub enum SplitArg {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Residual, skip and end channels, and layers
-    #[arg(long, value_name = "R,S,A,LAYERS", default_value = "32,64,256,10", value_parser = shape)]
+    #[arg(long, value_name = "R,S,A,LAYERS", default_value = "32,64,256,10")]
+    #[arg(value_parser = shape, allow_negative_numbers = true)]
     pub shape: [usize; 4],
     /// Segments of a step
-    #[arg(long, default_value_t = 4)]
-    pub batch: usize,
+    #[arg(long, value_name = "N", default_value_t = 4, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: u32,
     /// Samples of a segment
-    #[arg(long, default_value_t = 8192)]
-    pub window: usize,
+    #[arg(long, value_name = "N", default_value_t = 8192, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub window: u32,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Steps to time
-    #[arg(long, default_value_t = 12)]
-    pub steps: usize,
+    #[arg(long, value_name = "N", default_value_t = 12, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub steps: u32,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -244,5 +251,86 @@ pub struct BenchArgs {
 fn shape(text: &str) -> Result<[usize; 4], String> {
     let numbers: Result<Vec<usize>, _> = text.split(',').map(|part| part.trim().parse()).collect();
     let numbers = numbers.ok().and_then(|numbers| <[usize; 4]>::try_from(numbers).ok());
-    numbers.ok_or_else(|| "write four whole numbers such as 32,64,256,10".into())
+    match numbers {
+        // The engine checks the rest; this keeps the list of dilations short until then.
+        Some([.., layers]) if layers > 128 => Err("at most 128 layers".into()),
+        Some(numbers) => Ok(numbers),
+        None => Err("four whole numbers are needed, such as 32,64,256,10".into()),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("a number above 0 is needed".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
+        _ => Err("a number above 0 and below 1 is needed".into()),
+    }
+}
+
+/// A command line's error without clap's paragraphs: what is wrong, and the tip where there is one.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim);
+    let parts: Vec<&str> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = parts.join(" ");
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(format!("wavenet-trainer {line}").split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_are_one_line_that_names_the_option() {
+        for (line, expected) in [
+            ("train --data d", "--out"),
+            ("train --data d --out m --steps 0", "--steps"),
+            ("train --data d --out m --minutes -1", "'--minutes <M>': a number above 0"),
+            ("train --data d --out m --epochs nan", "'--epochs <N>': a number above 0"),
+            ("train --data d --out m --steps 1 --minutes 1", "cannot be used with"),
+            ("train --data d --out m --valid-fraction 1", "above 0 and below 1"),
+            ("prepare --data d --out p --rate 999", "1000..=192000"),
+            ("bench --shape 1,2", "32,64,256,10"),
+            ("bench --shape 1,2,3,99999999999", "128 layers"),
+            ("bench --batch 0", "1..=4096"),
+        ] {
+            let message = one_line(&parse(line).unwrap_err());
+            assert!(message.contains(expected), "{line}: {message}");
+            assert_eq!(message.lines().count(), 1, "{line}: {message}");
+            assert!(!message.starts_with("error"), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_run_lasts_ten_minutes_unless_told() {
+        for (options, expected) in [
+            ("", Budget::Minutes(10.0)),
+            (" --minutes 0.5", Budget::Minutes(0.5)),
+            (" --epochs 3", Budget::Epochs(3.0)),
+            (" --steps 7", Budget::Steps(7)),
+        ] {
+            let cli = parse(&format!("train --data d --out m{options}")).unwrap();
+            let Command::Train(args) = cli.command else { panic!("{options}") };
+            assert_eq!(args.budget(), expected);
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! How well a model knows some recordings.
 
-use anyhow::{Result, ensure};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
-use wavenet_engine::{Recipe, Weights};
+use wavenet_engine::{Config, Recipe, Weights};
 
 use crate::material::{Material, Notes};
-use crate::network::Network;
+use crate::network::{Network, Segment};
 use crate::prepared::{Prepared, Split};
-use crate::training::measure;
 
 /// Samples of a segment whose loss counts.
 const WINDOW: usize = 8192;
@@ -25,29 +26,56 @@ pub struct EvalReport {
     pub samples: u64,
 }
 
-/// Measures a model on one part of a corpus, or all of it.
+/// Measures a model on one part of a corpus, or all of it, unless `stop` is set on the way.
 ///
 /// # Errors
-/// The corpus does not suit the model, the part is empty, or the disk failed.
+/// The corpus does not suit the model, the part is empty, the disk failed, or it was stopped.
 pub fn eval(
     weights: &Weights,
     prepared: Prepared,
     split: Option<Split>,
     threads: usize,
+    stop: &AtomicBool,
 ) -> Result<EvalReport> {
+    suits(weights.config(), &prepared)?;
     let notes = match &weights.config().conditioning {
         Recipe::Note(recipe) => Some(Notes::analyse(&prepared, recipe)?),
         Recipe::None => None,
     };
     let material = Material::new(prepared, weights.config(), notes.as_ref(), &[0])?;
     let stretches = material.cover(split, WINDOW, u64::MAX);
-    ensure!(!stretches.is_empty(), "that part of the data is empty");
+    ensure!(!stretches.is_empty(), "that part of the data is empty: choose another --split");
     let mut network = Network::new(weights.config(), threads);
-    let loss = measure(&mut network, weights, &material, &stretches)?;
+    let fill = |index: usize, segment: &mut Segment| {
+        ensure!(!stop.load(Ordering::Relaxed), "interrupted; nothing was measured");
+        material.fill(stretches[index], segment)
+    };
+    let loss = network.loss(weights, stretches.len(), &fill)?;
     Ok(EvalReport {
         bits_per_sample: loss.bits_per_sample(),
         unigram_bits_per_sample: material.unigram_bits(&stretches)?,
         accuracy: loss.accuracy(),
         samples: loss.samples,
     })
+}
+
+/// Whether the recordings tell what the model wants to be told.
+fn suits(config: &Config, prepared: &Prepared) -> Result<()> {
+    let is_known = |label: &String| config.classes.contains(label);
+    let mut entries = prepared.entries().iter();
+    let stranger = entries.find(|entry| !entry.label.as_ref().is_some_and(is_known));
+    if let Some(stranger) = stranger.filter(|_| !config.classes.is_empty()) {
+        bail!(
+            "the model has classes ({}), but {} lies in no sub-folder of such a name: sort the \
+             recordings by class",
+            config.classes.join(", "),
+            stranger.name
+        );
+    }
+    ensure!(
+        config.conditioning == Recipe::None
+            || prepared.entries().iter().any(|entry| entry.key.is_some()),
+        "the model plays notes, but no recording's name tells its own: name them so (A4.wav, 069.wav)"
+    );
+    Ok(())
 }

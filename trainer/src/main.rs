@@ -1,19 +1,21 @@
-//! `wavenet-trainer`: see `cli.rs` for the words, the library for the work.
+//! `wavenet-trainer`: see `cli.rs` for the words, the library for the work. What goes wrong is said
+//! in one line.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use wavenet_engine::{Config, Recipe, Weights};
+use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs, TrainArgs,
-    threads,
+    one_line, threads,
 };
 use wavenet_trainer::eval::eval;
 use wavenet_trainer::material::{Material, Notes};
@@ -21,86 +23,130 @@ use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_t
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::settings::{RunFile, condition};
 use wavenet_trainer::synth_recordings::write_recordings;
-use wavenet_trainer::training::{TrainOptions, train};
+use wavenet_trainer::training::{TrainOptions, check, train};
+
+/// Set by Ctrl-C (and by a polite kill).
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The exit code after Ctrl-C, as a shell would say: what was asked for is not done.
+const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Synth(args) => synth(&args),
-        Command::Prepare(args) => prepare_command(&args),
-        Command::Train(args) => train_command(&args),
-        Command::Eval(args) => eval_command(&args),
-        Command::Bench(args) => bench_command(&args),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let line = format!("{error:#}").replace('\n', " ");
-            eprintln!("wavenet-trainer: {line}");
-            ExitCode::from(2)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // What was asked for, or the help for somebody who gave no argument at all.
+        Err(error)
+            if !error.use_stderr()
+                || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
         }
+        Err(error) => return fail(&one_line(&error)),
+    };
+    match run(&cli.command) {
+        Ok(text) => match writeln!(std::io::stdout(), "{text}") {
+            // A reader that has gone (`wavenet-trainer bench | head -1`) is no error.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                fail(&format!("cannot write to standard output: {error}"))
+            }
+            _ => ExitCode::SUCCESS,
+        },
+        Err(error) => fail(&format!("{error:#}")),
     }
 }
 
-fn synth(args: &SynthArgs) -> Result<()> {
-    let paths = write_recordings(&args.out, args.seed, args.seconds)?;
-    println!("{} recordings in {}", paths.len(), args.out.display());
-    Ok(())
+fn run(command: &Command) -> Result<String> {
+    match command {
+        Command::Synth(args) => synth(args),
+        Command::Prepare(args) => prepare_command(args),
+        Command::Train(args) => train_command(args),
+        Command::Eval(args) => eval_command(args),
+        Command::Bench(args) => bench_command(args),
+    }
 }
 
-fn prepare_command(args: &PrepareArgs) -> Result<()> {
+/// One line on standard error; 2 for what can be put right.
+fn fail(message: &str) -> ExitCode {
+    let message = message.replace(char::is_control, " ");
+    let _ = writeln!(std::io::stderr(), "wavenet-trainer: {message}");
+    ExitCode::from(if INTERRUPTED.load(Ordering::Relaxed) { EXIT_INTERRUPTED } else { 2 })
+}
+
+/// From here on Ctrl-C asks to stop, and work ends where nothing is left half done. A second one
+/// ends the program at once.
+fn listen_for_ctrl_c() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(EXIT_INTERRUPTED.into());
+        }
+    })
+    .context("cannot listen for Ctrl-C")
+}
+
+/// What the user may want to know on the way; nobody listening is no error.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn synth(args: &SynthArgs) -> Result<String> {
+    let paths = write_recordings(&args.out, args.seed, args.seconds)?;
+    Ok(format!("{} recordings in {}", paths.len(), args.out.display()))
+}
+
+fn prepare_command(args: &PrepareArgs) -> Result<String> {
+    listen_for_ctrl_c()?;
     let options = prepare_options(&args.data, args.out.clone(), args.rate);
     let prepared = with_bar(|progress| prepare(&options, progress))?;
     show_table(&prepared)?;
-    println!("prepared in {}", args.out.display());
-    Ok(())
+    Ok(format!("prepared in {}", args.out.display()))
 }
 
-fn train_command(args: &TrainArgs) -> Result<()> {
-    let budget = args.budget()?;
+fn train_command(args: &TrainArgs) -> Result<String> {
+    listen_for_ctrl_c()?;
     let file = args.config.as_deref().map_or_else(|| Ok(RunFile::default()), RunFile::load)?;
     let RunFile { model: mut config, training } = file;
-    // The samples stay beside the model: a second run finds them.
-    let cache = args.out.with_extension("prepared");
-    let options = prepare_options(&args.data, cache, config.sample_rate_hz);
-    drop(wavenet_engine::files::beside(&args.out)?);
-    let prepared = with_bar(|progress| open_or_prepare(&options, progress))?;
-    show_table(&prepared)?;
-
-    condition(&mut config, &prepared, args.conditioning.into())?;
-    let notes = learn_notes(&mut config, &prepared)?;
-    describe(&config);
-    let material = Material::new(prepared, &config, notes.as_ref(), &training.shifts)?;
     let options = TrainOptions {
         out: args.out.clone(),
-        budget,
+        budget: args.budget(),
         seed: args.data.seed,
         threads: args.data.threads(),
         checkpoint_steps: args.checkpoint_steps,
         resume: args.resume,
         training,
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .context("Ctrl-C cannot be caught on this system")?;
-    let outcome = train(&material, &config, &options, &stop)?;
+    check(&config, &options)?;
+    // The samples stay beside the model: a second run finds them.
+    let cache = args.out.with_extension("prepared");
+    let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
+    let prepared = with_bar(|progress| open_or_prepare(&sources, progress))?;
+    show_table(&prepared)?;
+
+    condition(&mut config, &prepared, args.conditioning.into())?;
+    let notes = learn_notes(&mut config, &prepared)?;
+    describe(&config);
+    let shifts = &options.training.shifts;
+    let material = Material::new(prepared, &config, notes.as_ref(), shifts)?;
+    let outcome = train(&material, &config, &options, &INTERRUPTED)?;
 
     let out = args.out.display();
-    println!(
-        "{} steps: {:.3} bits a sample on validation data, {:.0} % of the unigram's {:.3}",
-        outcome.steps,
+    let measured = format!(
+        "{:.3} bits a sample on validation data, {:.0} % of the unigram's {:.3}",
         outcome.valid_bits,
         100.0 * outcome.valid_bits / outcome.unigram_bits,
         outcome.unigram_bits
     );
     if outcome.interrupted {
-        println!("stopped; {out} is saved. To go on: the same command with --resume");
-    } else {
-        println!(
-            "{out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png"
+        bail!(
+            "interrupted after {} steps ({measured}); {out} is saved, the same command with \
+             --resume goes on",
+            outcome.steps
         );
     }
-    Ok(())
+    Ok(format!(
+        "{} steps: {measured}\n\
+         {out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png",
+        outcome.steps
+    ))
 }
 
 /// Analyses the recordings of notes and puts what was found into the config.
@@ -108,10 +154,11 @@ fn learn_notes(config: &mut Config, prepared: &Prepared) -> Result<Option<Notes>
     let Recipe::Note(recipe) = &mut config.conditioning else {
         return Ok(None);
     };
-    let notes = Notes::analyse(prepared, recipe)?;
-    eprintln!("notes");
+    let notes = Notes::analyse(prepared, recipe)
+        .context("these notes cannot be learned; --conditioning none trains without them")?;
+    say("notes\n");
     for line in notes.report() {
-        eprintln!("  {line}");
+        say(&format!("  {line}\n"));
     }
     recipe.keys = notes.key_tables();
     // The middle of what was recorded: where an unnamed note is played.
@@ -130,16 +177,17 @@ fn describe(config: &Config) {
         0 => String::new(),
         count => format!(", {count} classes"),
     };
-    eprintln!(
-        "model: {} layers, receptive field {:.0} ms at {} Hz{notes}{classes}",
+    say(&format!(
+        "model: {} layers, receptive field {:.0} ms at {} Hz{notes}{classes}\n",
         config.layers(),
         1e3 * config.receptive_field() as f64 / f64::from(config.sample_rate_hz),
         config.sample_rate_hz,
-    );
+    ));
 }
 
-fn eval_command(args: &EvalArgs) -> Result<()> {
-    let weights = Weights::load(&args.model)?;
+fn eval_command(args: &EvalArgs) -> Result<String> {
+    listen_for_ctrl_c()?;
+    let weights = load_model(&args.model)?;
     // Recordings are prepared in a folder that goes with the command.
     let scratch = tempfile::tempdir().context("no temporary folder can be made")?;
     let data = DataArgs {
@@ -158,40 +206,57 @@ fn eval_command(args: &EvalArgs) -> Result<()> {
         SplitArg::Train => Some(Split::Train),
         SplitArg::Valid => Some(Split::Valid),
     };
-    let report = eval(&weights, prepared, split, threads(args.threads))?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+    show_table(&prepared)?;
+    let report = eval(&weights, prepared, split, threads(args.threads), &INTERRUPTED)?;
+    Ok(if args.json {
+        serde_json::to_string(&report)?
     } else {
-        println!(
+        format!(
             "{:.4} bits a sample ({:.1} % of the unigram's {:.4}), {:.1} % of {} samples guessed",
             report.bits_per_sample,
             100.0 * report.bits_per_sample / report.unigram_bits_per_sample,
             report.unigram_bits_per_sample,
             100.0 * report.accuracy,
             report.samples
-        );
-    }
-    Ok(())
+        )
+    })
 }
 
-fn bench_command(args: &BenchArgs) -> Result<()> {
-    ensure!(args.steps <= 10_000, "--steps {}: at most 10,000", args.steps);
+fn load_model(path: &Path) -> Result<Weights> {
+    let name = path.display();
+    // A pipe or a device would never end.
+    ensure!(
+        !path.exists() || path.is_file(),
+        "the model {name} is not a file; give the path of a .safetensors file"
+    );
+    Weights::load(path).map_err(|error| {
+        let hint = match error {
+            Error::Io { .. } => "cannot read the model".into(),
+            Error::Format(_) | Error::Shape { .. } => {
+                format!("{name} (get a fresh copy, or train it again)")
+            }
+            _ => name.to_string(),
+        };
+        anyhow::Error::from(error).context(hint)
+    })
+}
+
+fn bench_command(args: &BenchArgs) -> Result<String> {
     let report = bench(&BenchOptions {
         shape: args.shape,
-        batch: args.batch,
-        window: args.window,
+        batch: args.batch as usize,
+        window: args.window as usize,
         threads: threads(args.threads),
-        steps: args.steps,
+        steps: args.steps as usize,
     })?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+    Ok(if args.json {
+        serde_json::to_string(&report)?
     } else {
-        println!(
+        format!(
             "{:.1} ms a step, {:.0} samples a second ({} parameters, {} threads)",
             report.step_ms, report.samples_per_second, report.parameters, report.threads
-        );
-    }
-    Ok(())
+        )
+    })
 }
 
 fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOptions {
@@ -207,7 +272,7 @@ fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOption
     }
 }
 
-/// Shows a bar while files are decoded.
+/// Shows a bar while files are decoded; Ctrl-C ends it.
 fn with_bar(
     work: impl FnOnce(
         &mut dyn FnMut(wavenet_trainer::prepare::Progress<'_>) -> Result<()>,
@@ -218,6 +283,7 @@ fn with_bar(
         bar.set_style(style.progress_chars("━━─"));
     }
     let prepared = work(&mut |progress| {
+        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted; nothing was written");
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(short(progress.name));
@@ -234,6 +300,6 @@ fn short(name: &str) -> String {
 fn show_table(prepared: &Prepared) -> Result<()> {
     let mut table = String::new();
     print_table(prepared, &mut table).context("the table cannot be made")?;
-    eprint!("{table}");
+    say(&table);
     Ok(())
 }

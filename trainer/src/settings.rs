@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use wavenet_engine::weights::Layout;
 use wavenet_engine::{Config, NoteRecipe, Recipe};
 
 use crate::prepared::Prepared;
@@ -89,6 +90,24 @@ impl Default for RunFile {
     }
 }
 
+/// Larger models (1 GiB) could not be loaded.
+const MAX_PARAMETERS: usize = (1 << 28) - (1 << 20);
+
+/// Checks that a model of this shape can be made, before memory is taken for it.
+///
+/// # Errors
+/// One line: the shape is not allowed, or has too many parameters.
+pub fn check_model(config: &Config) -> Result<()> {
+    config.validate()?;
+    let parameters = Layout::new(config).len;
+    ensure!(
+        parameters <= MAX_PARAMETERS,
+        "a model of {parameters} parameters; at most {MAX_PARAMETERS}: choose fewer channels or \
+         dilations"
+    );
+    Ok(())
+}
+
 /// The model that a CPU trains in minutes: R = 32, S = 64, 10 layers.
 pub fn default_model() -> Config {
     Config { residual_channels: 32, gate_channels: 32, skip_channels: 64, ..Config::default() }
@@ -101,8 +120,9 @@ impl RunFile {
     /// One line: the file is missing, is no TOML, or has an unknown or impossible field.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
-        Self::parse(&text).with_context(|| format!("{shown}"))
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the config {shown}"))?;
+        Self::parse(&text).with_context(|| format!("the config {shown}"))
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -116,7 +136,7 @@ impl RunFile {
         }
         table.insert("model".into(), toml::Value::Table(model));
         let file: Self = table.try_into().map_err(one_line)?;
-        file.model.validate()?;
+        check_model(&file.model)?;
         file.training.validate()?;
         Ok(file)
     }
@@ -148,7 +168,11 @@ pub fn condition(model: &mut Config, prepared: &Prepared, wanted: Conditioning) 
     let use_notes = match wanted {
         Conditioning::Auto => noted == entries.len(),
         Conditioning::Note => {
-            ensure!(noted > 0, "no recording's name tells its note (such as A4 or 069)");
+            ensure!(
+                noted > 0,
+                "no recording's name tells its note (such as A4 or 069): rename them, or leave out \
+                 --conditioning note"
+            );
             true
         }
         Conditioning::None | Conditioning::Class => false,
@@ -158,7 +182,8 @@ pub fn condition(model: &mut Config, prepared: &Prepared, wanted: Conditioning) 
         Conditioning::Class => {
             ensure!(
                 !labels.is_empty(),
-                "no recording lies in a sub-folder that would name its class"
+                "no recording lies in a sub-folder that would name its class: sort them into \
+                 sub-folders, or leave out --conditioning class"
             );
             true
         }

@@ -18,8 +18,8 @@ use crate::material::{Material, Stretch};
 use crate::network::{Loss, Network, Segment};
 use crate::optimizer::{AdamW, Moments, Schedule};
 use crate::prepared::Split;
-use crate::settings::Training;
-use progress::Progress;
+use crate::settings::{Training, check_model};
+use progress::{Progress, say};
 
 /// When a run is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,6 +70,48 @@ const FINAL_VALIDATION: u64 = 1_000_000;
 /// Samples of a validation segment whose loss counts.
 const VALIDATION_WINDOW: usize = 8192;
 
+/// Checks what can be known before a recording is read: the settings, the place of the model, and
+/// whether the state to resume from is that of a run like this. `config` is the model's as far as
+/// the recordings do not decide it.
+///
+/// # Errors
+/// One line.
+pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
+    options.training.validate()?;
+    check_model(config)?;
+    checkpoint::check_out(&options.out)?;
+    let state = checkpoint::state_path(&options.out);
+    if !options.resume || !state.exists() {
+        return Ok(());
+    }
+    let settings = checkpoint::load_run(&state)?.settings;
+    let around = settings_of("\n", options)?;
+    let known = around.split_once('\n').and_then(|(before, after)| {
+        let json = settings.strip_prefix(before)?.strip_suffix(after)?;
+        serde_json::from_str::<Config>(json).ok()
+    });
+    let is_like = |known: Config| {
+        let Config { classes, conditioning, root_key, .. } = known.clone();
+        known == Config { classes, conditioning, root_key, ..config.clone() }
+    };
+    ensure!(known.is_some_and(is_like), other_settings(options));
+    Ok(())
+}
+
+/// Everything that decides the steps: resuming with other settings is refused.
+fn settings_of(config_json: &str, options: &TrainOptions) -> Result<String> {
+    let training = serde_json::to_string(&options.training)?;
+    Ok(format!("seed {}, {config_json}, {training}", options.seed))
+}
+
+fn other_settings(options: &TrainOptions) -> String {
+    format!(
+        "{} was trained with other settings; use the same ones to go on, or train without --resume \
+         to start afresh",
+        options.out.display()
+    )
+}
+
 /// Trains a model on a corpus until the budget is spent or `stop` is set.
 ///
 /// # Errors
@@ -80,14 +122,16 @@ pub fn train(
     options: &TrainOptions,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    options.training.validate()?;
+    check(config, options)?;
     ensure!(material.train_frames() > 0, "there is nothing to train on");
-    // A place that cannot be written is found before hours are spent.
-    drop(wavenet_engine::files::beside(&options.out)?);
     let mut session = Session::begin(material, config, options)?;
     let mut interrupted = false;
     while !session.is_done() {
         if stop.load(Ordering::Relaxed) {
+            ensure!(
+                session.moments.step > 0,
+                "interrupted before the first step; no model was written"
+            );
             interrupted = true;
             break;
         }
@@ -110,6 +154,8 @@ struct Session<'a> {
     adam: AdamW,
     schedule: Schedule,
     validation: Vec<Stretch>,
+    /// Step of the checkpoint on disk, if it is of this run.
+    saved_step: Option<u64>,
     progress: Progress,
     started: Instant,
     elapsed_before_s: f64,
@@ -126,30 +172,23 @@ impl<'a> Session<'a> {
             }
             Budget::Minutes(_) => None,
         };
-        let settings = format!(
-            "seed {}, {}, {}",
-            options.seed,
-            serde_json::to_string(config)?,
-            serde_json::to_string(training)?
-        );
+        let settings = settings_of(&serde_json::to_string(config)?, options)?;
         let mut weights = Weights::random(config.clone(), options.seed)?;
         let mut moments = Moments::new(weights.values());
-        let mut elapsed_before_s = 0.0;
+        let (mut elapsed_before_s, mut saved_step) = (0.0, None);
         let state = checkpoint::state_path(&options.out);
         if options.resume && state.exists() {
+            // First, as other settings may mean another number of parameters.
+            let known = checkpoint::load_run(&state)?;
+            ensure!(known.settings == settings, other_settings(options));
             let (run, values, loaded) = checkpoint::load(&state, weights.values().len())?;
-            ensure!(
-                run.settings == settings,
-                "{} was trained with other settings; use the same ones to go on, or train without \
-                 --resume to start afresh",
-                options.out.display()
-            );
             weights.values_mut().copy_from_slice(&values);
             moments = loaded;
             elapsed_before_s = run.elapsed_s;
-            eprintln!("going on after step {}", run.step);
+            saved_step = Some(run.step);
+            say(&format!("going on after step {}", run.step));
         } else if options.resume {
-            eprintln!("there is no {} to resume from: starting afresh", state.display());
+            say(&format!("there is no {} to resume from: starting afresh", state.display()));
         }
         let averaged = weights.clone();
         let validation = material.cover(Some(Split::Valid), VALIDATION_WINDOW, QUICK_VALIDATION);
@@ -175,6 +214,7 @@ impl<'a> Session<'a> {
                 final_share: training.final_share,
             },
             validation,
+            saved_step,
             progress: Progress::new(total_steps),
             started: Instant::now(),
             elapsed_before_s,
@@ -211,10 +251,7 @@ impl<'a> Session<'a> {
         let norm =
             self.adam.step(&mut self.moments, rate, &mut self.gradient, self.weights.values_mut());
         if !loss.nats.is_finite() || !norm.is_finite() {
-            bail!(
-                "the loss is no longer a number at step {step}; the last checkpoint is kept: try a \
-                 learning_rate below {rate}"
-            );
+            return self.diverged();
         }
         self.progress.step(self.moments.step, self.share_done(), loss, rate);
         if self.moments.step.is_multiple_of(self.options.checkpoint_steps) {
@@ -225,13 +262,33 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Nothing is saved from here on: the files stay as they were when the numbers were good.
+    fn diverged(&self) -> Result<()> {
+        let kept = match self.saved_step {
+            Some(step) => format!("the model of step {step} is kept"),
+            None => "no model was written".into(),
+        };
+        bail!(
+            "the loss is no longer a number at step {}; {kept}: start again with a learning_rate \
+             below {}",
+            self.moments.step,
+            self.options.training.learning_rate
+        );
+    }
+
     /// Saves the state, then the averaged model: whichever moment the power fails, both are whole.
     fn checkpoint(&mut self) -> Result<()> {
+        let Moments { mean, square, average, .. } = &self.moments;
+        let mut values = [self.weights.values(), mean, square, average].into_iter().flatten();
+        if !values.all(|value| value.is_finite()) {
+            return self.diverged();
+        }
         let run = Run::new(self.moments.step, self.elapsed_s(), self.settings.clone());
         let state = checkpoint::state_path(&self.options.out);
         checkpoint::save(&state, &run, self.weights.values(), &self.moments)?;
         self.averaged.values_mut().copy_from_slice(&self.moments.average);
         self.averaged.save(&self.options.out)?;
+        self.saved_step = Some(run.step);
         Ok(())
     }
 
@@ -256,10 +313,7 @@ impl<'a> Session<'a> {
 }
 
 /// Loss of a model on some stretches.
-///
-/// # Errors
-/// The disk failed.
-pub fn measure(
+fn measure(
     network: &mut Network,
     weights: &Weights,
     material: &Material,

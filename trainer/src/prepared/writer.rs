@@ -29,14 +29,14 @@ impl PreparedWriter {
             is_replaceable(folder),
             "{shown} exists and is not a prepared corpus: choose another folder"
         );
-        let parent = match folder.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        // Folders that are missing on the way are made at the end: until then nothing is visible.
+        let mut above = folder.ancestors().skip(1).filter(|above| *above != Path::new(""));
+        let present = above.find(|above| above.is_dir()).unwrap_or(Path::new("."));
         let failed = || format!("cannot write {shown}");
-        fs::create_dir_all(parent).with_context(failed)?;
-        let beside =
-            tempfile::Builder::new().prefix(".prepare-").tempdir_in(parent).with_context(failed)?;
+        let beside = tempfile::Builder::new()
+            .prefix(".prepare-")
+            .tempdir_in(present)
+            .with_context(failed)?;
         // A folder of its own, since a temporary folder is closed to other users.
         fs::create_dir(beside.path().join("new")).with_context(failed)?;
         let samples =
@@ -68,6 +68,9 @@ impl PreparedWriter {
             .with_context(failed)?;
         if self.folder.exists() {
             fs::rename(&self.folder, self.beside.path().join("old")).with_context(failed)?;
+        }
+        if let Some(parent) = self.folder.parent() {
+            fs::create_dir_all(parent).with_context(failed)?;
         }
         fs::rename(&new, &self.folder).with_context(failed)?;
         Prepared::open(&self.folder)

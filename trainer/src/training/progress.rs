@@ -1,5 +1,6 @@
 //! What the user sees while a model learns: a bar on a terminal, a line now and then elsewhere.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -62,7 +63,7 @@ impl Progress {
         if self.bar.is_hidden() {
             if self.last_line.elapsed() >= LINE_INTERVAL {
                 self.last_line = Instant::now();
-                eprintln!("{:>3.0} %  {message}", 100.0 * share_done.min(1.0));
+                say(&format!("{:>3.0} %  {message}", 100.0 * share_done.min(1.0)));
             }
         } else {
             self.bar.set_position((share_done.clamp(0.0, 1.0) * BAR_LENGTH as f64) as u64);
@@ -77,6 +78,11 @@ impl Progress {
     pub(super) fn finish(&self) {
         self.bar.finish();
     }
+}
+
+/// A line on standard error. Training goes on whether or not anybody reads it.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn duration(seconds: f64) -> String {

@@ -1,0 +1,181 @@
+//! Training: the same settings give the same bytes, however often a run is stopped; and it learns.
+
+use serde_json::Value;
+use wavenet_engine::Weights;
+use wavenet_trainer::checkpoint;
+
+use crate::{Folder, tone, training};
+
+#[test]
+fn the_seed_decides_every_byte_and_the_threads_none() {
+    let folder = Folder::new();
+    let first = folder.train("a.safetensors", "--steps 12 --threads 1");
+    for same in ["--threads 1", "--threads 2", "--threads 3", "--threads 1 --checkpoint-steps 5"] {
+        assert!(folder.train("b.safetensors", &format!("--steps 12 {same}")) == first, "{same}");
+    }
+    for other in ["--steps 12 --seed 2", "--steps 11"] {
+        assert!(folder.train("c.safetensors", other) != first, "{other}");
+    }
+    assert_eq!(
+        folder.names()[..4],
+        ["a.prepared", "a.safetensors", "a.state", "b.prepared"].map(str::to_owned)
+    );
+}
+
+#[test]
+fn notes_and_classes_are_the_same_bytes_too() {
+    let folder = Folder::new();
+    for (name, hz) in
+        [("piano/A3", 220.5), ("piano/E4", 330.0), ("flute/C4", 261.6), ("flute/G4", 391.0)]
+    {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.2));
+    }
+    folder.succeed("prepare --data notes --out p");
+    let (text, said) = folder.succeed(&training("a.safetensors", "--data p --steps 6 --threads 1"));
+    assert!(said.contains("notes by 32 partials, 2 classes"), "{said}");
+    assert!(text.contains("wavenet render --model a.safetensors"), "{text}");
+    let first = folder.read("a.safetensors");
+    assert!(folder.train("b.safetensors", "--data p --steps 6 --threads 2") == first);
+    let config = Weights::from_bytes(&first).unwrap().config().clone();
+    assert_eq!(config.classes, ["flute", "piano"]);
+    let class = folder.train("c.safetensors", "--data p --steps 2 --conditioning class");
+    assert_eq!(Weights::from_bytes(&class).unwrap().config().conditioning_channels(), 16);
+    let none = folder.train("d.safetensors", "--data p --steps 2 --conditioning none");
+    assert_eq!(Weights::from_bytes(&none).unwrap().config().conditioning_channels(), 0);
+}
+
+#[test]
+fn a_finished_run_that_is_resumed_stays_as_it_is() {
+    let folder = Folder::new();
+    let first = folder.train("a.safetensors", "--steps 7");
+    assert!(folder.train("a.safetensors", "--steps 7 --resume") == first);
+    // A longer budget trains on.
+    assert!(folder.train("a.safetensors", "--steps 9 --resume") != first);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_that_is_resumed_gives_the_bytes_of_one_that_was_not() {
+    let folder = Folder::new();
+    let expected = folder.train("whole.safetensors", "--steps 400");
+    let killed = training("killed.safetensors", "--steps 400 --checkpoint-steps 1");
+    let mut child = folder.command(&killed).spawn().unwrap();
+    wait_until(&mut child, || folder.path("killed.safetensors").exists());
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "it ended before it was killed");
+    // Whatever the moment, both files are whole.
+    Weights::load(&folder.path("killed.safetensors")).unwrap();
+    let (_, said) = folder.succeed(&format!("{killed} --resume --threads 2"));
+    assert!(said.contains("going on after step "), "{said}");
+    assert!(folder.read("killed.safetensors") == expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    for signal in ["-INT", "-TERM"] {
+        let folder = Folder::new();
+        let train = training("x.safetensors", "--minutes 5 --checkpoint-steps 4");
+        let mut child = folder.command(&train).spawn().unwrap();
+        wait_until(&mut child, || folder.path("x.safetensors").exists());
+        let output = interrupt(child, signal);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(output.stdout.is_empty());
+        let last = stderr.lines().last().unwrap();
+        assert!(last.starts_with("wavenet-trainer: interrupted after "), "{last}");
+        assert!(last.ends_with("x.safetensors is saved, the same command with --resume goes on"));
+        assert_eq!(
+            folder.names(),
+            ["tiny.toml", "tones", "x.prepared", "x.safetensors", "x.state"].map(str::to_owned)
+        );
+        let (report, _) = folder.succeed("eval --json --model x.safetensors --data tones");
+        assert!(report.contains("bits_per_sample"));
+        // The time that was spent counts: with less than that the run is over at once.
+        let (_, said) = folder
+            .succeed(&training("x.safetensors", "--minutes 0.00001 --checkpoint-steps 4 --resume"));
+        assert!(said.contains("going on after step "), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_while_files_are_decoded_leaves_nothing() {
+    for command in ["prepare --out p", "train --out x.safetensors"] {
+        let folder = Folder::new();
+        // Minutes of work, from one file of ten seconds.
+        folder.write("long.wav", tone(100.0, 10.0));
+        std::fs::create_dir(folder.path("many")).unwrap();
+        for n in 0..3_000 {
+            let link = folder.path(&format!("many/take-{n}.wav"));
+            std::os::unix::fs::symlink(folder.path("long.wav"), link).unwrap();
+        }
+        let before = folder.names();
+        // At another rate than its own, which takes longer.
+        folder.write("tiny.toml", "[model]\nsample_rate_hz = 15000");
+        let rate =
+            if command.starts_with("prepare") { "--rate 15000" } else { "--config tiny.toml" };
+        let mut child =
+            folder.command(&format!("{command} --data many --threads 1 {rate}")).spawn().unwrap();
+        wait_until(&mut child, || folder.names() != before);
+        let output = interrupt(child, "-INT");
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            "wavenet-trainer: interrupted; nothing was written\n"
+        );
+        assert_eq!(output.status.code(), Some(130));
+        assert_eq!(folder.names(), before);
+    }
+}
+
+#[cfg(unix)]
+fn interrupt(child: std::process::Child, signal: &str) -> std::process::Output {
+    let kill = std::process::Command::new("kill").arg(signal).arg(child.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+fn wait_until(child: &mut std::process::Child, ready: impl Fn() -> bool) {
+    while !ready() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was at work");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn numbers_that_run_away_stop_the_run_and_spare_the_files() {
+    let folder = Folder::new();
+    let model = folder.train("x.safetensors", "--steps 4");
+    // Adam's steps are bounded, so no setting makes this happen soon: momentum without bound does.
+    let parameters = Weights::from_bytes(&model).unwrap().values().len();
+    let path = folder.path("x.state");
+    let (run, weights, mut moments) = checkpoint::load(&path, parameters).unwrap();
+    moments.mean.fill(3e38);
+    moments.square.fill(0.0);
+    checkpoint::save(&path, &run, &weights, &moments).unwrap();
+    let state = folder.read("x.state");
+    // Its fifth step ruins the weights: seen when they are to be saved, or by the loss of the sixth.
+    for (checkpoint_steps, seen) in [(1, 5), (100, 6)] {
+        let options = format!("--steps 50 --resume --checkpoint-steps {checkpoint_steps}");
+        let expected = "the model of step 4 is kept: start again with a learning_rate below 0.01";
+        let lines = folder.refuse(&training("x.safetensors", &options), expected);
+        assert!(lines.iter().any(|line| line.contains(&format!("at step {seen};"))), "{lines:?}");
+        assert!(folder.read("x.safetensors") == model && folder.read("x.state") == state);
+    }
+    folder.succeed("eval --model x.safetensors --data tones");
+}
+
+#[test]
+fn a_few_hundred_steps_teach_it_a_sine() {
+    let folder = Folder::new();
+    let (text, _) = folder.succeed(&training("x.safetensors", "--steps 300"));
+    assert!(text.starts_with("300 steps: "), "{text}");
+    let (report, _) =
+        folder.succeed("eval --json --model x.safetensors --data tones --split train");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let bits = report["bits_per_sample"].as_f64().unwrap();
+    let unigram = report["unigram_bits_per_sample"].as_f64().unwrap();
+    assert!(bits < 0.5 * unigram, "{bits} of {unigram}");
+    assert!(report["accuracy"].as_f64().unwrap() > 0.5, "{report}");
+}
