@@ -19,8 +19,10 @@ pub mod mulaw;
 pub mod queue;
 #[cfg(feature = "reference")]
 pub mod reference;
+pub mod renderer;
 pub mod resample;
 pub mod sampling;
+pub mod stream;
 pub mod synth;
 pub mod weights;
 

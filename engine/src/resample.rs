@@ -71,10 +71,36 @@ impl Resampler {
         Ok(Self { table, taps, l, m, history: vec![0.0; taps], taken: 0, given: 0 })
     }
 
-    /// Input frames by which the output is late, unless [`Resampler::finish`] is used: half the
-    /// filter.
-    pub fn delay_frames(&self) -> usize {
-        self.taps / 2
+    /// Output frames by which the filter looks ahead: output n needs the inputs that lie at
+    /// outputs before `n + lookahead_frames()`.
+    pub fn lookahead_frames(&self) -> u64 {
+        (self.taps as u64 / 2 + 1) * self.l / self.m + 1
+    }
+
+    /// The first input frame at or after an output frame.
+    pub fn input_frame(&self, output_frame: u64) -> u64 {
+        (u128::from(output_frame) * u128::from(self.m)).div_ceil(u128::from(self.l)) as u64
+    }
+
+    /// Input frames that must still come before the next `outputs` frames are decided.
+    pub fn frames_needed(&self, outputs: usize) -> u64 {
+        let Some(last) = (self.given + outputs as u64).checked_sub(1) else {
+            return 0;
+        };
+        let needed = self.position(last).0 + self.taps as u64 / 2 + 1;
+        needed.saturating_sub(self.taken)
+    }
+
+    /// Goes on as though the input had been silent so far.
+    pub fn forget(&mut self) {
+        self.history.fill(0.0);
+    }
+
+    /// Input position of an output frame: whole part and phase.
+    fn position(&self, output_frame: u64) -> (u64, usize) {
+        let place = u128::from(output_frame) * u128::from(self.m);
+        let l = u128::from(self.l);
+        ((place / l) as u64, (place % l) as usize)
     }
 
     /// Takes all of `input` and appends the outputs that it decides. An output at input position p
@@ -84,8 +110,11 @@ impl Resampler {
             self.history.copy_within(1.., 0);
             self.history[self.taps - 1] = sample;
             self.taken += 1;
-            while self.given * self.m / self.l + self.taps as u64 / 2 < self.taken {
-                let phase = (self.given * self.m % self.l) as usize;
+            loop {
+                let (place, phase) = self.position(self.given);
+                if place + self.taps as u64 / 2 >= self.taken {
+                    break;
+                }
                 let taps = &self.table[phase * self.taps..(phase + 1) * self.taps];
                 let mut sum = 0.0;
                 for (tap, sample) in taps.iter().zip(&self.history) {

@@ -2,9 +2,9 @@
 //!
 //! All tracks are merged by tick. Time is exact: with D ticks a quarter and tempo changes of q
 //! microseconds a quarter, the time of a tick is `sum(ticks * q) / D` microseconds, kept as one
-//! integer and rounded only to the nearest frame. Channel 10 (drums) is left out. A key that goes up
-//! while its channel's sustain pedal (controller 64) is down goes on until the pedal is up. A key
-//! sounds once at a time, as on a piano: struck again, it lets go of the note before.
+//! integer and rounded only to the nearest frame. Channel 10 (drums) is left out. Keys, sustain
+//! pedals (controller 64) and pitch wheels (2 semitones either way) go to the synth as they are, but
+//! that every key and pedal is let go at the end.
 //!
 //! The bytes come from outside: every one of them gives a score or an error, never a panic.
 
@@ -21,6 +21,8 @@ const MAX_EVENTS: usize = 1_000_000;
 /// Channel 10, counted from 0.
 const DRUMS: u8 = 9;
 const SUSTAIN: u8 = 64;
+/// What a pitch wheel does unless told otherwise.
+const BEND_RANGE_SEMITONES: f32 = 2.0;
 
 /// Reads a file's notes with their frames at `rate_hz`, in order of time; all end in a note-off.
 ///
@@ -42,6 +44,7 @@ enum Action {
     Strike { channel: u8, key: u8, velocity: u8 },
     LetGo { channel: u8, key: u8 },
     Pedal { channel: u8, down: bool },
+    Bend { channel: u8, semitones: f32 },
 }
 
 /// An action, when, and in which track.
@@ -78,10 +81,18 @@ pub fn parse(bytes: &[u8], rate_hz: u32) -> Result<Vec<Event>> {
                 keys.strike(track, channel, key, velocity, &mut emit);
             }
             Action::LetGo { channel, key } => keys.let_go(track, channel, key, &mut emit),
-            Action::Pedal { channel, down } => keys.pedal(channel, down, &mut emit),
+            Action::Pedal { channel, down } => {
+                keys.pedals[usize::from(channel)] = down;
+                emit(EventKind::Pedal { channel, down });
+            }
+            Action::Bend { channel, semitones } => emit(EventKind::Bend { channel, semitones }),
         }
     }
-    ensure!(!events.is_empty(), "it has no notes to play (drums, channel 10, are left out)");
+    let is_note = |event: &Event| matches!(event.kind, EventKind::NoteOn { .. });
+    ensure!(
+        events.iter().any(is_note),
+        "it has no notes to play (drums, channel 10, are left out)"
+    );
     clock.advance(last_tick);
     let frame = clock.frame(rate_hz);
     keys.end(&mut |kind| events.push(Event { frame, kind }));
@@ -169,6 +180,9 @@ fn action(channel: u8, message: MidiMessage) -> Option<Action> {
         MidiMessage::Controller { controller, value } if controller.as_int() == SUSTAIN => {
             Action::Pedal { channel, down: value.as_int() >= 64 }
         }
+        MidiMessage::PitchBend { bend } => {
+            Action::Bend { channel, semitones: BEND_RANGE_SEMITONES * bend.as_f32() }
+        }
         _ => return None,
     })
 }
@@ -222,29 +236,22 @@ impl Clock {
     }
 }
 
-/// Which keys are held, and by what.
+/// Which keys and pedals are down.
 #[derive(Debug)]
 struct Keys {
     /// The track that struck a key and holds it. Shape: `[channel][key]`.
     holder: [[Option<u16>; 128]; 16],
-    /// One bit a channel whose pedal holds the key.
-    sustained: [u16; 128],
-    /// One bit a channel.
-    pedals: u16,
+    /// One a channel.
+    pedals: [bool; 16],
 }
 
 impl Default for Keys {
     fn default() -> Self {
-        Self { holder: [[None; 128]; 16], sustained: [0; 128], pedals: 0 }
+        Self { holder: [[None; 128]; 16], pedals: [false; 16] }
     }
 }
 
 impl Keys {
-    fn sounds(&self, key: u8) -> bool {
-        let key = usize::from(key);
-        self.sustained[key] != 0 || self.holder.iter().any(|channel| channel[key].is_some())
-    }
-
     fn strike(
         &mut self,
         track: u16,
@@ -253,48 +260,31 @@ impl Keys {
         velocity: u8,
         emit: &mut impl FnMut(EventKind),
     ) {
-        if self.sounds(key) {
-            emit(EventKind::NoteOff { key });
+        let holder = &mut self.holder[usize::from(channel)][usize::from(key)];
+        if holder.replace(track).is_some() {
+            emit(EventKind::NoteOff { channel, key });
         }
-        emit(EventKind::NoteOn { key, velocity });
-        self.holder[usize::from(channel)][usize::from(key)] = Some(track);
-        self.sustained[usize::from(key)] &= !(1 << channel);
+        emit(EventKind::NoteOn { channel, key, velocity });
     }
 
     fn let_go(&mut self, track: u16, channel: u8, key: u8, emit: &mut impl FnMut(EventKind)) {
         let holder = &mut self.holder[usize::from(channel)][usize::from(key)];
         // Where two tracks share a channel, the end of one's note is not the end of the other's.
-        if *holder != Some(track) {
-            return;
-        }
-        *holder = None;
-        self.sustained[usize::from(key)] |= self.pedals & 1 << channel;
-        if !self.sounds(key) {
-            emit(EventKind::NoteOff { key });
-        }
-    }
-
-    fn pedal(&mut self, channel: u8, down: bool, emit: &mut impl FnMut(EventKind)) {
-        if down {
-            self.pedals |= 1 << channel;
-            return;
-        }
-        self.pedals &= !(1 << channel);
-        for key in 0..128 {
-            let held = &mut self.sustained[usize::from(key)];
-            if *held & 1 << channel != 0 {
-                *held &= !(1 << channel);
-                if !self.sounds(key) {
-                    emit(EventKind::NoteOff { key });
-                }
-            }
+        if *holder == Some(track) {
+            *holder = None;
+            emit(EventKind::NoteOff { channel, key });
         }
     }
 
     /// Lets go of what the file has forgotten.
     fn end(&self, emit: &mut impl FnMut(EventKind)) {
-        for key in (0..128).filter(|&key| self.sounds(key)) {
-            emit(EventKind::NoteOff { key });
+        for (channel, keys) in (0..).zip(&self.holder) {
+            for (key, _) in (0..).zip(keys).filter(|(_, holder)| holder.is_some()) {
+                emit(EventKind::NoteOff { channel, key });
+            }
+        }
+        for (channel, _) in (0..).zip(&self.pedals).filter(|(_, down)| **down) {
+            emit(EventKind::Pedal { channel, down: false });
         }
     }
 }

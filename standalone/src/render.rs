@@ -108,6 +108,7 @@ fn settings(args: &RenderArgs, config: &Config) -> Result<Settings> {
         class: args.class.as_deref().map_or(Ok(0), |name| config.class_index(name))?,
         voices: usize::from(args.voices),
         release_ms: args.release_ms,
+        ..Settings::default()
     })
 }
 

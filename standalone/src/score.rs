@@ -15,7 +15,7 @@ const DEFAULT_VELOCITY: u8 = 100;
 const MAX_HOURS: u64 = 24;
 
 /// Events with their frames, and when to stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// In order of time, at the model's rate.
     pub events: Vec<Event>,
@@ -72,8 +72,8 @@ impl Score {
                 let velocity = args.velocity.unwrap_or(DEFAULT_VELOCITY);
                 let off = length.model_frames.saturating_sub(release_frames);
                 let events = vec![
-                    Event { frame: 0, kind: EventKind::NoteOn { key, velocity } },
-                    Event { frame: off, kind: EventKind::NoteOff { key } },
+                    Event { frame: 0, kind: EventKind::NoteOn { channel: 0, key, velocity } },
+                    Event { frame: off, kind: EventKind::NoteOff { channel: 0, key } },
                 ];
                 (events, length)
             }
@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn a_note_is_held_until_its_release_fits() {
         let score = score("--seconds 2 --release-ms 500 --note 60", notes(), 48_000).unwrap();
-        let kinds = [EventKind::NoteOn { key: 60, velocity: 100 }, EventKind::NoteOff { key: 60 }];
+        let kinds = [
+            EventKind::NoteOn { channel: 0, key: 60, velocity: 100 },
+            EventKind::NoteOff { channel: 0, key: 60 },
+        ];
         let events: Vec<_> =
             [0, 24_000].into_iter().zip(kinds).map(|(frame, kind)| Event { frame, kind }).collect();
         assert_eq!(score, Score { events, model_frames: 32_000, out_frames: 96_000 });
@@ -146,7 +149,10 @@ mod tests {
         {
             let recipe = Recipe::Note(NoteRecipe { keys, ..NoteRecipe::default() });
             let events = score("", recipe, 16_000).unwrap().events;
-            assert_eq!(events[0].kind, EventKind::NoteOn { key: expected, velocity: 100 });
+            assert_eq!(
+                events[0].kind,
+                EventKind::NoteOn { channel: 0, key: expected, velocity: 100 }
+            );
         }
     }
 

@@ -94,6 +94,8 @@ fn the_engines_rooms_import_downwards_only() {
         "conditioning",
         "resample",
         "synth",
+        "renderer",
+        "stream",
     ];
     for (place, module) in order.iter().enumerate() {
         let path = root().join(format!("engine/src/{module}.rs"));

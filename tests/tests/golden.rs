@@ -46,8 +46,9 @@ fn a_drone_is_these_bytes() {
 
 #[test]
 fn a_chord_is_these_bytes() {
-    let on = |frame, key| Event { frame, kind: EventKind::NoteOn { key, velocity: 80 } };
-    let off = |frame, key| Event { frame, kind: EventKind::NoteOff { key } };
+    let on =
+        |frame, key| Event { frame, kind: EventKind::NoteOn { channel: 0, key, velocity: 80 } };
+    let off = |frame, key| Event { frame, kind: EventKind::NoteOff { channel: 0, key } };
     let events = [on(0, 48), on(100, 64), on(2_000, 67), off(5_000, 64), on(6_001, 64)];
     let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
     let notes = Recipe::Note(NoteRecipe::default());

@@ -96,8 +96,9 @@ fn rendering_notes_allocates_nothing() {
     let weights = lively_weights(config(), 2);
     let settings = Settings { voices: 3, class: 1, release_ms: 10.0, ..Settings::default() };
     let mut synth = Synth::new(pack(&weights), settings).unwrap();
-    let on = |frame, key| Event { frame, kind: EventKind::NoteOn { key, velocity: 80 } };
-    let off = |frame, key| Event { frame, kind: EventKind::NoteOff { key } };
+    let on =
+        |frame, key| Event { frame, kind: EventKind::NoteOn { channel: 0, key, velocity: 80 } };
+    let off = |frame, key| Event { frame, kind: EventKind::NoteOff { channel: 0, key } };
     // Four notes for three voices: one is stolen. Two are released, one of them begins again.
     let events = [on(0, 60), on(10, 64), on(20, 67), on(300, 72), off(400, 64), on(500, 64)];
     let mut out = vec![0.0; 1000];

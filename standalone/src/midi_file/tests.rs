@@ -22,11 +22,11 @@ fn file(division: [u8; 2], tracks: &[&[u8]]) -> Vec<u8> {
 const QUARTER: [u8; 2] = [0, 96];
 
 const fn on(frame: u64, key: u8, velocity: u8) -> Event {
-    Event { frame, kind: EventKind::NoteOn { key, velocity } }
+    Event { frame, kind: EventKind::NoteOn { channel: 0, key, velocity } }
 }
 
 const fn off(frame: u64, key: u8) -> Event {
-    Event { frame, kind: EventKind::NoteOff { key } }
+    Event { frame, kind: EventKind::NoteOff { channel: 0, key } }
 }
 
 fn refused(bytes: &[u8]) -> String {
@@ -55,7 +55,7 @@ fn smpte_time_ignores_tempo() {
 }
 
 #[test]
-fn the_pedal_holds_notes_and_drums_are_left_out() {
+fn pedals_go_to_the_synth_and_drums_are_left_out() {
     let notes = [
         0, 0xB0, 64, 127, // pedal down
         0, 0x90, 60, 80, // struck
@@ -65,7 +65,9 @@ fn the_pedal_holds_notes_and_drums_are_left_out() {
         0, 0x89, 35, 0,
     ];
     let events = parse(&file(QUARTER, &[&notes]), 16_000).unwrap();
-    assert_eq!(events, [on(0, 60, 80), off(8_000, 60)]);
+    let pedal = |frame, down| Event { frame, kind: EventKind::Pedal { channel: 0, down } };
+    let expected = [pedal(0, true), on(0, 60, 80), off(4_000, 60), pedal(8_000, false)];
+    assert_eq!(events, expected);
 }
 
 #[test]
@@ -82,6 +84,14 @@ fn two_tracks_on_one_channel_do_not_end_each_other() {
     let second = [0, 0x90, 60, 50, 96, 60, 0];
     let events = parse(&file(QUARTER, &[&first, &second]), 16_000).unwrap();
     assert_eq!(events, [on(0, 60, 50), off(8_000, 60), on(8_000, 60, 70), off(16_000, 60)]);
+}
+
+#[test]
+fn the_wheel_goes_two_semitones_either_way() {
+    let notes = [0, 0x90, 60, 80, 48, 0xE0, 0, 0, 0, 0xE0, 0, 64, 48, 0x80, 60, 0];
+    let events = parse(&file(QUARTER, &[&notes]), 16_000).unwrap();
+    let bend = |semitones| Event { frame: 4_000, kind: EventKind::Bend { channel: 0, semitones } };
+    assert_eq!(events, [on(0, 60, 80), bend(-2.0), bend(0.0), off(8_000, 60)]);
 }
 
 #[test]
@@ -148,21 +158,25 @@ proptest! {
         bytes.truncate(length.max(8));
         if let Ok(events) = parse(&bytes, rate_hz) {
             prop_assert!(events.is_sorted_by_key(|event| event.frame));
-            let mut sounding = [false; 128];
+            let mut sounding = [[false; 128]; 16];
+            let mut pedals = [false; 16];
             for event in events {
                 match event.kind {
-                    EventKind::NoteOn { key, velocity } => {
-                        prop_assert!(velocity > 0 && !sounding[usize::from(key)]);
-                        sounding[usize::from(key)] = true;
+                    EventKind::NoteOn { channel, key, velocity } => {
+                        let held = &mut sounding[usize::from(channel)][usize::from(key)];
+                        prop_assert!(velocity > 0 && !std::mem::replace(held, true));
                     }
-                    EventKind::NoteOff { key } => {
-                        prop_assert!(sounding[usize::from(key)]);
-                        sounding[usize::from(key)] = false;
+                    EventKind::NoteOff { channel, key } => {
+                        let held = &mut sounding[usize::from(channel)][usize::from(key)];
+                        prop_assert!(std::mem::replace(held, false));
                     }
-                    EventKind::Drone => prop_assert!(false),
+                    EventKind::Pedal { channel, down } => pedals[usize::from(channel)] = down,
+                    EventKind::Bend { semitones, .. } => prop_assert!(semitones.abs() <= 2.0),
+                    _ => prop_assert!(false),
                 }
             }
-            prop_assert_eq!(sounding, [false; 128]);
+            prop_assert_eq!(pedals, [false; 16]);
+            prop_assert_eq!(sounding, [[false; 128]; 16]);
         }
     }
 }

@@ -89,7 +89,11 @@ fn configs_that_are_none() {
           1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512,\
           1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512]",
     );
-    refuses(&folder, &training("x.safetensors", "--config wrong.toml"), "parameters");
+    refuses(
+        &folder,
+        &training("x.safetensors", "--config wrong.toml"),
+        "the config wrong.toml: a model of",
+    );
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! From events at the listener's frames to the listener's frames: a synth and its resampler, without
+//! threads. `wavenet render` and the generator thread of [`crate::stream`] both run this, so what is
+//! bounced is what is played.
+//!
+//! Output frame n lies at model position `n M / L` (see [`crate::resample`]); an event at frame f
+//! happens at the first model frame at or after its place. The resampler needs to see a little ahead,
+//! so frame n can be made once the events up to `n + lookahead_frames()` are known.
+
+use std::collections::VecDeque;
+
+use crate::error::Result;
+use crate::resample::Resampler;
+use crate::synth::{Event, EventKind, Synth};
+
+/// Events waiting for their frame; more are dropped and counted.
+const MAX_WAITING: usize = 65_536;
+/// Model frames made at a time.
+const CHUNK: usize = 256;
+
+/// Plays one synth at one rate.
+#[derive(Debug)]
+pub struct Renderer {
+    synth: Synth,
+    resampler: Resampler,
+    rate_hz: u32,
+    /// At the model's frames, in order.
+    waiting: VecDeque<Event>,
+    dropped: u64,
+    /// Output that was decided along with what was asked for.
+    ready: VecDeque<f32>,
+    now: Vec<Event>,
+    made: Vec<f32>,
+    converted: Vec<f32>,
+}
+
+impl Renderer {
+    /// A renderer at a rate in Hz.
+    ///
+    /// # Errors
+    /// As [`Resampler::new`].
+    pub fn new(synth: Synth, rate_hz: u32) -> Result<Self> {
+        let resampler = Resampler::new(synth.sample_rate_hz(), rate_hz)?;
+        Ok(Self {
+            synth,
+            resampler,
+            rate_hz,
+            waiting: VecDeque::with_capacity(1024),
+            dropped: 0,
+            ready: VecDeque::with_capacity(1024),
+            now: Vec::with_capacity(64),
+            made: vec![0.0; CHUNK],
+            converted: Vec::with_capacity(4096),
+        })
+    }
+
+    /// The synth.
+    pub fn synth(&self) -> &Synth {
+        &self.synth
+    }
+
+    /// Rate of the output.
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    /// Output frames by which events must be known ahead.
+    pub fn lookahead_frames(&self) -> u64 {
+        self.resampler.lookahead_frames()
+    }
+
+    /// Events that were dropped because too many waited.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Takes an event at an output frame. Events come in order of time.
+    pub fn push(&mut self, event: Event) {
+        if self.waiting.len() >= MAX_WAITING {
+            self.dropped += 1;
+            return;
+        }
+        let frame = self.resampler.input_frame(event.frame);
+        self.waiting.push_back(Event { frame, ..event });
+    }
+
+    /// Takes an event that happens as soon as it can, before those that wait.
+    pub fn push_now(&mut self, kind: EventKind) {
+        self.waiting.push_front(Event { frame: self.synth.frame(), kind });
+    }
+
+    /// Makes the next output frames. Every event before them must have been pushed, and those
+    /// within the look-ahead after them should be.
+    pub fn render(&mut self, out: &mut [f32]) {
+        let mut filled = 0;
+        loop {
+            while filled < out.len() {
+                let Some(sample) = self.ready.pop_front() else { break };
+                out[filled] = sample.clamp(-1.0, 1.0);
+                filled += 1;
+            }
+            if filled == out.len() {
+                return;
+            }
+            let needed = self.resampler.frames_needed(out.len() - filled).min(CHUNK as u64);
+            let frames = self.gather(needed) as usize;
+            let made = &mut self.made[..frames];
+            self.synth.render(&self.now, made);
+            self.converted.clear();
+            self.resampler.process(made, &mut self.converted);
+            self.ready.extend(&self.converted);
+        }
+    }
+
+    /// Collects the events of the next model frames, at most `frames` of them, and returns how many.
+    /// A reset begins a chunk of its own, for which the resampler forgets what was before.
+    fn gather(&mut self, frames: u64) -> u64 {
+        let start = self.synth.frame();
+        let mut end = start + frames;
+        self.now.clear();
+        while let Some(event) = self.waiting.front().filter(|event| event.frame < end) {
+            if event.kind == EventKind::Reset {
+                if event.frame > start {
+                    end = event.frame;
+                    break;
+                }
+                self.resampler.forget();
+            }
+            self.now.extend(self.waiting.pop_front());
+        }
+        end - start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Dtype};
+    use crate::kernels::{Isa, Packed};
+    use crate::synth::Settings;
+    use crate::weights::Weights;
+
+    fn renderer(rate_hz: u32) -> Renderer {
+        let config = Config {
+            residual_channels: 8,
+            gate_channels: 8,
+            skip_channels: 16,
+            end_channels: 16,
+            dilations: vec![1, 2, 4],
+            ..Config::default()
+        };
+        let weights = Weights::random(config, 3).unwrap();
+        let packed = Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap();
+        Renderer::new(Synth::new(packed, Settings::default()).unwrap(), rate_hz).unwrap()
+    }
+
+    fn events(rate_hz: u32) -> Vec<Event> {
+        let at = |ms: u32, kind| Event { frame: u64::from(ms * (rate_hz / 100)) / 10, kind };
+        let on = |key| EventKind::NoteOn { channel: 0, key, velocity: 100 };
+        let off = |key| EventKind::NoteOff { channel: 0, key };
+        vec![at(20, on(60)), at(45, on(67)), at(90, off(60)), at(120, on(72)), at(150, off(67))]
+    }
+
+    #[test]
+    fn block_size_changes_nothing_whenever_events_come() {
+        for rate in [16_000, 44_100, 48_000] {
+            let mut expected = vec![0.0; rate as usize / 4];
+            let mut whole = renderer(rate);
+            events(rate).into_iter().for_each(|event| whole.push(event));
+            whole.render(&mut expected);
+            for block in [1, 64, 333, 4096] {
+                let mut live = renderer(rate);
+                let mut coming = VecDeque::from(events(rate));
+                let lookahead = live.lookahead_frames();
+                let mut out = vec![0.0; expected.len()];
+                let mut start = 0;
+                for out in out.chunks_mut(block) {
+                    let known = start + out.len() as u64 + lookahead;
+                    while let Some(event) = coming.pop_front_if(|event| event.frame < known) {
+                        live.push(event);
+                    }
+                    live.render(out);
+                    start += out.len() as u64;
+                }
+                assert!(out == expected, "{rate} Hz, block {block}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_onset_is_heard_at_its_frame() {
+        let rate = 48_000;
+        let mut live = renderer(rate);
+        let kind = EventKind::NoteOn { channel: 0, key: 60, velocity: 127 };
+        live.push(Event { frame: 24_001, kind });
+        let mut out = vec![0.0; 26_000];
+        live.render(&mut out);
+        let onset = out.iter().position(|x| x.abs() > 1e-3).unwrap();
+        // One sample of the model is three frames. The tape's interpolator adds half its length, and
+        // the resampler rings a little ahead.
+        let expected = 24_001 + 16 * 3;
+        assert!(onset.abs_diff(expected) <= 64, "{onset}");
+        assert!(out[..24_001 - 96].iter().all(|&x| x == 0.0));
+    }
+}

@@ -1,0 +1,167 @@
+//! The generator thread: takes commands, renders up to the horizon, sleeps.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender};
+use ringbuf::traits::{Consumer, Observer, Producer};
+use ringbuf::{HeapCons, HeapProd};
+
+use super::Shared;
+use crate::renderer::Renderer;
+use crate::synth::{Event, EventKind};
+
+/// What may be asked of the generator by those who may wait.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Do something now.
+    Do(EventKind),
+    /// Play another renderer.
+    Load(Box<Renderer>),
+    /// Fail, to see that it is noticed.
+    #[cfg(test)]
+    Panic,
+}
+
+/// Frames rendered between two looks at the world.
+const CHUNK: usize = 128;
+/// Frames over which a renderer that is replaced fades.
+const SWAP_FADE: u32 = 512;
+/// Below this margin the generator spins instead of sleeping.
+const SPIN_BELOW: Duration = Duration::from_millis(2);
+
+pub(super) struct Generator {
+    renderer: Box<Renderer>,
+    /// The renderer to come, and frames of fading left until it does.
+    next: Option<(Box<Renderer>, u32)>,
+    audio: HeapProd<f32>,
+    commands: HeapCons<Event>,
+    inbox: Receiver<Message>,
+    trash: Sender<Box<Renderer>>,
+    shared: Arc<Shared>,
+    /// Frames made, over all renderers.
+    made: u64,
+    /// Frame of the stream at which the present renderer began.
+    origin: u64,
+    nap: Duration,
+    load: f32,
+}
+
+impl Generator {
+    pub(super) fn new(
+        renderer: Renderer,
+        audio: HeapProd<f32>,
+        commands: HeapCons<Event>,
+        inbox: Receiver<Message>,
+        trash: Sender<Box<Renderer>>,
+        shared: Arc<Shared>,
+        margin_frames: usize,
+    ) -> Self {
+        let margin = Duration::from_secs_f64(margin_frames as f64 / f64::from(renderer.rate_hz()));
+        // A quarter of the margin at most, so that a nap alone is never an underrun.
+        let nap = if margin < SPIN_BELOW { Duration::ZERO } else { margin / 4 };
+        Self {
+            renderer: Box::new(renderer),
+            next: None,
+            audio,
+            commands,
+            inbox,
+            trash,
+            shared,
+            made: 0,
+            origin: 0,
+            nap: nap.min(Duration::from_millis(5)),
+            load: 0.0,
+        }
+    }
+
+    /// Runs until told to stop. A panic inside is caught: the player learns of it and stays silent.
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            while !self.shared.stop.load(Ordering::Acquire) {
+                if !self.advance() {
+                    self.rest();
+                }
+            }
+        }));
+        // Told to stop or failed: no more samples will come, and nobody should wait for them.
+        drop(outcome);
+        shared.dead.store(true, Ordering::Release);
+    }
+
+    /// Renders the next chunk, if there is something to render; whether there was.
+    fn advance(&mut self) -> bool {
+        // The horizon first: all events before it are in the ring already.
+        let horizon = self.shared.horizon.load(Ordering::Acquire);
+        while let Some(event) = self.commands.try_pop() {
+            let frame = event.frame.saturating_sub(self.origin);
+            self.renderer.push(Event { frame, ..event });
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+        let known = horizon.saturating_sub(self.renderer.lookahead_frames());
+        let wanted = known.saturating_sub(self.made).min(CHUNK as u64) as usize;
+        let frames = wanted.min(self.audio.vacant_len());
+        if frames == 0 {
+            return false;
+        }
+        let began = Instant::now();
+        let mut chunk = [0.0; CHUNK];
+        let chunk = &mut chunk[..frames];
+        self.renderer.render(chunk);
+        self.made += frames as u64;
+        self.fade_towards_next(chunk);
+        self.audio.push_slice(chunk);
+        let share = began.elapsed().as_secs_f64() * f64::from(self.renderer.rate_hz());
+        self.load += 0.02 * ((share / frames as f64) as f32 - self.load);
+        self.shared.load_permille.store((self.load * 1000.0) as u32, Ordering::Relaxed);
+        let sounding = self.renderer.synth().sounding();
+        self.shared.sounding.store(sounding as u32, Ordering::Relaxed);
+        true
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Do(kind) => self.renderer.push_now(kind),
+            #[cfg(test)]
+            Message::Panic => panic!("asked to, by a test"),
+            Message::Load(renderer) => {
+                // One that never sounded goes first.
+                if let Some((unheard, _)) = self.next.replace((renderer, SWAP_FADE)) {
+                    let _ = self.trash.try_send(unheard);
+                }
+            }
+        }
+    }
+
+    /// Fades the renderer that is to go, and changes places when it is silent.
+    fn fade_towards_next(&mut self, chunk: &mut [f32]) {
+        let Some((mut next, mut left)) = self.next.take() else {
+            return;
+        };
+        for sample in chunk {
+            left = left.saturating_sub(1);
+            *sample *= left as f32 / SWAP_FADE as f32;
+        }
+        if left > 0 {
+            self.next = Some((next, left));
+            return;
+        }
+        std::mem::swap(&mut self.renderer, &mut next);
+        self.origin = self.made;
+        // Not freed here: it can take a while.
+        let _ = self.trash.try_send(next);
+    }
+
+    fn rest(&self) {
+        if self.nap.is_zero() {
+            std::hint::spin_loop();
+        } else {
+            std::thread::sleep(self.nap);
+        }
+    }
+}

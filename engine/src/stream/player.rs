@@ -1,0 +1,189 @@
+//! The audio thread's side.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ringbuf::traits::{Consumer, Observer, Producer};
+use ringbuf::{HeapCons, HeapProd};
+
+use super::Shared;
+use crate::synth::{Event, EventKind};
+
+/// A dead generator keeps an offline render waiting no longer than this.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Frames over which sound comes back after an underrun.
+const FADE_IN: u32 = 256;
+/// What is left of the last sample after each missing frame.
+const FADE_OUT: f32 = 0.97;
+
+/// Whether the host may be kept waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// The host plays: missing samples are an underrun.
+    Realtime,
+    /// The host renders to a file: wait for every sample.
+    Offline,
+}
+
+/// Gives samples to an audio callback. See the module's docs for the real-time contract.
+pub struct Player {
+    audio: HeapCons<f32>,
+    commands: HeapProd<Event>,
+    shared: Arc<Shared>,
+    latency: usize,
+    max_block: usize,
+    rate_hz: u32,
+    /// Frames asked for so far.
+    frame: u64,
+    /// Frames asked for beyond what the clock allowed, and when the last call ended. Some hosts
+    /// render to a file as fast as they can and say that they play.
+    ahead: f64,
+    returned: Option<Instant>,
+    /// Output frames before this one belong to the time before a reset.
+    muted_before: u64,
+    /// Frames that were missing and will come too late.
+    late: usize,
+    /// Whether a reset would change anything.
+    fresh: bool,
+    last: f32,
+    fade_in: u32,
+}
+
+impl Player {
+    pub(super) fn new(
+        audio: HeapCons<f32>,
+        commands: HeapProd<Event>,
+        shared: Arc<Shared>,
+        latency: usize,
+        max_block: usize,
+        rate_hz: u32,
+    ) -> Self {
+        Self {
+            audio,
+            commands,
+            shared,
+            latency,
+            max_block,
+            rate_hz,
+            frame: 0,
+            ahead: 0.0,
+            returned: None,
+            muted_before: 0,
+            late: 0,
+            fresh: true,
+            last: 0.0,
+            fade_in: 0,
+        }
+    }
+
+    /// Constant delay of the output, in frames.
+    pub fn latency_frames(&self) -> usize {
+        self.latency
+    }
+
+    /// Voices that sound, for a host that wants to sleep.
+    pub fn sounding(&self) -> u32 {
+        self.shared.sounding.load(Ordering::Relaxed)
+    }
+
+    /// Fills the next block, mono. `events` have their frames counted from the block's beginning, in
+    /// order.
+    pub fn process(&mut self, events: &[Event], out: &mut [f32], pace: Pace) {
+        self.fresh = false;
+        self.count_against_the_clock(out.len());
+        let mut events = events.iter().peekable();
+        let mut start = 0_u64;
+        for out in out.chunks_mut(self.max_block) {
+            let end = start + out.len() as u64;
+            while let Some(event) = events.next_if(|event| event.frame < end) {
+                let frame = self.frame + event.frame.saturating_sub(start);
+                self.send(Event { frame, kind: event.kind });
+            }
+            self.shared.horizon.store(self.frame + out.len() as u64, Ordering::Release);
+            self.take(out, pace);
+            self.frame += out.len() as u64;
+            start = end;
+        }
+        for event in events {
+            self.send(Event { frame: self.frame, kind: event.kind });
+        }
+        self.returned = Some(Instant::now());
+    }
+
+    /// Silence from now on, for notes that began before. Calling it again changes nothing.
+    pub fn reset(&mut self) {
+        if self.fresh {
+            return;
+        }
+        self.fresh = true;
+        self.muted_before = self.frame + self.latency as u64;
+        self.send(Event { frame: self.frame, kind: EventKind::Reset });
+    }
+
+    fn send(&mut self, event: Event) {
+        if self.commands.try_push(event).is_err() {
+            self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&mut self, out: &mut [f32], pace: Pace) {
+        if self.audio.occupied_len() < out.len() + self.late
+            && (pace == Pace::Offline || self.ahead > 0.9 * self.latency as f64)
+        {
+            self.wait_for(out.len() + self.late);
+        }
+        self.late -= self.audio.skip(self.late);
+        let taken = if self.late > 0 { 0 } else { self.audio.pop_slice(out) };
+        let (heard, missing) = out.split_at_mut(taken);
+        for (sample, place) in heard.iter_mut().zip(self.frame..) {
+            if place < self.muted_before {
+                *sample = 0.0;
+            }
+            if self.fade_in > 0 {
+                *sample *= 1.0 - self.fade_in as f32 / FADE_IN as f32;
+                self.fade_in -= 1;
+            }
+            self.last = *sample;
+        }
+        if missing.is_empty() {
+            return;
+        }
+        self.late += missing.len();
+        if self.fade_in < FADE_IN {
+            self.shared.underruns.fetch_add(1, Ordering::Relaxed);
+        }
+        self.shared.missing_frames.fetch_add(missing.len() as u64, Ordering::Relaxed);
+        self.fade_in = FADE_IN;
+        for sample in missing {
+            self.last = if self.last.abs() > 1e-6 { self.last * FADE_OUT } else { 0.0 };
+            *sample = self.last;
+        }
+    }
+
+    /// Counts how far the host is ahead of the clock: what it asks for, less the time it leaves
+    /// between two calls. (Reading the clock is no system call on the systems we know.)
+    fn count_against_the_clock(&mut self, frames: usize) {
+        if let Some(returned) = self.returned {
+            let clock = returned.elapsed().as_secs_f64() * f64::from(self.rate_hz);
+            self.ahead = (self.ahead - clock).max(0.0);
+        }
+        self.ahead += frames as f64;
+    }
+
+    fn wait_for(&self, frames: usize) {
+        let began = Instant::now();
+        while self.audio.occupied_len() < frames
+            && !self.shared.dead.load(Ordering::Acquire)
+            && began.elapsed() < PATIENCE
+        {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
+impl std::fmt::Debug for Player {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Player").field("frame", &self.frame).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+//! Live equals bounced, whatever the blocks; and what goes wrong goes wrong softly.
+
+use super::*;
+use crate::config::{Config, Dtype};
+use crate::kernels::{Isa, Packed};
+use crate::synth::{Event, Parameter, Settings, Synth};
+use crate::weights::Weights;
+
+const RATE: u32 = 48_000;
+const OPTIONS: StreamOptions = StreamOptions { max_block_frames: 256, margin_frames: 480 };
+
+fn renderer(seed: u64) -> Renderer {
+    let config = Config {
+        residual_channels: 8,
+        gate_channels: 8,
+        skip_channels: 16,
+        end_channels: 16,
+        dilations: vec![1, 2, 4],
+        ..Config::default()
+    };
+    let packed = Packed::new(&Weights::random(config, seed).unwrap(), Dtype::F32, Isa::Auto);
+    let synth = Synth::new(packed.unwrap(), Settings::default()).unwrap();
+    Renderer::new(synth, RATE).unwrap()
+}
+
+fn events() -> Vec<Event> {
+    let on =
+        |frame, key| Event { frame, kind: EventKind::NoteOn { channel: 0, key, velocity: 99 } };
+    let off = |frame, key| Event { frame, kind: EventKind::NoteOff { channel: 0, key } };
+    let cool = Event { frame: 5_001, kind: EventKind::Set(Parameter::Temperature(0.5)) };
+    vec![on(0, 60), on(777, 64), off(4_000, 60), cool, on(9_000, 67), off(12_345, 64)]
+}
+
+/// The piece as a file would have it.
+fn bounced(frames: usize) -> Vec<f32> {
+    let mut renderer = renderer(3);
+    events().into_iter().for_each(|event| renderer.push(event));
+    let mut out = vec![0.0; frames];
+    renderer.render(&mut out);
+    out
+}
+
+/// Calls the player in blocks, as a host does.
+fn play(player: &mut Player, frames: usize, block: usize, pace: Pace) -> Vec<f32> {
+    let mut out = vec![0.0; frames];
+    for (index, out) in out.chunks_mut(block).enumerate() {
+        let start = (index * block) as u64;
+        let in_block = |event: &Event| (start..start + out.len() as u64).contains(&event.frame);
+        let events: Vec<Event> = events()
+            .into_iter()
+            .filter(in_block)
+            .map(|event| Event { frame: event.frame - start, ..event })
+            .collect();
+        player.process(&events, out, pace);
+    }
+    out
+}
+
+#[test]
+fn live_is_the_bounce_one_latency_later() {
+    let expected = bounced(16_000);
+    // The second host says that it plays and renders as fast as it can.
+    for pace in [Pace::Offline, Pace::Realtime] {
+        for block in [1, 64, 256, 333, 4096] {
+            let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+            let latency = player.latency_frames();
+            let out = play(&mut player, 16_000 + latency, block, pace);
+            assert!(out[..latency].iter().all(|&x| x == 0.0));
+            assert!(out[latency..] == expected, "{pace:?}, block {block}");
+            assert_eq!(controls.status().underruns, 0);
+        }
+    }
+}
+
+#[test]
+fn a_generator_that_ends_is_silence_that_is_counted() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    let drone = [Event { frame: 0, kind: EventKind::Drone }];
+    let mut out = vec![0.0; 4_000];
+    player.process(&drone, &mut out, Pace::Offline);
+    let shared = Arc::clone(&controls.shared);
+    drop(controls);
+    let mut rest = vec![1.0; 4_000];
+    player.process(&[], &mut rest, Pace::Realtime);
+    assert_eq!(rest[3_999], 0.0);
+    assert!(rest.iter().all(|x| x.is_finite()));
+    assert_eq!(shared.underruns.load(Ordering::Relaxed), 1);
+    assert!(shared.missing_frames.load(Ordering::Relaxed) > 1_000);
+}
+
+#[test]
+fn a_panic_in_the_generator_is_noticed() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    controls.messages.send(Message::Panic).unwrap();
+    let mut out = vec![1.0; 4_000];
+    player.process(&[], &mut out, Pace::Offline);
+    assert!(controls.status().dead);
+    assert!(out.iter().all(|x| x.is_finite() && x.abs() <= 1.0));
+}
+
+#[test]
+fn a_reset_silences_what_was_and_only_once() {
+    let (mut player, _controls) = start(renderer(3), OPTIONS).unwrap();
+    let on = [Event { frame: 0, kind: EventKind::Drone }];
+    let mut out = vec![0.0; 8_000];
+    player.reset();
+    player.process(&on, &mut out, Pace::Offline);
+    assert!(out[4_000..].iter().any(|&x| x != 0.0));
+    player.reset();
+    player.reset();
+    let latency = player.latency_frames();
+    player.process(&[], &mut out, Pace::Offline);
+    assert!(out.iter().all(|&x| x == 0.0), "sound from before the reset");
+    // Some hosts reset at every start: a note right after it must sound.
+    player.reset();
+    player.process(&on, &mut out, Pace::Offline);
+    assert!(out[..latency].iter().all(|&x| x == 0.0));
+    assert!(out[latency..latency + 1_000].iter().any(|&x| x != 0.0));
+}
+
+#[test]
+fn another_model_comes_without_a_click() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    let on = [Event { frame: 0, kind: EventKind::Drone }];
+    let mut out = vec![0.0; 8_000];
+    player.process(&on, &mut out, Pace::Offline);
+    controls.load(renderer(4)).unwrap();
+    let mut after = vec![0.0; 24_000];
+    player.process(&[], &mut after, Pace::Offline);
+    // The fade is over, and the new one has no note yet.
+    assert!(after[23_000..].iter().all(|&x| x == 0.0));
+    player.process(&on, &mut after, Pace::Offline);
+    assert!(after[12_000..].iter().any(|&x| x != 0.0));
+    assert_eq!(controls.status().underruns, 0);
+}
+
+#[test]
+fn sizes_out_of_range_are_refused() {
+    let options = StreamOptions { max_block_frames: 0, ..OPTIONS };
+    assert!(start(renderer(3), options).is_err());
+}

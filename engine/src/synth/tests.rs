@@ -1,0 +1,214 @@
+//! What a note is, whatever happens around it.
+
+use super::*;
+use crate::config::{Config, Dtype, NoteRecipe, Recipe};
+use crate::kernels::Isa;
+use crate::sampling::Sampling;
+use crate::weights::Weights;
+
+fn synth(recipe: Recipe, settings: Settings) -> Synth {
+    let config = Config {
+        residual_channels: 8,
+        gate_channels: 8,
+        skip_channels: 16,
+        end_channels: 16,
+        dilations: vec![1, 2, 4, 8],
+        conditioning: recipe,
+        ..Config::default()
+    };
+    let weights = Weights::random(config, 3).unwrap();
+    Synth::new(Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap(), settings).unwrap()
+}
+
+fn note_synth(voices: usize) -> Synth {
+    let settings = Settings { voices, ..Settings::default() };
+    synth(Recipe::Note(NoteRecipe::default()), settings)
+}
+
+/// A model without notes, played by varispeed.
+fn tape_synth(voices: usize) -> Synth {
+    synth(Recipe::None, Settings { voices, ..Settings::default() })
+}
+
+const fn at(frame: u64, kind: EventKind) -> Event {
+    Event { frame, kind }
+}
+
+const fn on(frame: u64, key: u8) -> Event {
+    at(frame, EventKind::NoteOn { channel: 0, key, velocity: 90 })
+}
+
+const fn off(frame: u64, key: u8) -> Event {
+    at(frame, EventKind::NoteOff { channel: 0, key })
+}
+
+/// Chords, a bend, the pedal, a changing temperature.
+const PIECE: [Event; 11] = [
+    on(0, 60),
+    on(100, 64),
+    at(300, EventKind::Bend { channel: 0, semitones: 0.7 }),
+    on(1000, 67),
+    at(1500, EventKind::Pedal { channel: 0, down: true }),
+    off(2000, 60),
+    at(2400, EventKind::Set(Parameter::Temperature(0.5))),
+    on(2500, 60),
+    at(3000, EventKind::Pedal { channel: 0, down: false }),
+    at(3100, EventKind::Set(Parameter::GainDb(-6.0))),
+    off(3333, 64),
+];
+
+fn render(mut synth: Synth, frames: usize, block: usize) -> Vec<u32> {
+    let mut out = vec![0.0; frames];
+    for (index, block_out) in out.chunks_mut(block).enumerate() {
+        let start = (index * block) as u64;
+        let end = start + block_out.len() as u64;
+        let events: Vec<Event> =
+            PIECE.iter().filter(|e| (start..end).contains(&e.frame)).copied().collect();
+        synth.render(&events, block_out);
+    }
+    out.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn block_size_and_voice_limit_change_no_sample() {
+    for synth in [note_synth, tape_synth] {
+        let expected = render(synth(4), 8_000, 8_000);
+        assert!(expected.iter().any(|&bits| bits != 0));
+        for block in [1, 64, 333, 4096] {
+            assert_eq!(render(synth(4), 8_000, block), expected);
+        }
+        for voices in [5, 8, 64] {
+            assert_eq!(render(synth(voices), 8_000, 4_000), expected);
+        }
+    }
+    // One voice is a limit below the sounding notes: another sound, at any block size the same.
+    let expected = render(note_synth(1), 8_000, 8_000);
+    for block in [1, 333] {
+        assert_eq!(render(note_synth(1), 8_000, block), expected);
+    }
+}
+
+#[test]
+fn a_note_sounds_the_same_alone_and_in_a_chord() {
+    for synth in [note_synth, tape_synth] {
+        let mut alone = synth(8);
+        let mut first = vec![0.0; 100];
+        alone.render(&PIECE[..1], &mut first);
+        let first: Vec<u32> = first.iter().map(|x| x.to_bits()).collect();
+        assert_eq!(first, render(synth(8), 100, 100));
+    }
+}
+
+#[test]
+fn a_released_note_ends_and_repeats_differ() {
+    let mut synth = note_synth(2);
+    let mut first = vec![0.0; 400 + 2400];
+    synth.render(&[on(0, 60), off(400, 60)], &mut first);
+    assert_eq!(synth.sounding(), 0);
+    assert_eq!(first[2799], 0.0);
+    let mut second = vec![0.0; 400];
+    synth.render(&[on(2800, 60)], &mut second);
+    assert_ne!(first[..400], second[..]);
+}
+
+#[test]
+fn after_a_reset_all_is_as_at_the_start() {
+    let mut synth = note_synth(2);
+    let mut first = vec![0.0; 500];
+    synth.render(&[on(0, 60)], &mut first);
+    let mut again = vec![0.0; 500];
+    synth.render(&[at(500, EventKind::Reset), on(500, 60)], &mut again);
+    assert_eq!(first, again);
+}
+
+#[test]
+fn the_pedal_holds_notes_of_its_channel() {
+    let mut synth = note_synth(4);
+    let mut out = vec![0.0; 100];
+    let pedal = |frame, down| at(frame, EventKind::Pedal { channel: 0, down });
+    let other = at(0, EventKind::NoteOn { channel: 1, key: 50, velocity: 90 });
+    let other_off = at(20, EventKind::NoteOff { channel: 1, key: 50 });
+    synth.render(&[on(0, 60), other, pedal(10, true), off(20, 60), other_off], &mut out);
+    let mut tail = vec![0.0; 3_000];
+    synth.render(&[], &mut tail);
+    assert_eq!(synth.sounding(), 1);
+    synth.render(&[pedal(3_100, false)], &mut tail);
+    assert_eq!(synth.sounding(), 0);
+}
+
+#[test]
+fn one_voice_too_many_takes_the_oldest_without_a_click() {
+    let mut synth = tape_synth(1);
+    let mut out = vec![0.0; 1100];
+    synth.render(&PIECE[..4], &mut out);
+    assert_eq!(synth.voices[0].key, 67);
+    assert!(synth.stolen != 0.0);
+    synth.render(&[], &mut out);
+    assert_eq!(synth.stolen, 0.0);
+}
+
+#[test]
+fn a_drone_goes_on_and_is_the_model_itself() {
+    let mut synth = tape_synth(2);
+    let mut out = vec![0.0; 20_000];
+    synth.render(&[at(0, EventKind::Drone)], &mut out);
+    assert_eq!(synth.sounding(), 1);
+    let decoded: Vec<f32> = (0..=255).map(|code| MuLaw::new(256).decode(code)).collect();
+    assert!(out.iter().all(|&x| x.abs() > 0.9 || decoded.contains(&x)));
+}
+
+#[test]
+fn keys_of_a_tape_run_at_their_speed() {
+    // An octave up takes twice the samples of the model.
+    for (key, made) in [(60, 1_000), (72, 2_000), (48, 500), (84, 4_000), (100, 4_000)] {
+        let mut synth = tape_synth(1);
+        synth.render(&[on(0, key)], &mut [0.0; 1_000]);
+        assert_eq!(synth.voices[0].made, made, "key {key}");
+    }
+}
+
+#[test]
+fn nothing_exceeds_full_scale() {
+    for x in [0.0, 0.5, 0.9, 0.95, 1.0, 3.0, 64.0, -64.0, f32::MAX] {
+        assert!(soft_clip(x).abs() <= 1.0);
+    }
+    assert_eq!(soft_clip(-0.7), -0.7);
+}
+
+#[test]
+fn strange_values_are_brought_into_range() {
+    let mut synth = note_synth(2);
+    let strange = [f32::NAN, f32::INFINITY, -f32::INFINITY, 1e30, -1e30];
+    let set = |frame, parameter| at(frame, EventKind::Set(parameter));
+    for (index, value) in strange.into_iter().enumerate() {
+        let frame = index as u64 * 100;
+        let events = [
+            on(frame, 127),
+            at(frame, EventKind::Bend { channel: 200, semitones: value }),
+            set(frame, Parameter::Temperature(value)),
+            set(frame, Parameter::TopP(value)),
+            set(frame, Parameter::GainDb(value)),
+            set(frame, Parameter::AttackMs(value)),
+            set(frame, Parameter::ReleaseMs(value)),
+            set(frame, Parameter::Sustain(value)),
+            set(frame, Parameter::Class(usize::MAX)),
+            at(frame, EventKind::NoteOff { channel: 255, key: 255 }),
+        ];
+        let mut out = [0.0; 100];
+        synth.render(&events, &mut out);
+        assert!(out.iter().all(|x| x.is_finite() && x.abs() <= 1.0));
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let build = |settings| {
+        let weights = Weights::zeros(Config::default()).unwrap();
+        Synth::new(Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap(), settings).map(|_| ())
+    };
+    assert!(build(Settings { voices: 0, ..Settings::default() }).is_err());
+    assert!(build(Settings { class: 1, ..Settings::default() }).is_err());
+    assert!(build(Settings { sustain: 2.0, ..Settings::default() }).is_err());
+    let sampling = Sampling { temperature: -1.0, top_p: 1.0 };
+    assert!(build(Settings { sampling, ..Settings::default() }).is_err());
+}
