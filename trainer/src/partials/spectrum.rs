@@ -18,6 +18,9 @@ const LENGTH_S: f64 = 1.0;
 const FADE_IN_S: f64 = 0.03;
 /// The spectrum has at least this many bins to the inverse of its length.
 const ZERO_PADDING: usize = 4;
+/// Below this nothing is a partial: rounding to 16 bits leaves tones there, and many of them would
+/// outvote a pure sine.
+const LOWEST_GROUND_DB: f64 = -92.0;
 /// Silence is this far below the highest bin.
 const SILENCE_DB: f64 = -150.0;
 
@@ -79,7 +82,7 @@ fn heights(level_db: &[f64], spacing: usize) -> Vec<f32> {
         let mut levels = around(bin, spacing).to_vec();
         let middle = levels.len() / 2;
         let (_, median, _) = levels.select_nth_unstable_by(middle, f64::total_cmp);
-        median.max(top - HEIGHT_LIMIT_DB)
+        median.max(top - HEIGHT_LIMIT_DB).max(LOWEST_GROUND_DB)
     };
     // The ground changes slowly: it is found four times a spacing, and interpolated.
     let step = (spacing / 4).max(1);

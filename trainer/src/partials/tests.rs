@@ -292,3 +292,17 @@ fn a_real_piano_is_explained_by_its_partials() {
         assert!(share > 0.95, "{name}: only {share} of the energy explained");
     }
 }
+
+/// A sine rounded to 16 bits has tones of its own far below; they do not count.
+#[test]
+fn a_pure_sine_is_a_note() {
+    for (key, hz) in [(69, 440.0), (57, 220.0), (60, 261.6256), (81, 880.0)] {
+        let samples: Vec<f32> = (0..16_000)
+            .map(|n| libm::sin(TAU * hz * f64::from(n) / 16_000.0))
+            .map(|x| ((x * 0.7 * 32_767.0).round() / 32_768.0) as f32)
+            .collect();
+        let tracks = analyse(&samples, 16_000, key, 16).unwrap();
+        let cents = 1200.0 * libm::log2(tracks.fundamental_hz / hz);
+        assert!(cents.abs() < 0.5, "{hz}: {cents}");
+    }
+}
