@@ -31,6 +31,12 @@ Examples:
 
 The same model, seed and options give the same bytes on every machine and at every block size.";
 
+const STREAM_EXAMPLES: &str = "\
+Examples:
+  wavenet stream --out - | ffmpeg -i - -c:a libopus stream.opus
+  wavenet stream --model wind.safetensors --out - --format s16le | aplay -f S16_LE -r 48000
+  wavenet stream --midi song.mid --out - --no-pace --seconds 600 > ten-minutes.wav";
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   wavenet bench
@@ -55,6 +61,8 @@ pub struct Cli {
 pub enum Command {
     /// Play a note, a MIDI file or an endless sound into a WAV file.
     Render(RenderArgs),
+    /// Play without end into a pipe, for an encoder or a player.
+    Stream(StreamArgs),
     /// Say what a model is: its shape, its rate, what it can be told.
     Inspect(InspectArgs),
     /// Measure how many samples a second a model makes on this machine.
@@ -75,8 +83,8 @@ pub struct RenderArgs {
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: Option<f64>,
 
-    /// MIDI key to play: 60 is middle C, 69 is A4 = 440 Hz [default: 69, or the nearest that the
-    /// model has heard].
+    /// MIDI key to play: 60 is middle C, 69 is A4 = 440 Hz. A model that knows no notes is played
+    /// faster or slower [default: 69, or the nearest that the model has heard].
     #[arg(long, value_name = "KEY", help_heading = "What to play", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u8).range(0..=127))]
     pub note: Option<u8>,
@@ -84,10 +92,35 @@ pub struct RenderArgs {
     #[arg(long, value_name = "V", help_heading = "What to play", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=127))]
     pub velocity: Option<u8>,
-    /// A MIDI file to play: all tracks and channels except drums (10), with the sustain pedal.
+    /// A MIDI file to play: all tracks and channels except drums (10), with sustain pedal and
+    /// pitch wheel.
     #[arg(long, value_name = "FILE.mid", help_heading = "What to play")]
     #[arg(conflicts_with_all = ["note", "velocity"])]
     pub midi: Option<PathBuf>,
+    /// How it sounds.
+    #[command(flatten)]
+    pub sound: SoundArgs,
+
+    /// Sample rate of the file, 1000 to 768000 [default: the model's own].
+    #[arg(long, value_name = "HZ", help_heading = "Output", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    pub rate: Option<u32>,
+    /// Also draw the sound: its waveform and its spectrogram.
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    pub png: Option<PathBuf>,
+
+    /// How the model is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Samples made at a time, 1 to 16384; changes nothing that can be heard.
+    #[arg(long, value_name = "N", help_heading = "Running the model", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384), allow_negative_numbers = true)]
+    pub block: u16,
+}
+
+/// How a model sounds, in a file or live.
+#[derive(Debug, Args)]
+pub struct SoundArgs {
     /// Which of the model's sounds, by name (`wavenet inspect` lists them) [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "What to play")]
     pub class: Option<String>,
@@ -113,22 +146,51 @@ pub struct RenderArgs {
     #[arg(long, value_name = "N", help_heading = "How it sounds", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=64), allow_negative_numbers = true)]
     pub voices: u8,
+}
 
-    /// Sample rate of the file, 1000 to 768000 [default: the model's own].
-    #[arg(long, value_name = "HZ", help_heading = "Output", allow_negative_numbers = true)]
+/// `wavenet stream`.
+#[derive(Debug, Args)]
+#[command(after_help = STREAM_EXAMPLES)]
+pub struct StreamArgs {
+    /// Where to: `-` is standard output.
+    #[arg(long, value_name = "-", value_parser = ["-"])]
+    pub out: String,
+    /// The model to play [default: the built-in piano].
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// A MIDI file to play over and over; without it the model drones.
+    #[arg(long, value_name = "FILE.mid")]
+    pub midi: Option<PathBuf>,
+    /// Stop after so long [default: never].
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
+    /// How samples are written.
+    #[arg(long, value_enum, default_value_t = StreamFormat::Wav)]
+    pub format: StreamFormat,
+    /// As fast as it can, not at the pace of a clock.
+    #[arg(long)]
+    pub no_pace: bool,
+    /// Sample rate, 1000 to 768000.
+    #[arg(long, value_name = "HZ", default_value_t = 48_000, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
-    pub rate: Option<u32>,
-    /// Also draw the sound: its waveform and its spectrogram.
-    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
-    pub png: Option<PathBuf>,
-
+    pub rate: u32,
+    /// How it sounds.
+    #[command(flatten)]
+    pub sound: SoundArgs,
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Samples made at a time, 1 to 16384; changes nothing that can be heard.
-    #[arg(long, value_name = "N", help_heading = "Running the model", default_value_t = 512)]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384), allow_negative_numbers = true)]
-    pub block: u16,
+}
+
+/// How samples leave on a pipe. All are mono.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StreamFormat {
+    /// A WAV header of unknown length, then 16-bit samples.
+    Wav,
+    /// 16-bit little-endian samples.
+    S16le,
+    /// 32-bit little-endian floats.
+    F32le,
 }
 
 /// `wavenet inspect`.

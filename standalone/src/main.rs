@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;
 use wavenet_standalone::cli::{Cli, Command, one_line};
-use wavenet_standalone::{bench, inspect, render};
+use wavenet_standalone::{bench, inspect, render, stream};
 
 /// Set by Ctrl-C (and by a polite kill): a render then stops and leaves no file.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&one_line(&error)),
     };
     match run(&cli.command) {
+        Ok(text) if text.is_empty() => ExitCode::SUCCESS,
         Ok(text) => match writeln!(std::io::stdout(), "{text}") {
             // A reader that has gone (`wavenet inspect | head -1`) is no error.
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -44,6 +45,14 @@ fn run(command: &Command) -> Result<String> {
             ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
                 .context("cannot listen for Ctrl-C")?;
             render::render(args, &INTERRUPTED)
+        }
+        Command::Stream(args) => {
+            ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+                .context("cannot listen for Ctrl-C")?;
+            stream::stream(args, &mut std::io::stdout().lock(), &INTERRUPTED)?;
+            // Its end is what was asked for, and standard output was the sound.
+            INTERRUPTED.store(false, Ordering::Relaxed);
+            Ok(String::new())
         }
         Command::Inspect(args) => inspect::inspect(args),
         Command::Bench(args) => bench::bench(args),

@@ -1,4 +1,4 @@
-//! From a score to a file: blocks of the synth, through the resampler, into a WAV.
+//! From a score to a file: blocks of the engine's renderer, into a WAV.
 //!
 //! Samples go to the disk as they are made, so hours need no memory; the file appears under its name
 //! only when it is whole. An interruption is looked for after every block.
@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wavenet_engine::renderer::Renderer;
 use wavenet_engine::resample::Resampler;
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Sampling};
 
-use crate::cli::RenderArgs;
+use crate::cli::{RenderArgs, SoundArgs};
 use crate::model::{Model, slowness};
 use crate::output::{check, same_file};
 use crate::picture::write_png;
@@ -35,13 +36,14 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
     let places = Places::check(args)?;
     let model = Model::load(args.model.as_deref())?;
     let config = model.weights.config();
-    let settings = settings(args, config)?;
+    let settings = settings(&args.sound, config)?;
     let out_hz = args.rate.unwrap_or(config.sample_rate_hz);
-    let resampler = Resampler::new(config.sample_rate_hz, out_hz)?;
+    // A rate that cannot be made is refused before a MIDI file is read.
+    Resampler::new(config.sample_rate_hz, out_hz)?;
     let score = Score::new(args, config, out_hz)?;
     if places.png.is_some() {
         ensure!(
-            score.out_frames <= MAX_PICTURE_FRAMES,
+            score.frames <= MAX_PICTURE_FRAMES,
             "--png draws {} seconds at most at {out_hz} Hz; shorten the sound with --seconds, or leave out --png",
             MAX_PICTURE_FRAMES / u64::from(out_hz)
         );
@@ -50,13 +52,12 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
     if let Some(note) = slowness(&packed) {
         eprintln!("note: {note}");
     }
-    let synth = Synth::new(packed, settings)?;
-    let wav = WavFile::create(&places.out, out_hz, score.out_frames)?;
+    let renderer = Renderer::new(Synth::new(packed, settings)?, out_hz)?;
+    let wav = WavFile::create(&places.out, out_hz, score.frames)?;
 
     let began = Instant::now();
-    let mut sink =
-        Sink { wav, peak: 0.0, clipped: 0, picture: places.png.is_some().then(Vec::new) };
-    play(&score, synth, resampler, usize::from(args.block), &mut sink, interrupted)?;
+    let mut sink = Sink { wav, peak: 0.0, picture: places.png.is_some().then(Vec::new) };
+    play(&score, renderer, usize::from(args.block), &mut sink, interrupted)?;
     let took_s = began.elapsed().as_secs_f64();
 
     if let (Some(png), Some(samples)) = (&places.png, &sink.picture) {
@@ -64,11 +65,11 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
         write_png(png, samples, out_hz, &title)?;
     }
     sink.wav.finish()?;
-    let seconds = score.out_frames as f64 / f64::from(out_hz);
+    let seconds = score.frames as f64 / f64::from(out_hz);
     Ok(format!(
         "{}: {seconds:.2} s at {out_hz} Hz, {}, {:.1} times real time",
         args.out.display(),
-        level(sink.peak, sink.clipped),
+        level(sink.peak),
         seconds / took_s
     ))
 }
@@ -98,16 +99,18 @@ impl Places {
     }
 }
 
-fn settings(args: &RenderArgs, config: &Config) -> Result<Settings> {
+/// The settings that the arguments ask of a model.
+///
+/// # Errors
+/// If it has no such class.
+pub(crate) fn settings(sound: &SoundArgs, config: &Config) -> Result<Settings> {
+    let temperature = sound.temperature.unwrap_or(config.default_temperature());
     Ok(Settings {
-        sampling: Sampling {
-            temperature: args.temperature.unwrap_or(config.default_temperature()),
-            top_p: args.top_p,
-        },
-        seed: args.seed,
-        class: args.class.as_deref().map_or(Ok(0), |name| config.class_index(name))?,
-        voices: usize::from(args.voices),
-        release_ms: args.release_ms,
+        sampling: Sampling { temperature, top_p: sound.top_p },
+        seed: sound.seed,
+        class: sound.class.as_deref().map_or(Ok(0), |name| config.class_index(name))?,
+        voices: usize::from(sound.voices),
+        release_ms: sound.release_ms,
         ..Settings::default()
     })
 }
@@ -116,16 +119,12 @@ fn settings(args: &RenderArgs, config: &Config) -> Result<Settings> {
 struct Sink {
     wav: WavFile,
     peak: f32,
-    clipped: u64,
     picture: Option<Vec<f32>>,
 }
 
 impl Sink {
-    /// The synth stays within ±1; the curves that a resampler draws between its samples may not.
-    fn take(&mut self, samples: &mut [f32]) -> Result<()> {
-        for sample in samples.iter_mut() {
-            self.clipped += u64::from(sample.abs() > 1.0);
-            *sample = sample.clamp(-1.0, 1.0);
+    fn take(&mut self, samples: &[f32]) -> Result<()> {
+        for sample in samples {
             self.peak = self.peak.max(sample.abs());
         }
         if let Some(picture) = &mut self.picture {
@@ -137,31 +136,25 @@ impl Sink {
 
 fn play(
     score: &Score,
-    mut synth: Synth,
-    mut resampler: Resampler,
+    mut renderer: Renderer,
     block: usize,
     sink: &mut Sink,
     interrupted: &AtomicBool,
 ) -> Result<()> {
-    let mut bar = Bar::new(score.model_frames);
-    let mut events = &score.events[..];
-    let mut made = vec![0.0; block];
-    let mut converted = Vec::new();
+    let mut bar = Bar::new(score.frames);
+    let mut events = score.events.iter().copied().peekable();
+    let mut samples = vec![0.0; block];
     let mut frame = 0;
-    while frame < score.model_frames {
-        let length = (score.model_frames - frame).min(block as u64);
-        let made = &mut made[..length as usize];
-        let (now, later) =
-            events.split_at(events.partition_point(|event| event.frame < frame + length));
-        synth.render(now, made);
-        events = later;
-        frame += length;
-        converted.clear();
-        resampler.process(made, &mut converted);
-        if frame == score.model_frames {
-            resampler.finish(score.out_frames, &mut converted);
+    while frame < score.frames {
+        let length = (score.frames - frame).min(block as u64);
+        let known = frame + length + renderer.lookahead_frames();
+        while let Some(event) = events.next_if(|event| event.frame < known) {
+            renderer.push(event);
         }
-        sink.take(&mut converted)?;
+        let samples = &mut samples[..length as usize];
+        renderer.render(samples);
+        sink.take(samples)?;
+        frame += length;
         bar.show(frame);
         if interrupted.load(Ordering::Relaxed) {
             bail!("interrupted; nothing was written");
@@ -201,10 +194,9 @@ impl Drop for Bar {
     }
 }
 
-fn level(peak: f32, clipped: u64) -> String {
-    match clipped {
-        _ if peak <= 0.0 => "silent".into(),
-        0 => format!("peak {:.1} dB", 20.0 * libm::log10f(peak)),
-        clipped => format!("peak 0.0 dB ({clipped} samples clipped)"),
+fn level(peak: f32) -> String {
+    if peak <= 0.0 {
+        return "silent".into();
     }
+    format!("peak {:.1} dB", 20.0 * libm::log10f(peak))
 }

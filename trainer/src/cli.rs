@@ -121,7 +121,7 @@ pub struct TrainArgs {
     /// The model file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Shape of the model and training settings: TOML with [model] and [training]
+    /// Shape of the model and training settings: a TOML file with the tables model and training
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Stop after so many steps

@@ -1,6 +1,6 @@
 //! The training step: loss and gradient of a batch of segments, forward and backward by hand.
 //!
-//! Everything is time-major (`[time][channel]`) and runs in chunks of [`CHUNK`] samples, all layers
+//! Everything is time-major (`[time][channel]`) and runs in chunks of 256 samples, all layers
 //! of a chunk after another, so that a chunk's rows stay in the cache between layers. Matrices are
 //! joined ([`Packed`]): one product computes filter and gate over all taps and the conditioning,
 //! one the residual and the skip. tanh and sigmoid are saved, not their inputs; the head's loss is

@@ -5,6 +5,7 @@ mod midi;
 mod refusals;
 mod render;
 mod reports;
+mod stream;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

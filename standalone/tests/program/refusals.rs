@@ -138,7 +138,6 @@ fn midi_files_that_are_none() {
             ("--midi empty.mid", "not a Standard MIDI File"),
             ("--midi zero.mid", "divides time by zero"),
             ("--midi whole.mid --note 60", "cannot be used with"),
-            ("--midi whole.mid --model drone.safetensors", "leave out --midi"),
         ],
     );
 }
@@ -149,8 +148,6 @@ fn options_that_do_not_fit_the_model() {
     refuses_render(
         &folder,
         &[
-            ("--model drone.safetensors --note 60", "leave out --note"),
-            ("--model drone.safetensors --velocity 60", "leave out --velocity"),
             ("--model drone.safetensors --class alice", "no classes"),
             ("--model choir.safetensors --class eve", "alice, bob"),
         ],

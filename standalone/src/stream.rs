@@ -1,0 +1,133 @@
+//! `wavenet stream`: sound without end into a pipe, at the pace of a clock.
+//!
+//! A pipe has no deadline but its reader's: samples are made in small chunks by the same renderer as
+//! a file's, and each is written when its time has come. A reader that goes away is the normal end.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hound::{SampleFormat, WavSpec};
+use wavenet_engine::renderer::Renderer;
+use wavenet_engine::synth::{Event, EventKind, Synth};
+
+use crate::cli::{StreamArgs, StreamFormat};
+use crate::midi_file;
+use crate::model::{Model, slowness};
+use crate::render::settings;
+
+/// Sound between two looks at the clock.
+const CHUNK_MS: u32 = 20;
+/// How far writing may run ahead of the clock: what an encoder likes to have in hand.
+const AHEAD: Duration = Duration::from_millis(200);
+/// Rest between the end of a piece and its beginning.
+const REST_MS: u64 = 2_000;
+
+/// Streams what `args` ask into `out` until its time is over, the reader goes, or `interrupted`.
+///
+/// # Errors
+/// If an input is missing or damaged, an option does not fit the model, or `out` fails otherwise than
+/// by being closed.
+pub fn stream(args: &StreamArgs, out: &mut dyn Write, interrupted: &AtomicBool) -> Result<()> {
+    let model = Model::load(args.model.as_deref())?;
+    let settings = settings(&args.sound, model.weights.config())?;
+    let mut piece = Piece::new(args)?;
+    let packed = model.pack(&args.run)?;
+    if let Some(note) = slowness(&packed) {
+        eprintln!("note: {note}");
+    }
+    let mut renderer = Renderer::new(Synth::new(packed, settings)?, args.rate)?;
+    match write_all(args, &mut piece, &mut renderer, out, interrupted) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
+}
+
+fn write_all(
+    args: &StreamArgs,
+    piece: &mut Piece,
+    renderer: &mut Renderer,
+    out: &mut dyn Write,
+    interrupted: &AtomicBool,
+) -> std::io::Result<()> {
+    let rate = f64::from(args.rate);
+    let frames = args.seconds.map_or(u64::MAX, |seconds| (seconds * rate).round() as u64);
+    if args.format == StreamFormat::Wav {
+        let spec = WavSpec {
+            channels: 1,
+            sample_rate: args.rate,
+            bits_per_sample: 16,
+            sample_format: SampleFormat::Int,
+        };
+        out.write_all(&spec.into_header_for_infinite_file())?;
+    }
+    let began = Instant::now();
+    let mut samples = vec![0.0; (args.rate * CHUNK_MS / 1000).max(1) as usize];
+    let mut bytes = Vec::new();
+    let mut frame = 0_u64;
+    while frame < frames && !interrupted.load(Ordering::Relaxed) {
+        let length = (frames - frame).min(samples.len() as u64);
+        let samples = &mut samples[..length as usize];
+        let known = frame + length + renderer.lookahead_frames();
+        while let Some(event) = piece.next_before(known) {
+            renderer.push(event);
+        }
+        renderer.render(samples);
+        bytes.clear();
+        for &sample in samples.iter() {
+            match args.format {
+                StreamFormat::F32le => bytes.extend(sample.to_le_bytes()),
+                StreamFormat::Wav | StreamFormat::S16le => {
+                    bytes.extend(((sample * 32_767.0).round() as i16).to_le_bytes());
+                }
+            }
+        }
+        out.write_all(&bytes)?;
+        out.flush()?;
+        frame += length;
+        if !args.no_pace {
+            let due = Duration::from_secs_f64(frame as f64 / rate);
+            std::thread::sleep(due.saturating_sub(began.elapsed() + AHEAD));
+        }
+    }
+    Ok(())
+}
+
+/// What is played: a drone, or a piece over and over.
+struct Piece {
+    events: Vec<Event>,
+    /// Length of one round; a drone has none.
+    round_frames: Option<u64>,
+    waiting: VecDeque<Event>,
+    round: u64,
+}
+
+impl Piece {
+    fn new(args: &StreamArgs) -> Result<Self> {
+        let (events, round_frames) = match &args.midi {
+            None => (vec![Event { frame: 0, kind: EventKind::Drone }], None),
+            Some(path) => {
+                let events = midi_file::read(path, args.rate)?;
+                let last = events.last().map_or(0, |event| event.frame);
+                let rest = u64::from(args.rate) * REST_MS / 1000;
+                let day = 24 * 3600 * u64::from(args.rate);
+                ensure!(last < day, "the MIDI file lasts longer than a day");
+                (events, Some(last + rest))
+            }
+        };
+        Ok(Self { waiting: events.iter().copied().collect(), events, round_frames, round: 0 })
+    }
+
+    /// The next event before a frame.
+    fn next_before(&mut self, frame: u64) -> Option<Event> {
+        if let (Some(length), true) = (self.round_frames, self.waiting.is_empty()) {
+            self.round += 1;
+            let start = self.round * length;
+            let again = |event: &Event| Event { frame: start + event.frame, ..*event };
+            self.waiting.extend(self.events.iter().map(again));
+        }
+        self.waiting.pop_front_if(|event| event.frame < frame)
+    }
+}
