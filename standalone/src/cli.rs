@@ -33,7 +33,7 @@ The same model, seed and options give the same bytes on every machine and at eve
 
 const STREAM_EXAMPLES: &str = "\
 Examples:
-  wavenet stream --out - | ffmpeg -i - -c:a libopus stream.opus
+  wavenet stream --midi song.mid --out - | ffmpeg -i - -c:a libopus stream.opus
   wavenet stream --model wind.safetensors --out - --format s16le | aplay -f S16_LE -r 48000
   wavenet stream --midi song.mid --out - --no-pace --seconds 600 > ten-minutes.wav";
 

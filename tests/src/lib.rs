@@ -1,5 +1,7 @@
 //! Helpers shared by the cross-crate tests: lively random models, and what they are fed.
 
+use wavenet_engine::renderer::Renderer;
+use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Dtype, Isa, MuLaw, Packed, Philox, State, Weights};
 
 /// Random numbers in [-1, 1), the same in every run.
@@ -44,6 +46,12 @@ pub fn lively_weights(config: Config, seed: u64) -> Weights {
 /// The model ready to run in f32.
 pub fn pack(weights: &Weights) -> Packed {
     Packed::new(weights, Dtype::F32, Isa::Auto).expect("f32 runs everywhere")
+}
+
+/// A lively model, ready to be played at a rate.
+pub fn live_renderer(config: Config, rate_hz: u32) -> Renderer {
+    let synth = Synth::new(pack(&lively_weights(config, 4)), Settings::default());
+    Renderer::new(synth.expect("default settings"), rate_hz).expect("a common rate")
 }
 
 /// The logits of a clip, one lane stepped through it from the start state. Shape: `[T][levels]`.

@@ -3,9 +3,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use wavenet_engine::stream::{Pace, StreamOptions, start};
 use wavenet_engine::synth::{Event, EventKind, Settings, Synth};
 use wavenet_engine::{Config, NoteRecipe, Recipe, Sampling, State};
-use wavenet_tests::{lively_weights, pack};
+use wavenet_tests::{live_renderer, lively_weights, pack};
 
 thread_local! {
     /// Calls of this thread; the test runner's other threads do not count.
@@ -109,4 +110,29 @@ fn rendering_notes_allocates_nothing() {
     let mut synth = Synth::new(pack(&lively_weights(drone, 3)), Settings::default()).unwrap();
     let events = [Event { frame: 5, kind: EventKind::Drone }];
     assert_eq!(calls(|| synth.render(&events, &mut out)), 0);
+}
+
+#[test]
+fn the_audio_thread_allocates_nothing() {
+    let options = StreamOptions { max_block_frames: 128, margin_frames: 960 };
+    let (mut player, controls) = start(live_renderer(config(), 48_000), options).unwrap();
+    let kind = EventKind::NoteOn { channel: 0, key: 60, velocity: 80 };
+    let events = [Event { frame: 3, kind }, Event { frame: 90, kind }];
+    let mut out = vec![0.0; 500];
+    let mut heard = false;
+    for round in 0..40 {
+        let count = calls(|| {
+            player.process(&events, &mut out, Pace::Offline);
+            player.process(&[], &mut out[..100], Pace::Realtime);
+            if round % 8 == 7 {
+                player.reset();
+            }
+        });
+        assert_eq!(count, 0);
+        heard |= out.iter().any(|&sample| sample != 0.0);
+    }
+    // And with nothing left to play from.
+    drop(controls);
+    assert_eq!(calls(|| player.process(&events, &mut out, Pace::Realtime)), 0);
+    assert!(heard);
 }
