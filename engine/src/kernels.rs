@@ -197,6 +197,25 @@ impl Packed {
     }
 }
 
+/// Sets this thread to the numeric contract's arithmetic: round to nearest even, denormals kept,
+/// nothing trapped.
+pub(crate) fn set_float_mode() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const DEFAULT_MXCSR: u32 = 0x1f80;
+        // SAFETY: MXCSR takes this value, its state after reset, on every x86-64; no Rust code relies
+        // on another one.
+        unsafe {
+            std::arch::asm!("ldmxcsr [{}]", in(reg) &DEFAULT_MXCSR, options(nostack, readonly))
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: FPCR = 0 is its state after reset; no Rust code relies on another one.
+    unsafe {
+        std::arch::asm!("msr fpcr, {}", in(reg) 0_u64, options(nostack, nomem))
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn step_fma(

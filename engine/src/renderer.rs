@@ -23,8 +23,10 @@ pub struct Renderer {
     synth: Synth,
     resampler: Resampler,
     rate_hz: u32,
-    /// At the model's frames, in order.
+    /// At output frames, in order.
     waiting: VecDeque<Event>,
+    /// What happens at the next frame, before what waits.
+    at_once: VecDeque<EventKind>,
     dropped: u64,
     /// Output that was decided along with what was asked for.
     ready: VecDeque<f32>,
@@ -45,6 +47,7 @@ impl Renderer {
             resampler,
             rate_hz,
             waiting: VecDeque::with_capacity(1024),
+            at_once: VecDeque::with_capacity(64),
             dropped: 0,
             ready: VecDeque::with_capacity(1024),
             now: Vec::with_capacity(64),
@@ -75,17 +78,29 @@ impl Renderer {
 
     /// Takes an event at an output frame. Events come in order of time.
     pub fn push(&mut self, event: Event) {
-        if self.waiting.len() >= MAX_WAITING {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(event);
+        } else {
             self.dropped += 1;
-            return;
         }
-        let frame = self.resampler.input_frame(event.frame);
-        self.waiting.push_back(Event { frame, ..event });
     }
 
-    /// Takes an event that happens as soon as it can, before those that wait.
+    /// Takes an event that happens as soon as it can: in the order in which they come, before those
+    /// that wait.
     pub fn push_now(&mut self, kind: EventKind) {
-        self.waiting.push_front(Event { frame: self.synth.frame(), kind });
+        if self.at_once.len() < MAX_WAITING {
+            self.at_once.push_back(kind);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Gives up the events that still wait, and tells how the channels' pedals and wheels stand: what
+    /// another renderer needs to go on in this one's place.
+    pub fn hand_over(&mut self) -> (VecDeque<EventKind>, VecDeque<Event>) {
+        let mut at_once: VecDeque<EventKind> = self.synth.controllers().collect();
+        at_once.append(&mut self.at_once);
+        (at_once, std::mem::take(&mut self.waiting))
     }
 
     /// Makes the next output frames. Every event before them must have been pushed, and those
@@ -117,15 +132,23 @@ impl Renderer {
         let start = self.synth.frame();
         let mut end = start + frames;
         self.now.clear();
-        while let Some(event) = self.waiting.front().filter(|event| event.frame < end) {
-            if event.kind == EventKind::Reset {
-                if event.frame > start {
-                    end = event.frame;
-                    break;
-                }
-                self.resampler.forget();
+        for kind in self.at_once.drain(..) {
+            self.now.push(Event { frame: start, kind });
+        }
+        while let Some(&Event { frame, kind }) = self.waiting.front() {
+            let frame = self.resampler.input_frame(frame);
+            if frame >= end {
+                break;
             }
-            self.now.extend(self.waiting.pop_front());
+            if kind == EventKind::Reset && frame > start {
+                end = frame;
+                break;
+            }
+            self.now.push(Event { frame, kind });
+            self.waiting.pop_front();
+        }
+        if self.now.iter().any(|event| event.kind == EventKind::Reset) {
+            self.resampler.forget();
         }
         end - start
     }

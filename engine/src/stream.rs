@@ -5,8 +5,8 @@
 //!
 //! # The real-time contract
 //! [`Player::process`] and [`Player::reset`] never allocate, free, lock or wait, and make no system
-//! call (the exceptions, both harmless to a listener: told to wait by [`Pace::Offline`], or about to
-//! fall silent under a host that runs faster than the clock, `process` sleeps until samples come).
+//! call. The exceptions: told to wait by [`Pace::Offline`], or about to fall silent under a host that
+//! runs faster than the clock and so renders to a file, `process` sleeps until samples come.
 //! They wake nobody: the generator polls.
 //!
 //! # Time
@@ -17,6 +17,7 @@
 //! the output fades, the underrun is counted, and what comes too late is dropped: the time line stays.
 
 mod generator;
+mod host_clock;
 mod player;
 
 use std::sync::Arc;
@@ -54,6 +55,8 @@ struct Shared {
     underruns: AtomicU64,
     missing_frames: AtomicU64,
     dropped_events: AtomicU64,
+    /// Events that the renderer had no room for.
+    unheard_events: AtomicU64,
     sounding: AtomicU32,
     /// Share of real time that generating takes, in thousandths.
     load_permille: AtomicU32,
@@ -68,6 +71,7 @@ impl Shared {
             underruns: AtomicU64::new(0),
             missing_frames: AtomicU64::new(0),
             dropped_events: AtomicU64::new(0),
+            unheard_events: AtomicU64::new(0),
             sounding: AtomicU32::new(0),
             load_permille: AtomicU32::new(0),
             stop: AtomicBool::new(false),
@@ -83,7 +87,7 @@ pub struct Status {
     pub underruns: u64,
     /// Frames that were silent for it.
     pub missing_frames: u64,
-    /// Events that found the command ring full.
+    /// Events for which there was no room.
     pub dropped_events: u64,
     /// Voices that sound.
     pub sounding: u32,
@@ -182,7 +186,8 @@ impl Controls {
         Status {
             underruns: shared.underruns.load(Ordering::Relaxed),
             missing_frames: shared.missing_frames.load(Ordering::Relaxed),
-            dropped_events: shared.dropped_events.load(Ordering::Relaxed),
+            dropped_events: shared.dropped_events.load(Ordering::Relaxed)
+                + shared.unheard_events.load(Ordering::Relaxed),
             sounding: shared.sounding.load(Ordering::Relaxed),
             load: shared.load_permille.load(Ordering::Relaxed) as f32 / 1000.0,
             dead: shared.dead.load(Ordering::Acquire),

@@ -176,6 +176,17 @@ impl Synth {
         self.frame
     }
 
+    /// The events that bring another synth's pedals and wheels to where this one's are.
+    pub fn controllers(&self) -> impl Iterator<Item = EventKind> + '_ {
+        (0..16_u8).flat_map(|channel| {
+            let (down, semitones) =
+                (self.pedals[usize::from(channel)], self.bends[usize::from(channel)]);
+            let pedal = down.then_some(EventKind::Pedal { channel, down });
+            let bend = (semitones != 0.0).then_some(EventKind::Bend { channel, semitones });
+            pedal.into_iter().chain(bend)
+        })
+    }
+
     /// Fills `out` with the next frames, mono in [-1, 1]. `events` are those of these frames, in
     /// order; one that is late happens at once, one beyond the block is left out. Real-time safe.
     pub fn render(&mut self, events: &[Event], out: &mut [f32]) {

@@ -34,8 +34,8 @@ const SPIN_BELOW: Duration = Duration::from_millis(2);
 
 pub(super) struct Generator {
     renderer: Box<Renderer>,
-    /// The renderer to come, and frames of fading left until it does.
-    next: Option<(Box<Renderer>, u32)>,
+    /// The renderer before, and frames of fading left to it.
+    fading: Option<(Box<Renderer>, u32)>,
     audio: HeapProd<f32>,
     commands: HeapCons<Event>,
     inbox: Receiver<Message>,
@@ -64,7 +64,7 @@ impl Generator {
         let nap = if margin < SPIN_BELOW { Duration::ZERO } else { margin / 4 };
         Self {
             renderer: Box::new(renderer),
-            next: None,
+            fading: None,
             audio,
             commands,
             inbox,
@@ -79,6 +79,8 @@ impl Generator {
 
     /// Runs until told to stop. A panic inside is caught: the player learns of it and stays silent.
     pub(super) fn run(mut self) {
+        // A host's rounding and denormal mode is inherited by the threads it starts.
+        crate::kernels::set_float_mode();
         let shared = Arc::clone(&self.shared);
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
             while !self.shared.stop.load(Ordering::Acquire) {
@@ -100,7 +102,10 @@ impl Generator {
             let frame = event.frame.saturating_sub(self.origin);
             self.renderer.push(Event { frame, ..event });
         }
-        while let Ok(message) = self.inbox.try_recv() {
+        // While one renderer fades no other can take its place: messages wait their turn.
+        while self.fading.is_none()
+            && let Ok(message) = self.inbox.try_recv()
+        {
             self.take(message);
         }
         let known = horizon.saturating_sub(self.renderer.lookahead_frames());
@@ -114,13 +119,14 @@ impl Generator {
         let chunk = &mut chunk[..frames];
         self.renderer.render(chunk);
         self.made += frames as u64;
-        self.fade_towards_next(chunk);
+        self.add_fading(chunk);
         self.audio.push_slice(chunk);
         let share = began.elapsed().as_secs_f64() * f64::from(self.renderer.rate_hz());
         self.load += 0.02 * ((share / frames as f64) as f32 - self.load);
         self.shared.load_permille.store((self.load * 1000.0) as u32, Ordering::Relaxed);
         let sounding = self.renderer.synth().sounding();
         self.shared.sounding.store(sounding as u32, Ordering::Relaxed);
+        self.shared.unheard_events.store(self.renderer.dropped(), Ordering::Relaxed);
         true
     }
 
@@ -129,32 +135,37 @@ impl Generator {
             Message::Do(kind) => self.renderer.push_now(kind),
             #[cfg(test)]
             Message::Panic => panic!("asked to, by a test"),
-            Message::Load(renderer) => {
-                // One that never sounded goes first.
-                if let Some((unheard, _)) = self.next.replace((renderer, SWAP_FADE)) {
-                    let _ = self.trash.try_send(unheard);
+            Message::Load(mut renderer) => {
+                let (at_once, waiting) = self.renderer.hand_over();
+                at_once.into_iter().for_each(|kind| renderer.push_now(kind));
+                for event in waiting {
+                    let frame = (event.frame + self.origin).saturating_sub(self.made);
+                    renderer.push(Event { frame, ..event });
                 }
+                self.origin = self.made;
+                self.fading = Some((std::mem::replace(&mut self.renderer, renderer), SWAP_FADE));
             }
         }
     }
 
-    /// Fades the renderer that is to go, and changes places when it is silent.
-    fn fade_towards_next(&mut self, chunk: &mut [f32]) {
-        let Some((mut next, mut left)) = self.next.take() else {
+    /// Mixes in what is left of the renderer before.
+    fn add_fading(&mut self, chunk: &mut [f32]) {
+        let Some((mut before, mut left)) = self.fading.take() else {
             return;
         };
-        for sample in chunk {
+        let mut tail = [0.0; CHUNK];
+        let tail = &mut tail[..chunk.len()];
+        before.render(tail);
+        for (sample, tail) in chunk.iter_mut().zip(tail) {
             left = left.saturating_sub(1);
-            *sample *= left as f32 / SWAP_FADE as f32;
+            *sample = (*sample + *tail * (left as f32 / SWAP_FADE as f32)).clamp(-1.0, 1.0);
         }
         if left > 0 {
-            self.next = Some((next, left));
-            return;
+            self.fading = Some((before, left));
+        } else {
+            // Not freed here: it can take a while.
+            let _ = self.trash.try_send(before);
         }
-        std::mem::swap(&mut self.renderer, &mut next);
-        self.origin = self.made;
-        // Not freed here: it can take a while.
-        let _ = self.trash.try_send(next);
     }
 
     fn rest(&self) {

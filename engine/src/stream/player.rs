@@ -8,10 +8,13 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::Shared;
+use super::host_clock::HostClock;
 use crate::synth::{Event, EventKind};
 
 /// A dead generator keeps an offline render waiting no longer than this.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a host that says it plays but runs faster than the clock.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 /// Frames over which sound comes back after an underrun.
 const FADE_IN: u32 = 256;
 /// What is left of the last sample after each missing frame.
@@ -33,13 +36,14 @@ pub struct Player {
     shared: Arc<Shared>,
     latency: usize,
     max_block: usize,
-    rate_hz: u32,
     /// Frames asked for so far.
     frame: u64,
-    /// Frames asked for beyond what the clock allowed, and when the last call ended. Some hosts
-    /// render to a file as fast as they can and say that they play.
-    ahead: f64,
-    returned: Option<Instant>,
+    host: HostClock,
+    /// The clock, when it was read last, and how long the call then waited. Reading it is no system
+    /// call on the systems we know.
+    pub(super) now: fn() -> Instant,
+    called: Option<Instant>,
+    waited: Duration,
     /// Output frames before this one belong to the time before a reset.
     muted_before: u64,
     /// Frames that were missing and will come too late.
@@ -65,10 +69,11 @@ impl Player {
             shared,
             latency,
             max_block,
-            rate_hz,
             frame: 0,
-            ahead: 0.0,
-            returned: None,
+            host: HostClock::new(rate_hz),
+            now: Instant::now,
+            called: None,
+            waited: Duration::ZERO,
             muted_before: 0,
             late: 0,
             fresh: true,
@@ -91,7 +96,10 @@ impl Player {
     /// order.
     pub fn process(&mut self, events: &[Event], out: &mut [f32], pace: Pace) {
         self.fresh = false;
-        self.count_against_the_clock(out.len());
+        let called = (self.now)();
+        let since = self.called.replace(called).map(|before| called.duration_since(before));
+        self.host.called(since.unwrap_or_default().saturating_sub(self.waited), out.len());
+        self.waited = Duration::ZERO;
         let mut events = events.iter().peekable();
         let mut start = 0_u64;
         for out in out.chunks_mut(self.max_block) {
@@ -101,14 +109,13 @@ impl Player {
                 self.send(Event { frame, kind: event.kind });
             }
             self.shared.horizon.store(self.frame + out.len() as u64, Ordering::Release);
-            self.take(out, pace);
+            self.take(out, start as usize, pace);
             self.frame += out.len() as u64;
             start = end;
         }
         for event in events {
             self.send(Event { frame: self.frame, kind: event.kind });
         }
-        self.returned = Some(Instant::now());
     }
 
     /// Silence from now on, for notes that began before. Calling it again changes nothing.
@@ -127,11 +134,15 @@ impl Player {
         }
     }
 
-    fn take(&mut self, out: &mut [f32], pace: Pace) {
-        if self.audio.occupied_len() < out.len() + self.late
-            && (pace == Pace::Offline || self.ahead > 0.9 * self.latency as f64)
-        {
-            self.wait_for(out.len() + self.late);
+    /// Fills a part of the present call's block, which begins `start` frames into it.
+    fn take(&mut self, out: &mut [f32], start: usize, pace: Pace) {
+        let wanted = out.len() + self.late;
+        if self.audio.occupied_len() < wanted {
+            if pace == Pace::Offline {
+                self.wait_for(wanted, PATIENCE);
+            } else if self.host.outruns_the_clock(start + out.len(), self.latency) {
+                self.wait_for(wanted, SHORT_PATIENCE);
+            }
         }
         self.late -= self.audio.skip(self.late);
         let taken = if self.late > 0 { 0 } else { self.audio.pop_slice(out) };
@@ -161,24 +172,15 @@ impl Player {
         }
     }
 
-    /// Counts how far the host is ahead of the clock: what it asks for, less the time it leaves
-    /// between two calls. (Reading the clock is no system call on the systems we know.)
-    fn count_against_the_clock(&mut self, frames: usize) {
-        if let Some(returned) = self.returned {
-            let clock = returned.elapsed().as_secs_f64() * f64::from(self.rate_hz);
-            self.ahead = (self.ahead - clock).max(0.0);
-        }
-        self.ahead += frames as f64;
-    }
-
-    fn wait_for(&self, frames: usize) {
+    fn wait_for(&mut self, frames: usize, patience: Duration) {
         let began = Instant::now();
         while self.audio.occupied_len() < frames
             && !self.shared.dead.load(Ordering::Acquire)
-            && began.elapsed() < PATIENCE
+            && began.elapsed() < patience
         {
             std::thread::sleep(Duration::from_micros(50));
         }
+        self.waited += began.elapsed();
     }
 }
 
