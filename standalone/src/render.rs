@@ -159,6 +159,10 @@ fn play(
         if interrupted.load(Ordering::Relaxed) {
             bail!("interrupted; nothing was written");
         }
+        ensure!(
+            renderer.dropped() == 0,
+            "the MIDI file has more events at once than can be played; thin it out"
+        );
     }
     Ok(())
 }

@@ -98,12 +98,19 @@ fn the_engines_rooms_import_downwards_only() {
         "stream",
     ];
     for (place, module) in order.iter().enumerate() {
-        let path = root().join(format!("engine/src/{module}.rs"));
-        let text = std::fs::read_to_string(&path).expect("the room is there");
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for above in &order[place + 1..] {
-            let imports = code.contains(&format!("crate::{above}::"));
-            assert!(!imports, "{module} imports {above}");
+        let mut files = vec![root().join(format!("engine/src/{module}.rs"))];
+        let inside = root().join(format!("engine/src/{module}"));
+        if inside.is_dir() {
+            sources(&inside, &mut files);
+        }
+        for path in files.iter().filter(|path| !path.ends_with("tests.rs")) {
+            let text = std::fs::read_to_string(path).expect("the room is there");
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            assert!(!code.contains("crate::{"), "{}: name each room by itself", path.display());
+            for above in &order[place + 1..] {
+                let imports = code.contains(&format!("crate::{above}::"));
+                assert!(!imports, "{} imports {above}", path.display());
+            }
         }
     }
 }

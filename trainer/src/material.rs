@@ -177,8 +177,8 @@ impl Material {
         segment.local.resize(rows * channels, 0.0);
         if let (Some(conditioner), Some(note)) = (&self.conditioner, &clip.note) {
             let rows = segment.local.chunks_exact_mut(channels).skip(sound_from);
-            for (age, out) in (first..).zip(rows) {
-                note.condition(conditioner, age, out);
+            for (index, out) in (first..).zip(rows) {
+                note.condition(conditioner, index, out);
             }
         }
         Ok(())

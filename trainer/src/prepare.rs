@@ -60,7 +60,8 @@ pub struct Progress<'a> {
 ///
 /// # Errors
 ///
-/// Those of [`Prepared::open`] and [`prepare`]; or the prepared corpus has another rate.
+/// Those of [`Prepared::open`] and [`prepare`]; or the prepared corpus has another rate or is asked
+/// to take validation recordings.
 pub fn open_or_prepare(
     options: &PrepareOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> Result<()>,
@@ -69,6 +70,11 @@ pub fn open_or_prepare(
         return prepare(options, progress);
     }
     let prepared = Prepared::open(&options.data)?;
+    ensure!(
+        options.valid.is_none(),
+        "{} is prepared already, its validation part too: give --valid to `prepare` instead",
+        options.data.display()
+    );
     ensure!(
         prepared.rate_hz() == options.rate_hz,
         "{} was prepared at {} Hz, but the model runs at {} Hz: prepare the recordings again",

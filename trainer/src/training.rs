@@ -192,6 +192,10 @@ impl<'a> Session<'a> {
         }
         let averaged = weights.clone();
         let validation = material.cover(Some(Split::Valid), VALIDATION_WINDOW, QUICK_VALIDATION);
+        ensure!(
+            !validation.is_empty(),
+            "no recording is left to validate on: name some with --valid, or add recordings"
+        );
         Ok(Self {
             material,
             options,

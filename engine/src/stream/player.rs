@@ -136,7 +136,7 @@ impl Player {
 
     /// Fills a part of the present call's block, which begins `start` frames into it.
     fn take(&mut self, out: &mut [f32], start: usize, pace: Pace) {
-        let wanted = out.len() + self.late;
+        let wanted = (out.len() + self.late).min(self.audio.capacity().get());
         if self.audio.occupied_len() < wanted {
             if pace == Pace::Offline {
                 self.wait_for(wanted, PATIENCE);

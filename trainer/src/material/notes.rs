@@ -28,6 +28,8 @@ struct Note {
     velocity: u8,
     /// The recording's frame at which the note begins.
     start_frame: usize,
+    /// Frames of the recording before the entry: not 0 for the end of a file that was divided.
+    entry_offset: usize,
 }
 
 impl Note {
@@ -53,8 +55,20 @@ impl Notes {
     /// # Errors
     /// The disk failed, or no recording is a note.
     pub fn analyse(prepared: &Prepared, recipe: &NoteRecipe) -> Result<Self> {
-        let mut entries = Vec::with_capacity(prepared.entries().len());
+        let mut entries: Vec<std::result::Result<Note, String>> =
+            Vec::with_capacity(prepared.entries().len());
         for (index, entry) in prepared.entries().iter().enumerate() {
+            // The second part of a divided file is the same note, further on.
+            if let Some(before) = index.checked_sub(1)
+                && prepared.entries()[before].name == entry.name
+            {
+                let continued = |note: &Note| {
+                    let frames = prepared.entries()[before].frames as usize;
+                    Note { entry_offset: note.entry_offset + frames, ..note.clone() }
+                };
+                entries.push(entries[before].as_ref().map(continued).map_err(String::clone));
+                continue;
+            }
             let Some(key) = entry.key else {
                 entries.push(Err("its name tells no note (such as A4 or 069)".into()));
                 continue;
@@ -68,6 +82,7 @@ impl Notes {
                     key,
                     velocity: entry.velocity.unwrap_or(DEFAULT_VELOCITY),
                     start_frame: tracks.onset_frame.saturating_sub(lead),
+                    entry_offset: 0,
                     tracks: Arc::new(tracks),
                 }
             });
@@ -130,8 +145,9 @@ impl Notes {
             return Ok(Vec::new());
         };
         let frames = prepared.entries()[entry].frames as usize;
-        let mut samples = vec![0.0; frames.saturating_sub(note.start_frame)];
-        prepared.read(entry, note.start_frame as u64, &mut samples)?;
+        let skipped = note.start_frame.saturating_sub(note.entry_offset).min(frames);
+        let mut samples = vec![0.0; frames - skipped];
+        prepared.read(entry, skipped as u64, &mut samples)?;
         let name = &prepared.entries()[entry].name;
         let clip = |&shift: &i32| {
             NoteClip::new(note, &samples, prepared.rate_hz(), shift, self.partials)
@@ -146,7 +162,9 @@ impl Notes {
 pub(super) struct NoteClip {
     samples: Vec<f32>,
     tracks: Arc<PartialTracks>,
+    /// Frame of the recording at which the clip begins, and the note's age there.
     start_frame: usize,
+    start_age: u64,
     /// Frames of the recording a frame of this clip: 1 as recorded, 2 an octave up.
     speed: f64,
     /// Pitch of the key as the model is told, 69 = A4.
@@ -179,7 +197,8 @@ impl NoteClip {
         Ok(Self {
             samples: shifted,
             tracks: Arc::clone(&note.tracks),
-            start_frame: note.start_frame,
+            start_frame: note.start_frame.max(note.entry_offset),
+            start_age: (note.entry_offset.saturating_sub(note.start_frame) as f64 / speed) as u64,
             speed,
             semitones: f64::from(note.key) + 12.0 * libm::log2(speed),
             velocity: note.velocity,
@@ -199,9 +218,10 @@ impl NoteClip {
         out[known..].fill(0.0);
     }
 
-    /// The local conditioning vector of the frame `age` after the note's beginning.
-    pub(super) fn condition(&self, conditioner: &NoteConditioner, age: u64, out: &mut [f32]) {
-        let frame = self.start_frame as f64 + age as f64 * self.speed;
+    /// The local conditioning vector of a frame of the clip.
+    pub(super) fn condition(&self, conditioner: &NoteConditioner, index: u64, out: &mut [f32]) {
+        let age = self.start_age + index;
+        let frame = self.start_frame as f64 + index as f64 * self.speed;
         let mut turns = [0_u32; 128];
         for (index, turns) in turns[..self.present].iter_mut().enumerate() {
             *turns = turns_from(f64::from(self.tracks.phase_turns(index + 1, frame)));

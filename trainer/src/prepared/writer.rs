@@ -66,13 +66,21 @@ impl PreparedWriter {
         drop(self.samples);
         fs::write(new.join(INDEX_FILE), serde_json::to_string_pretty(&index)?)
             .with_context(failed)?;
-        if self.folder.exists() {
-            fs::rename(&self.folder, self.beside.path().join("old")).with_context(failed)?;
-        }
         if let Some(parent) = self.folder.parent() {
             fs::create_dir_all(parent).with_context(failed)?;
         }
-        fs::rename(&new, &self.folder).with_context(failed)?;
+        let old = self.beside.path().join("old");
+        let had_one = self.folder.exists();
+        if had_one {
+            fs::rename(&self.folder, &old).with_context(failed)?;
+        }
+        if let Err(error) = fs::rename(&new, &self.folder) {
+            if had_one {
+                // The old one goes back: the temporary folder it lies in is about to vanish.
+                fs::rename(&old, &self.folder).with_context(failed)?;
+            }
+            return Err(error).with_context(failed);
+        }
         Prepared::open(&self.folder)
     }
 }

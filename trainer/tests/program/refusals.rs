@@ -318,6 +318,8 @@ fn notes_that_are_none() {
     folder.succeed("prepare --data hiss --out p");
     let train = training("x.safetensors", "--steps 3 --data p");
     folder.refuse(&train, "--conditioning none trains without them");
+    let both = training("x.safetensors", "--steps 3 --data p --conditioning none --valid hiss");
+    folder.refuse(&both, "is prepared already");
     folder.succeed(&format!("{train} --conditioning none"));
 }
 
