@@ -51,7 +51,8 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs_f64();
         let speed = self.samples as f64 / seconds.max(1e-9);
         let gained = share_done - share_before;
-        let left = if gained > 0.0 { seconds * (1.0 - share_done) / gained } else { f64::NAN };
+        let to_do = (1.0 - share_done).max(0.0);
+        let left = if gained > 0.0 { seconds * to_do / gained } else { f64::NAN };
         let steps = self.total_steps.map_or(String::new(), |total| format!("/{total}"));
         let valid = self.valid_bits.map_or(String::new(), |bits| format!("  valid {bits:.3}"));
         let message = format!(
