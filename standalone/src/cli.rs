@@ -83,10 +83,11 @@ pub struct RenderArgs {
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: Option<f64>,
 
-    /// MIDI key to play: 60 is middle C, 69 is A4 = 440 Hz. A model that knows no notes is played
-    /// faster or slower [default: 69, or the nearest that the model has heard].
+    /// Key to play, by name or MIDI number: C4 or 60 is middle C, A4 or 69 is 440 Hz [default: A4, or
+    /// the nearest that was recorded; a model that knows no notes drones until it is given one, and
+    /// then is played faster or slower].
     #[arg(long, value_name = "KEY", help_heading = "What to play", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u8).range(0..=127))]
+    #[arg(value_parser = key)]
     pub note: Option<u8>,
     /// How hard the key is struck, 1 to 127 [default: 100].
     #[arg(long, value_name = "V", help_heading = "What to play", allow_negative_numbers = true)]
@@ -152,8 +153,8 @@ pub struct SoundArgs {
 #[derive(Debug, Args)]
 #[command(after_help = STREAM_EXAMPLES)]
 pub struct StreamArgs {
-    /// Where to: `-` is standard output.
-    #[arg(long, value_name = "-", value_parser = ["-"])]
+    /// Where to: `-` is standard output, the only place; `> file.wav` makes a file of it.
+    #[arg(long, value_name = "-", value_parser = ["-"], default_value = "-")]
     pub out: String,
     /// The model to play [default: the built-in piano].
     #[arg(long, value_name = "FILE")]
@@ -321,6 +322,33 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A MIDI number, or a name such as `A4`, `C#3`, `Bb2`.
+fn key(text: &str) -> Result<u8, String> {
+    let wrong = || "write a key by name, C-1 to G9 (A4 = 440 Hz), or by number, 0..=127".to_owned();
+    if let Ok(number) = text.parse::<u8>() {
+        return if number <= 127 { Ok(number) } else { Err(wrong()) };
+    }
+    let mut letters = text.chars();
+    let step = match letters.next().map(|letter| letter.to_ascii_uppercase()) {
+        Some('C') => 0,
+        Some('D') => 2,
+        Some('E') => 4,
+        Some('F') => 5,
+        Some('G') => 7,
+        Some('A') => 9,
+        Some('B') => 11,
+        _ => return Err(wrong()),
+    };
+    let rest = letters.as_str();
+    let (shift, octave) = match rest.strip_prefix('#') {
+        Some(octave) => (1, octave),
+        None => rest.strip_prefix('b').map_or((0, rest), |octave| (-1, octave)),
+    };
+    let octave: i32 = octave.parse().map_err(|_| wrong())?;
+    let number = octave.clamp(-9, 99) * 12 + 12 + step + shift;
+    u8::try_from(number).ok().filter(|&key| key <= 127).ok_or_else(wrong)
+}
+
 fn temperature(text: &str) -> Result<f32, String> {
     within(text, 0.0, 10.0)
 }
@@ -359,6 +387,18 @@ mod tests {
 
     fn refused(line: &str) -> String {
         one_line(&Cli::try_parse_from(line.split(' ')).unwrap_err())
+    }
+
+    #[test]
+    fn keys_have_names_and_numbers() {
+        for (text, expected) in
+            [("A4", 69), ("c4", 60), ("C#3", 49), ("Bb2", 46), ("C-1", 0), ("G9", 127), ("60", 60)]
+        {
+            assert_eq!(key(text), Ok(expected), "{text}");
+        }
+        for text in ["H4", "A", "", "128", "G#9", "Cb-1", "A99999999999", "é4"] {
+            assert!(key(text).is_err(), "{text}");
+        }
     }
 
     #[test]

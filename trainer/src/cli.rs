@@ -159,7 +159,7 @@ impl TrainArgs {
 }
 
 /// `--conditioning`
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ConditioningArg {
     /// Notes where every file's name tells one, classes where there are several folders
     Auto,

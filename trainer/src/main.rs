@@ -14,8 +14,8 @@ use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::cli::{
-    BenchArgs, Cli, Command, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs, TrainArgs,
-    one_line, threads,
+    BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
+    TrainArgs, one_line, threads,
 };
 use wavenet_trainer::eval::eval;
 use wavenet_trainer::material::{Material, Notes};
@@ -122,6 +122,9 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     show_table(&prepared)?;
 
     condition(&mut config, &prepared, args.conditioning.into())?;
+    if args.conditioning == ConditioningArg::Auto {
+        tell_missing_notes(&prepared);
+    }
     let notes = learn_notes(&mut config, &prepared)?;
     describe(&config);
     let shifts = &options.training.shifts;
@@ -142,8 +145,15 @@ fn train_command(args: &TrainArgs) -> Result<String> {
             outcome.steps
         );
     }
+    // Worse than knowing nothing but how often each code occurs: only the recordings themselves fit.
+    let advice = if outcome.valid_bits > outcome.unigram_bits {
+        "it knows its recordings by heart and nothing else: add recordings (minutes of sound, not \
+         seconds), or train less\n"
+    } else {
+        ""
+    };
     Ok(format!(
-        "{} steps: {measured}\n\
+        "{} steps: {measured}\n{advice}\
          {out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png",
         outcome.steps
     ))
@@ -166,6 +176,21 @@ fn learn_notes(config: &mut Config, prepared: &Prepared) -> Result<Option<Notes>
         config.root_key = middle.key;
     }
     Ok(Some(notes))
+}
+
+/// Some names tell notes and some do not: the model gets no keys, and the user should know why.
+fn tell_missing_notes(prepared: &Prepared) {
+    let nameless = |entry: &&wavenet_trainer::prepared::Entry| entry.key.is_none();
+    let count = prepared.entries().iter().filter(nameless).count();
+    if let Some(entry) = prepared.entries().iter().find(nameless)
+        && count < prepared.entries().len()
+    {
+        say(&format!(
+            "no keys: the names of {count} files tell no note, {} for one; name or remove them, or use \
+             --conditioning note\n",
+            entry.name
+        ));
+    }
 }
 
 fn describe(config: &Config) {
