@@ -161,11 +161,6 @@ impl Synth {
         self.packed.config().sample_rate_hz
     }
 
-    /// The settings now.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// Number of voices that sound.
     pub fn sounding(&self) -> usize {
         self.voices.iter().filter(|voice| voice.sounding).count()

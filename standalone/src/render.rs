@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wavenet_engine::renderer::Renderer;
-use wavenet_engine::resample::Resampler;
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Sampling};
 
@@ -38,8 +37,6 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
     let config = model.weights.config();
     let settings = settings(&args.sound, config)?;
     let out_hz = args.rate.unwrap_or(config.sample_rate_hz);
-    // A rate that cannot be made is refused before a MIDI file is read.
-    Resampler::new(config.sample_rate_hz, out_hz)?;
     let score = Score::new(args, config, out_hz)?;
     if places.png.is_some() {
         ensure!(
