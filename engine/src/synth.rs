@@ -9,71 +9,21 @@
 //! (`varispeed.rs`), so that every model has a keyboard.
 
 mod envelope;
+mod event;
 mod settings;
 mod varispeed;
 mod voice;
 
 use crate::conditioning::NoteConditioner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{Packed, State};
 use crate::mulaw::MuLaw;
 use crate::sampling::Philox;
 use envelope::{Envelope, Shape};
+pub use event::{Event, EventKind};
 pub use settings::{MAX_VOICES, Parameter, Settings};
 use varispeed::{Sincs, Tape};
 use voice::{Pitch, Voice};
-
-/// Something that happens at a frame.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Event {
-    /// Frame since the start, at the rate of whoever takes the event.
-    pub frame: u64,
-    /// What happens.
-    pub kind: EventKind,
-}
-
-/// What can happen. Channels are 0 to 15, keys MIDI keys (69 = A4).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum EventKind {
-    /// A key goes down.
-    NoteOn {
-        /// Channel of the key.
-        channel: u8,
-        /// The key.
-        key: u8,
-        /// 0 to 127.
-        velocity: u8,
-    },
-    /// A key goes up: its notes fade, or wait for the pedal.
-    NoteOff {
-        /// Channel of the key.
-        channel: u8,
-        /// The key.
-        key: u8,
-    },
-    /// The sustain pedal goes down or up.
-    Pedal {
-        /// Channel of the pedal.
-        channel: u8,
-        /// Whether it is down.
-        down: bool,
-    },
-    /// The pitch wheel moves; sounding and later notes of the channel follow.
-    Bend {
-        /// Channel of the wheel.
-        channel: u8,
-        /// Where to, in semitones.
-        semitones: f32,
-    },
-    /// A voice begins that sounds without end: the model as it is, or its root key.
-    Drone,
-    /// Every note fades.
-    AllNotesOff,
-    /// Everything is silent at once, and ordinals count from 0 again.
-    Reset,
-    /// A setting changes.
-    Set(Parameter),
-}
 
 /// Where drones count their ordinals, beside the 128 keys.
 const DRONE: u8 = 128;
@@ -116,14 +66,26 @@ pub struct Synth {
 }
 
 impl Synth {
-    /// A silent player.
+    /// A silent player with room for as many voices as the settings say.
     ///
     /// # Errors
     /// [`crate::Error::Unsupported`] naming the setting that is out of range.
     pub fn new(packed: Packed, settings: Settings) -> Result<Self> {
+        let lanes = settings.voices;
+        Self::with_room(packed, settings, lanes)
+    }
+
+    /// A silent player with room for `lanes` voices, so that [`Parameter::Voices`] may raise the limit.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] naming the setting that is out of range.
+    pub fn with_room(packed: Packed, settings: Settings, lanes: usize) -> Result<Self> {
         let config = packed.config().clone();
         settings.validate(&config)?;
-        let lanes = settings.voices;
+        if !(settings.voices..=MAX_VOICES).contains(&lanes) {
+            let voices = settings.voices;
+            return Err(Error::Unsupported(format!("room for {lanes} voices, where {voices} are")));
+        }
         let conditioner = NoteConditioner::new(&config);
         let mulaw = MuLaw::new(config.levels);
         let pitch = match &conditioner {
@@ -215,6 +177,14 @@ impl Synth {
             EventKind::NoteOn { channel, key, velocity } => {
                 self.begin(channel & 15, key.min(127), velocity.min(127));
             }
+            EventKind::Choke { channel, key } => {
+                for lane in 0..self.voices.len() {
+                    let voice = &self.voices[lane];
+                    if voice.sounding && (voice.channel, voice.key) == (channel & 15, key) {
+                        self.cut(lane);
+                    }
+                }
+            }
             EventKind::Drone => self.begin(0, DRONE, DRONE_VELOCITY),
             EventKind::Pedal { channel, down } => {
                 self.pedals[usize::from(channel & 15)] = down;
@@ -268,8 +238,14 @@ impl Synth {
             voice.held_by_pedal = false;
             voice.envelope.release(&shape);
         }
-        let lanes = 0..self.voices.len();
-        let Some(lane) = lanes.min_by_key(|&lane| self.voices[lane].rank()) else {
+        // The limit may have been lowered: room for one more below it.
+        while self.sounding() >= self.settings.voices.min(self.voices.len()) {
+            let sounding = (0..self.voices.len()).filter(|&lane| self.voices[lane].sounding);
+            if let Some(lane) = sounding.min_by_key(|&lane| self.voices[lane].rank()) {
+                self.cut(lane);
+            }
+        }
+        let Some(lane) = self.voices.iter().position(|voice| !voice.sounding) else {
             return;
         };
         self.state.reset(&self.packed, lane);
@@ -277,9 +253,6 @@ impl Synth {
         let stream = u64::from(*ordinal) << 16 | u64::from(channel) << 8 | u64::from(key);
         *ordinal = ordinal.wrapping_add(1);
         let voice = &mut self.voices[lane];
-        if voice.sounding {
-            self.stolen += voice.last_output;
-        }
         voice.sounding = true;
         voice.channel = channel;
         voice.key = key;
@@ -307,6 +280,13 @@ impl Synth {
             (None, Pitch::Told(_)) => {}
         }
         self.tune(lane);
+    }
+
+    /// Ends a voice now; what it last sounded fades, so that it does not click.
+    fn cut(&mut self, lane: usize) {
+        let voice = &mut self.voices[lane];
+        voice.sounding = false;
+        self.stolen += voice.last_output;
     }
 
     /// Sets a voice's pitch from its key and its channel's bend.

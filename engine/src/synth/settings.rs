@@ -58,6 +58,8 @@ pub enum Parameter {
     Seed(u64),
     /// See [`Settings::class`]; for notes to come.
     Class(usize),
+    /// See [`Settings::voices`]; not above those that the synth has room for. For notes to come.
+    Voices(usize),
     /// See [`Settings::attack_ms`].
     AttackMs(f32),
     /// See [`Settings::decay_ms`].
@@ -109,7 +111,8 @@ impl Settings {
         Ok(())
     }
 
-    pub(super) fn set(&mut self, parameter: Parameter, config: &Config) {
+    /// Changes one setting, brought into its range. Real-time safe.
+    pub fn set(&mut self, parameter: Parameter, config: &Config) {
         // A NaN falls to the lower end.
         let within = |value: f32, low: f32, high: f32| value.max(low).min(high);
         match parameter {
@@ -121,6 +124,7 @@ impl Settings {
             Parameter::Class(class) => {
                 self.class = class.min(config.classes.len().saturating_sub(1));
             }
+            Parameter::Voices(voices) => self.voices = voices.clamp(1, MAX_VOICES),
             Parameter::AttackMs(ms) => self.attack_ms = within(ms, 0.0, MAX_MS),
             Parameter::DecayMs(ms) => self.decay_ms = within(ms, 0.0, MAX_MS),
             Parameter::Sustain(level) => self.sustain = within(level, 0.0, 1.0),

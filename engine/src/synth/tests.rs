@@ -212,3 +212,40 @@ fn settings_out_of_range_are_named() {
     let sampling = Sampling { temperature: -1.0, top_p: 1.0 };
     assert!(build(Settings { sampling, ..Settings::default() }).is_err());
 }
+
+#[test]
+fn a_choked_note_ends_at_once_whatever_the_pedal_says() {
+    let mut synth = note_synth(4);
+    let pedal = EventKind::Pedal { channel: 0, down: true };
+    let choke = EventKind::Choke { channel: 0, key: 60 };
+    let events = [at(0, pedal), on(0, 60), on(0, 64), at(500, choke)];
+    synth.render(&events, &mut [0.0; 501]);
+    assert_eq!(synth.sounding(), 1);
+}
+
+#[test]
+fn room_for_more_voices_changes_nothing_and_a_lower_limit_holds() {
+    let config = Config {
+        residual_channels: 8,
+        gate_channels: 8,
+        dilations: vec![1, 2, 4],
+        ..Config::default()
+    };
+    let weights = Weights::random(config, 3).unwrap();
+    let chord: Vec<Event> =
+        [60, 62, 64, 65, 67].into_iter().map(|key| on(key as u64, key)).collect();
+    let render = |room: usize, first: usize| {
+        let packed = Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap();
+        let settings = Settings { voices: first, ..Settings::default() };
+        let mut synth = Synth::with_room(packed, settings, room).unwrap();
+        let mut events = vec![at(0, EventKind::Set(Parameter::Voices(3)))];
+        events.extend(&chord);
+        let mut out = vec![0.0; 400];
+        synth.render(&events, &mut out);
+        (out, synth.sounding())
+    };
+    let expected = render(3, 3);
+    assert_eq!(expected.1, 3);
+    assert_eq!(render(64, 3), expected);
+    assert_eq!(render(64, 64), expected);
+}

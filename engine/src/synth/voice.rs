@@ -60,8 +60,8 @@ impl Voice {
         self.sounding && !self.envelope.is_released() && !self.held_by_pedal
     }
 
-    /// Rank for taking lanes: a free one first, then the oldest released, then the oldest.
-    pub(super) fn rank(&self) -> (bool, bool, u64) {
-        (self.sounding, !self.envelope.is_released(), self.number)
+    /// Rank for making room: the oldest released first, then the oldest.
+    pub(super) fn rank(&self) -> (bool, u64) {
+        (!self.envelope.is_released(), self.number)
     }
 }
