@@ -221,12 +221,25 @@ impl Weights {
     /// # Errors
     /// [`Error::Io`], or as [`Weights::from_bytes`].
     pub fn load(path: &Path) -> Result<Self> {
+        Self::from_bytes(&Self::read_file(path)?)
+    }
+
+    /// Reads the bytes of a model file, where it may be one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what is missing or no file (a pipe would never end), [`Error::Unsupported`]
+    /// for what is too large.
+    pub fn read_file(path: &Path) -> Result<Vec<u8>> {
         let io = |source| Error::io(path, source);
-        let bytes = std::fs::metadata(path).map_err(io)?.len();
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        if !metadata.is_file() {
+            return Err(io(std::io::Error::other("it is not a file")));
+        }
+        let bytes = metadata.len();
         if bytes > MAX_FILE_BYTES {
             return Err(Error::Unsupported(format!("a model of {bytes} bytes; at most 1 GiB")));
         }
-        Self::from_bytes(&std::fs::read(path).map_err(io)?)
+        std::fs::read(path).map_err(io)
     }
 
     /// Reads a model from memory.
