@@ -49,17 +49,17 @@ pub struct InstrumentParams {
     pub always_wait: BoolParam,
 }
 
+// Values have steps: hosts keep them as shares of the whole way, and back they come a little changed.
+
 /// Times are short more often than long: half of the knob is a tenth of the range.
 fn ms(name: &str, default: f32) -> FloatParam {
     let range = FloatRange::Skewed { min: 0.0, max: 10_000.0, factor: 0.3 };
-    FloatParam::new(name, default, range)
-        .with_unit(" ms")
-        .with_value_to_string(formatters::v2s_f32_rounded(1))
+    FloatParam::new(name, default, range).with_unit(" ms").with_step_size(0.1)
 }
 
 fn share(name: &str, default: f32) -> FloatParam {
-    FloatParam::new(name, default, FloatRange::Linear { min: 0.0, max: 1.0 })
-        .with_value_to_string(formatters::v2s_f32_rounded(3))
+    let range = FloatRange::Linear { min: 0.0, max: 1.0 };
+    FloatParam::new(name, default, range).with_step_size(0.001)
 }
 
 fn whole(name: &str, default: i32, min: i32, max: i32) -> IntParam {
@@ -73,8 +73,7 @@ impl InstrumentParams {
         Self {
             session,
             // The built-in model's own.
-            temperature: FloatParam::new("Temperature", 0.6, range)
-                .with_value_to_string(formatters::v2s_f32_rounded(3)),
+            temperature: FloatParam::new("Temperature", 0.6, range).with_step_size(0.001),
             top_p: share("Top-p", 1.0),
             seed: whole("Seed", 1, 0, 9_999),
             class: whole("Sound", 0, 0, 127).non_automatable(),
@@ -84,7 +83,7 @@ impl InstrumentParams {
             release_ms: ms("Release", 150.0),
             gain_db: FloatParam::new("Gain", 0.0, FloatRange::Linear { min: -60.0, max: 24.0 })
                 .with_unit(" dB")
-                .with_value_to_string(formatters::v2s_f32_rounded(1)),
+                .with_step_size(0.1),
             voices: whole("Voices", 8, 1, MAX_VOICES as i32).non_automatable(),
             bend_range_semitones: whole("Bend range", 2, 0, 48)
                 .with_unit(" semitones")

@@ -134,7 +134,8 @@ impl Settings {
     }
 
     pub(super) fn shape(&self, rate_hz: u32) -> Shape {
-        let frames = |ms: f32| (f64::from(ms) * f64::from(rate_hz) / 1000.0) as u32;
+        // The nearest frame: a host that turns 150 ms into a share of a knob's way and back changes nothing.
+        let frames = |ms: f32| libm::round(f64::from(ms) * f64::from(rate_hz) / 1000.0) as u32;
         Shape {
             attack_frames: frames(self.attack_ms),
             decay_frames: frames(self.decay_ms),
