@@ -32,7 +32,8 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What can happen. Channels are 0 to 15, keys MIDI keys (69 = A4).
+/// What can happen. Channels are 0 to 15, keys MIDI keys (69 = A4). Those out of range are brought into
+/// it: a channel by its lower four bits, a key above 127 as 127.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EventKind {
     /// A key goes down.
@@ -202,7 +203,7 @@ impl Synth {
             | EventKind::NoteOff { channel, key } => {
                 let pedal = self.pedals[usize::from(channel & 15)];
                 let matches = |voice: &&mut Voice| {
-                    voice.is_held() && (voice.channel, voice.key) == (channel & 15, key)
+                    voice.is_held() && (voice.channel, voice.key) == (channel & 15, key.min(127))
                 };
                 for voice in self.voices.iter_mut().filter(matches) {
                     if pedal {

@@ -201,6 +201,19 @@ fn strange_values_are_brought_into_range() {
 }
 
 #[test]
+fn a_key_out_of_range_can_be_let_go_and_is_no_drone() {
+    let mut synth = note_synth(2);
+    synth.render(&[at(0, EventKind::Drone), on(0, 200)], &mut [0.0; 10]);
+    assert_eq!(synth.sounding(), 2);
+    synth.render(&[off(10, 201), off(10, 128)], &mut [0.0; 3_000]);
+    assert_eq!(synth.sounding(), 1);
+    assert_eq!(
+        synth.voices.iter().find(|voice| voice.sounding).map(|voice| voice.key),
+        Some(DRONE)
+    );
+}
+
+#[test]
 fn settings_out_of_range_are_named() {
     let build = |settings| {
         let weights = Weights::zeros(Config::default()).unwrap();
