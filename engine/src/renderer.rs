@@ -165,15 +165,7 @@ mod tests {
     use crate::weights::Weights;
 
     fn renderer(rate_hz: u32) -> Renderer {
-        let config = Config {
-            residual_channels: 8,
-            gate_channels: 8,
-            skip_channels: 16,
-            end_channels: 16,
-            dilations: vec![1, 2, 4],
-            ..Config::default()
-        };
-        let weights = Weights::random(config, 3).unwrap();
+        let weights = Weights::random(Config::tiny(), 3).unwrap();
         let packed = Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap();
         Renderer::new(Synth::new(packed, Settings::default()).unwrap(), rate_hz).unwrap()
     }

@@ -13,15 +13,8 @@ const RATE: u32 = 48_000;
 const OPTIONS: StreamOptions = StreamOptions { max_block_frames: 256, margin_frames: 480 };
 
 fn renderer(seed: u64) -> Renderer {
-    let config = Config {
-        residual_channels: 8,
-        gate_channels: 8,
-        skip_channels: 16,
-        end_channels: 16,
-        dilations: vec![1, 2, 4],
-        ..Config::default()
-    };
-    let packed = Packed::new(&Weights::random(config, seed).unwrap(), Dtype::F32, Isa::Auto);
+    let packed =
+        Packed::new(&Weights::random(Config::tiny(), seed).unwrap(), Dtype::F32, Isa::Auto);
     let synth = Synth::new(packed.unwrap(), Settings::default()).unwrap();
     Renderer::new(synth, RATE).unwrap()
 }

@@ -7,15 +7,7 @@ use crate::sampling::Sampling;
 use crate::weights::Weights;
 
 fn synth(recipe: Recipe, settings: Settings) -> Synth {
-    let config = Config {
-        residual_channels: 8,
-        gate_channels: 8,
-        skip_channels: 16,
-        end_channels: 16,
-        dilations: vec![1, 2, 4, 8],
-        conditioning: recipe,
-        ..Config::default()
-    };
+    let config = Config { conditioning: recipe, ..Config::tiny() };
     let weights = Weights::random(config, 3).unwrap();
     Synth::new(Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap(), settings).unwrap()
 }
