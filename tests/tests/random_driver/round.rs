@@ -64,15 +64,11 @@ pub(crate) fn play(models: &Models, strict: &StrictThread, seed: u64, round: u64
     if let Some(desk) = &mut desk {
         let status = desk.status();
         let waits = matches!(plan.drive, Drive::Offline | Drive::Bounce);
-        assert!(!waits || status.missing_frames == 0, "{what}: {status:?}");
+        assert!(!waits || status.missing_frames == 0, "{what}: it did not wait, {status:?}");
     }
     if plan.drive == Drive::Bounce {
-        let bounced = bounce(
-            &score,
-            renderer(&plan).expect("as before"),
-            latency,
-            &mut Dice::new(seed, !round),
-        );
+        let mut blocks = Dice::new(seed, !round);
+        let bounced = bounce(&score, renderer(&plan).expect("as before"), latency, &mut blocks);
         let differ = out.iter().zip(&bounced).position(|(a, b)| a.to_bits() != b.to_bits());
         assert_eq!(differ, None, "{what}: the first frame that differs from the bounce");
     }
