@@ -268,6 +268,21 @@ impl NoteRecipe {
 }
 
 #[cfg(test)]
+impl Config {
+    /// A shape for tests that play: made in no time, and knowing no notes.
+    pub(crate) fn tiny() -> Self {
+        Self {
+            residual_channels: 8,
+            gate_channels: 8,
+            skip_channels: 16,
+            end_channels: 16,
+            dilations: vec![1, 2, 4, 8],
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -76,10 +76,12 @@ impl Renderer {
         self.dropped
     }
 
-    /// Takes an event at an output frame. Events come in order of time.
+    /// Takes an event at an output frame. Events come in order of time; one that does not happens
+    /// along with the one that came before it.
     pub fn push(&mut self, event: Event) {
         if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back(event);
+            let earliest = self.waiting.back().map_or(0, |before| before.frame);
+            self.waiting.push_back(Event { frame: event.frame.max(earliest), ..event });
         } else {
             self.dropped += 1;
         }
@@ -131,21 +133,21 @@ impl Renderer {
     fn gather(&mut self, frames: u64) -> u64 {
         let start = self.synth.frame();
         let mut end = start + frames;
+        let model_frame = |event: &Event| self.resampler.input_frame(event.frame);
+        // The events before a reset at its very frame belong to its chunk.
+        let due = self.waiting.iter().map(|event| (model_frame(event), event.kind));
+        let mut due = due.take_while(|&(frame, _)| frame < end);
+        if let Some((frame, _)) =
+            due.find(|&(frame, kind)| kind == EventKind::Reset && frame > start)
+        {
+            end = frame;
+        }
         self.now.clear();
         for kind in self.at_once.drain(..) {
             self.now.push(Event { frame: start, kind });
         }
-        while let Some(&Event { frame, kind }) = self.waiting.front() {
-            let frame = self.resampler.input_frame(frame);
-            if frame >= end {
-                break;
-            }
-            if kind == EventKind::Reset && frame > start {
-                end = frame;
-                break;
-            }
-            self.now.push(Event { frame, kind });
-            self.waiting.pop_front();
+        while let Some(event) = self.waiting.pop_front_if(|event| model_frame(event) < end) {
+            self.now.push(Event { frame: model_frame(&event), kind: event.kind });
         }
         if self.now.iter().any(|event| event.kind == EventKind::Reset) {
             self.resampler.forget();
@@ -159,19 +161,11 @@ mod tests {
     use super::*;
     use crate::config::{Config, Dtype};
     use crate::kernels::{Isa, Packed};
-    use crate::synth::Settings;
+    use crate::synth::{Parameter, Settings};
     use crate::weights::Weights;
 
     fn renderer(rate_hz: u32) -> Renderer {
-        let config = Config {
-            residual_channels: 8,
-            gate_channels: 8,
-            skip_channels: 16,
-            end_channels: 16,
-            dilations: vec![1, 2, 4],
-            ..Config::default()
-        };
-        let weights = Weights::random(config, 3).unwrap();
+        let weights = Weights::random(Config::tiny(), 3).unwrap();
         let packed = Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap();
         Renderer::new(Synth::new(packed, Settings::default()).unwrap(), rate_hz).unwrap()
     }
@@ -206,6 +200,27 @@ mod tests {
                 }
                 assert!(out == expected, "{rate} Hz, block {block}");
             }
+        }
+    }
+
+    #[test]
+    fn what_comes_right_before_a_reset_is_not_lost() {
+        // Three frames of the listener are one of the model.
+        for (set, reset) in [(300, 300), (299, 300), (301, 299)] {
+            let mut heard = [1, 1_000].map(|block| {
+                let mut renderer = renderer(48_000);
+                let kind = EventKind::Set(Parameter::GainDb(-120.0));
+                renderer.push(Event { frame: set, kind });
+                renderer.push(Event { frame: reset, kind: EventKind::Reset });
+                renderer.push(Event { frame: 10_000, kind: EventKind::Drone });
+                let mut out = vec![0.0; 12_000];
+                out.chunks_mut(block).for_each(|block| renderer.render(block));
+                out
+            });
+            let last = heard.each_mut().map(|out| out.split_off(11_000));
+            assert!(last[0] == last[1]);
+            assert!(last[0].iter().all(|x| x.abs() < 1e-4), "the gain was not set");
+            assert!(last[0].iter().any(|x| *x != 0.0));
         }
     }
 

@@ -79,7 +79,8 @@ impl Resampler {
 
     /// The first input frame at or after an output frame.
     pub fn input_frame(&self, output_frame: u64) -> u64 {
-        (u128::from(output_frame) * u128::from(self.m)).div_ceil(u128::from(self.l)) as u64
+        let frame = (u128::from(output_frame) * u128::from(self.m)).div_ceil(u128::from(self.l));
+        u64::try_from(frame).unwrap_or(u64::MAX)
     }
 
     /// Input frames that must still come before the next `outputs` frames are decided.
@@ -238,6 +239,13 @@ mod tests {
     fn equal_rates_pass_through_untouched() {
         let input = sine(700.0, 16_000, 1_000);
         assert_eq!(convert(&input, 16_000, 16_000, 7), input);
+    }
+
+    #[test]
+    fn the_last_of_all_frames_comes_last() {
+        let resampler = Resampler::new(48_000, 16_000).unwrap();
+        assert_eq!(resampler.input_frame(7), 21);
+        assert_eq!(resampler.input_frame(u64::MAX), u64::MAX);
     }
 
     #[test]

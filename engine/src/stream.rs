@@ -110,7 +110,7 @@ pub struct Controls {
     lookahead_frames: u64,
 }
 
-/// Starts a generator thread for a renderer.
+/// Starts a generator thread for a renderer that has not rendered yet: frames count from its first.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for blocks or margins out of range, [`Error::Device`] where no thread can be
@@ -160,8 +160,8 @@ impl Controls {
         self.messages.try_send(Message::Do(kind)).is_ok()
     }
 
-    /// Plays another renderer from now on: the old one fades, the new one begins. It must have the
-    /// same rate and no more look-ahead, so that the latency stays.
+    /// Plays another renderer, that has not rendered yet, from now on: the old one fades, the new one
+    /// begins. It must have the same rate and no more look-ahead, so that the latency stays.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where it has not.

@@ -164,7 +164,7 @@ impl Synth {
             | EventKind::NoteOff { channel, key } => {
                 let pedal = self.pedals[usize::from(channel & 15)];
                 let matches = |voice: &&mut Voice| {
-                    voice.is_held() && (voice.channel, voice.key) == (channel & 15, key)
+                    voice.is_held() && (voice.channel, voice.key) == (channel & 15, key.min(127))
                 };
                 for voice in self.voices.iter_mut().filter(matches) {
                     if pedal {
@@ -180,7 +180,8 @@ impl Synth {
             EventKind::Choke { channel, key } => {
                 for lane in 0..self.voices.len() {
                     let voice = &self.voices[lane];
-                    if voice.sounding && (voice.channel, voice.key) == (channel & 15, key) {
+                    if voice.sounding && (voice.channel, voice.key) == (channel & 15, key.min(127))
+                    {
                         self.cut(lane);
                     }
                 }

@@ -1,8 +1,24 @@
-//! Helpers shared by the cross-crate tests: lively random models, and what they are fed.
+//! Helpers shared by the cross-crate tests: lively random models, and what they are fed; and
+//! the watch over threads that must neither allocate nor call the system.
+
+pub mod counting;
+pub mod system_calls;
 
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Dtype, Isa, MuLaw, Packed, Philox, State, Weights};
+
+/// A shape so small that it is made and played in no time; it knows no notes.
+pub fn tiny_config() -> Config {
+    Config {
+        residual_channels: 8,
+        gate_channels: 8,
+        skip_channels: 16,
+        end_channels: 16,
+        dilations: vec![1, 2, 4, 8],
+        ..Config::default()
+    }
+}
 
 /// Random numbers in [-1, 1), the same in every run.
 pub fn noise(seed: u64, len: usize) -> Vec<f32> {

@@ -5,8 +5,9 @@
 //! sessions will sound different, so say so in CHANGELOG.md and bump the format version.
 
 use sha2::{Digest, Sha256};
+use wavenet_engine::renderer::Renderer;
 use wavenet_engine::resample::Resampler;
-use wavenet_engine::synth::{Event, EventKind, Settings, Synth};
+use wavenet_engine::synth::{Event, EventKind, Parameter, Settings, Synth};
 use wavenet_engine::{Config, NoteRecipe, Recipe, Sampling};
 use wavenet_tests::{lively_weights, pack};
 
@@ -53,4 +54,46 @@ fn a_chord_is_these_bytes() {
     let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
     let notes = Recipe::Note(NoteRecipe::default());
     assert_eq!(hash(shape(3, notes), &events, sampling), "e4eaafff2edd1204");
+}
+
+#[test]
+fn a_tape_with_pedal_and_wheel_is_these_bytes() {
+    let config = Config { classes: vec!["bow".into(), "pluck".into()], ..shape(2, Recipe::None) };
+    let weights = lively_weights(config, 5);
+    // A second of it, in hundredths: struck high and low, let go under the pedal, bent while it lasts.
+    let on = |key, velocity| EventKind::NoteOn { channel: 0, key, velocity };
+    let off = |key| EventKind::NoteOff { channel: 0, key };
+    let pedal = |down| EventKind::Pedal { channel: 0, down };
+    let bend = |semitones| EventKind::Bend { channel: 0, semitones };
+    let piece = [
+        (0, on(43, 127)),
+        (5, pedal(true)),
+        (10, on(67, 80)),
+        (15, EventKind::Set(Parameter::Class(1))),
+        (20, off(43)),
+        (25, on(91, 100)),
+        (30, bend(0.37)),
+        (45, off(67)),
+        (50, bend(-12.5)),
+        (60, pedal(false)),
+        (70, EventKind::Drone),
+        (80, EventKind::Set(Parameter::GainDb(-4.5))),
+        (90, EventKind::AllNotesOff),
+    ];
+    for (rate_hz, expected) in [(48_000, "854af2391dbc3d23"), (11_025, "3b192e48fba580e0")] {
+        let settings = Settings { seed: 11, voices: 3, ..Settings::default() };
+        let synth = Synth::new(pack(&weights), settings).unwrap();
+        let mut renderer = Renderer::new(synth, rate_hz).unwrap();
+        for (hundredths, kind) in piece {
+            let frame = hundredths * u64::from(rate_hz) / 100;
+            renderer.push(Event { frame, kind });
+        }
+        let mut samples = vec![0.0; rate_hz as usize];
+        renderer.render(&mut samples);
+        let mut hasher = Sha256::new();
+        samples.iter().for_each(|sample| hasher.update(sample.to_le_bytes()));
+        let found: String =
+            hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, expected, "at {rate_hz} Hz");
+    }
 }

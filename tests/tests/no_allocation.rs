@@ -1,67 +1,20 @@
 //! What is called real-time safe allocates and frees nothing: counted by an allocator of our own.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use wavenet_engine::stream::{Pace, StreamOptions, start};
-use wavenet_engine::synth::{Event, EventKind, Settings, Synth};
+use wavenet_engine::synth::{Event, EventKind, Parameter, Settings, Synth};
 use wavenet_engine::{Config, NoteRecipe, Recipe, Sampling, State};
-use wavenet_tests::{live_renderer, lively_weights, pack};
-
-thread_local! {
-    /// Calls of this thread; the test runner's other threads do not count.
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
+use wavenet_tests::counting::{Counting, calls};
+use wavenet_tests::{live_renderer, lively_weights, pack, tiny_config};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn count() {
-    // A thread that is ending has no counter any more, and nothing to count.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches a
-// thread-local cell that needs no memory of its own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the promises of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller keeps the promises of `dealloc`; the pointer came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the promises of `realloc`; the pointer came from `System`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-/// Allocations and frees of this thread while `work` runs.
-fn calls(work: impl FnOnce()) -> usize {
-    let before = CALLS.get();
-    work();
-    CALLS.get() - before
-}
-
+/// A model with everything: notes and classes.
 fn config() -> Config {
     Config {
-        residual_channels: 12,
-        gate_channels: 12,
-        skip_channels: 20,
-        end_channels: 20,
-        dilations: vec![1, 2, 4, 8],
         classes: vec!["a".into(), "b".into()],
         conditioning: Recipe::Note(NoteRecipe::default()),
-        ..Config::default()
+        ..tiny_config()
     }
 }
 
@@ -110,6 +63,47 @@ fn rendering_notes_allocates_nothing() {
     let mut synth = Synth::new(pack(&lively_weights(drone, 3)), Settings::default()).unwrap();
     let events = [Event { frame: 5, kind: EventKind::Drone }];
     assert_eq!(calls(|| synth.render(&events, &mut out)), 0);
+}
+
+/// All that can happen to a synth, several times over, within a block of 6,000 frames.
+fn everything() -> Vec<Event> {
+    let parameters = [
+        Parameter::Temperature(0.5),
+        Parameter::TopP(0.9),
+        Parameter::Seed(4),
+        Parameter::Class(1),
+        Parameter::AttackMs(3.0),
+        Parameter::DecayMs(5.0),
+        Parameter::Sustain(0.8),
+        Parameter::ReleaseMs(20.0),
+        Parameter::GainDb(-3.0),
+        Parameter::GainDb(f32::NAN),
+    ];
+    let on = |key| EventKind::NoteOn { channel: 0, key, velocity: 80 };
+    let mut kinds = vec![on(60), on(95), on(20), on(67), EventKind::Drone];
+    kinds.push(EventKind::Pedal { channel: 0, down: true });
+    kinds.push(EventKind::NoteOff { channel: 0, key: 95 });
+    kinds.extend([0.3, 47.0, f32::NAN].map(|semitones| EventKind::Bend { channel: 0, semitones }));
+    kinds.extend(parameters.map(EventKind::Set));
+    kinds.push(EventKind::Pedal { channel: 0, down: false });
+    kinds.extend([on(60), EventKind::AllNotesOff, on(61), EventKind::Reset, on(62)]);
+    let twice = kinds.iter().chain(&kinds).copied().enumerate();
+    twice.map(|(index, kind)| Event { frame: 100 * index as u64, kind }).collect()
+}
+
+#[test]
+fn nothing_that_can_happen_to_a_synth_allocates() {
+    let events = everything();
+    assert!(events.last().is_some_and(|event| event.frame < 6_000));
+    let tape = Config { conditioning: Recipe::None, ..config() };
+    for config in [config(), tape] {
+        let settings = Settings { voices: 3, ..Settings::default() };
+        let mut synth = Synth::new(pack(&lively_weights(config, 4)), settings).unwrap();
+        let mut out = vec![0.0; 6_000];
+        assert_eq!(calls(|| synth.render(&events, &mut out)), 0);
+        assert!(out[..2_000].iter().any(|&sample| sample != 0.0));
+        assert!(synth.sounding() > 0);
+    }
 }
 
 #[test]

@@ -1,44 +1,23 @@
 //! The audio thread makes no system call: it runs under a filter that ends the process at the first
-//! one. What cannot be counted (a lock that waits, a write, a sleep) shows here.
+//! one.
 #![cfg(target_os = "linux")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-use wavenet_engine::Config;
 use wavenet_engine::stream::{Pace, StreamOptions, start};
 use wavenet_engine::synth::{Event, EventKind};
-use wavenet_tests::live_renderer;
+use wavenet_tests::system_calls::forbid_system_calls;
+use wavenet_tests::{live_renderer, tiny_config};
 
 const BLOCK: usize = 256;
 const BLOCKS: u32 = 200;
 
-/// A filter that allows nothing.
-fn nothing_allowed() -> BpfProgram {
-    let filter = SeccompFilter::new(
-        Default::default(),
-        SeccompAction::Trap,
-        SeccompAction::Allow,
-        std::env::consts::ARCH.try_into().expect("a known processor"),
-    );
-    filter.expect("a filter").try_into().expect("a program")
-}
-
 #[test]
 fn processing_makes_no_system_call() {
-    let config = Config {
-        residual_channels: 8,
-        gate_channels: 8,
-        skip_channels: 16,
-        end_channels: 16,
-        dilations: vec![1, 2, 4],
-        ..Config::default()
-    };
     let options = StreamOptions { max_block_frames: BLOCK, margin_frames: 4_800 };
-    let (mut player, controls) = start(live_renderer(config, 48_000), options).unwrap();
-    let filter = nothing_allowed();
+    let (mut player, controls) = start(live_renderer(tiny_config(), 48_000), options).unwrap();
     // Blocks done; and the last sample's bits, so that the work is not for nothing.
     let done = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
     let report = Arc::clone(&done);
@@ -47,7 +26,7 @@ fn processing_makes_no_system_call() {
         let off = EventKind::NoteOff { channel: 0, key: 67 };
         let events = [Event { frame: 5, kind }, Event { frame: 200, kind: off }];
         let mut out = [0.0; BLOCK];
-        apply_filter(&filter).expect("this thread may filter itself");
+        forbid_system_calls();
         for block in 0..BLOCKS {
             player.process(&events, &mut out, Pace::Realtime);
             if block % 64 == 63 {

@@ -45,6 +45,8 @@ pub(super) struct Generator {
     made: u64,
     /// Frame of the stream at which the present renderer began.
     origin: u64,
+    /// Events that the renderers before had no room for.
+    unheard_before: u64,
     nap: Duration,
     load: f32,
 }
@@ -72,6 +74,7 @@ impl Generator {
             shared,
             made: 0,
             origin: 0,
+            unheard_before: 0,
             nap: nap.min(Duration::from_millis(5)),
             load: 0.0,
         }
@@ -91,6 +94,7 @@ impl Generator {
         }));
         // Told to stop or failed: no more samples will come, and nobody should wait for them.
         drop(outcome);
+        shared.sounding.store(0, Ordering::Relaxed);
         shared.dead.store(true, Ordering::Release);
     }
 
@@ -126,7 +130,8 @@ impl Generator {
         self.shared.load_permille.store((self.load * 1000.0) as u32, Ordering::Relaxed);
         let sounding = self.renderer.synth().sounding();
         self.shared.sounding.store(sounding as u32, Ordering::Relaxed);
-        self.shared.unheard_events.store(self.renderer.dropped(), Ordering::Relaxed);
+        let unheard = self.unheard_before + self.renderer.dropped();
+        self.shared.unheard_events.store(unheard, Ordering::Relaxed);
         true
     }
 
@@ -143,6 +148,7 @@ impl Generator {
                     renderer.push(Event { frame, ..event });
                 }
                 self.origin = self.made;
+                self.unheard_before += self.renderer.dropped();
                 self.fading = Some((std::mem::replace(&mut self.renderer, renderer), SWAP_FADE));
             }
         }

@@ -46,6 +46,8 @@ pub struct Player {
     waited: Duration,
     /// Output frames before this one belong to the time before a reset.
     muted_before: u64,
+    /// There was no room yet to tell the generator of a reset.
+    reset_waits: bool,
     /// Frames that were missing and will come too late.
     late: usize,
     /// Whether a reset would change anything.
@@ -75,6 +77,7 @@ impl Player {
             called: None,
             waited: Duration::ZERO,
             muted_before: 0,
+            reset_waits: false,
             late: 0,
             fresh: true,
             last: 0.0,
@@ -93,7 +96,9 @@ impl Player {
     }
 
     /// Fills the next block, mono. `events` have their frames counted from the block's beginning, in
-    /// order.
+    /// order; those beyond the block happen at its end.
+    ///
+    /// A host that asks for more than [`Player::latency_frames`] at once asks faster than the clock.
     pub fn process(&mut self, events: &[Event], out: &mut [f32], pace: Pace) {
         self.fresh = false;
         let called = (self.now)();
@@ -104,6 +109,7 @@ impl Player {
         let mut start = 0_u64;
         for out in out.chunks_mut(self.max_block) {
             let end = start + out.len() as u64;
+            self.send_reset();
             while let Some(event) = events.next_if(|event| event.frame < end) {
                 let frame = self.frame + event.frame.saturating_sub(start);
                 self.send(Event { frame, kind: event.kind });
@@ -124,27 +130,45 @@ impl Player {
             return;
         }
         self.fresh = true;
-        self.muted_before = self.frame + self.latency as u64;
-        self.send(Event { frame: self.frame, kind: EventKind::Reset });
+        self.last = 0.0;
+        self.reset_waits = true;
+        self.muted_before = u64::MAX;
+        self.send_reset();
+    }
+
+    /// Tells the generator of a reset that it was not told of; whether it knows all of them.
+    fn send_reset(&mut self) -> bool {
+        let reset = Event { frame: self.frame, kind: EventKind::Reset };
+        if self.reset_waits && self.commands.try_push(reset).is_ok() {
+            self.reset_waits = false;
+            self.muted_before = self.frame + self.latency as u64;
+        }
+        !self.reset_waits
     }
 
     fn send(&mut self, event: Event) {
-        if self.commands.try_push(event).is_err() {
+        if !self.send_reset() || self.commands.try_push(event).is_err() {
             self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Fills a part of the present call's block, which begins `start` frames into it.
     fn take(&mut self, out: &mut [f32], start: usize, pace: Pace) {
-        let wanted = (out.len() + self.late).min(self.audio.capacity().get());
-        if self.audio.occupied_len() < wanted {
-            if pace == Pace::Offline {
-                self.wait_for(wanted, PATIENCE);
-            } else if self.host.outruns_the_clock(start + out.len(), self.latency) {
-                self.wait_for(wanted, SHORT_PATIENCE);
+        let patience = match pace {
+            Pace::Offline => PATIENCE,
+            Pace::Realtime if self.host.outruns_the_clock(start + out.len(), self.latency) => {
+                SHORT_PATIENCE
+            }
+            Pace::Realtime => Duration::ZERO,
+        };
+        // What is late may be more than the ring holds: it goes in several turns.
+        loop {
+            self.late -= self.audio.skip(self.late);
+            let wanted = out.len() + self.late;
+            if self.audio.occupied_len() >= wanted || !self.wait_for(wanted, patience) {
+                break;
             }
         }
-        self.late -= self.audio.skip(self.late);
         let taken = if self.late > 0 { 0 } else { self.audio.pop_slice(out) };
         let (heard, missing) = out.split_at_mut(taken);
         for (sample, place) in heard.iter_mut().zip(self.frame..) {
@@ -172,7 +196,12 @@ impl Player {
         }
     }
 
-    fn wait_for(&mut self, frames: usize, patience: Duration) {
+    /// Waits until so many frames are there, or as many as can be; whether they came in time.
+    fn wait_for(&mut self, frames: usize, patience: Duration) -> bool {
+        if patience.is_zero() {
+            return false;
+        }
+        let frames = frames.min(self.audio.capacity().get());
         let began = Instant::now();
         while self.audio.occupied_len() < frames
             && !self.shared.dead.load(Ordering::Acquire)
@@ -181,6 +210,7 @@ impl Player {
             std::thread::sleep(Duration::from_micros(50));
         }
         self.waited += began.elapsed();
+        self.audio.occupied_len() >= frames
     }
 }
 

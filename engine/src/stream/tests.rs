@@ -13,15 +13,8 @@ const RATE: u32 = 48_000;
 const OPTIONS: StreamOptions = StreamOptions { max_block_frames: 256, margin_frames: 480 };
 
 fn renderer(seed: u64) -> Renderer {
-    let config = Config {
-        residual_channels: 8,
-        gate_channels: 8,
-        skip_channels: 16,
-        end_channels: 16,
-        dilations: vec![1, 2, 4],
-        ..Config::default()
-    };
-    let packed = Packed::new(&Weights::random(config, seed).unwrap(), Dtype::F32, Isa::Auto);
+    let packed =
+        Packed::new(&Weights::random(Config::tiny(), seed).unwrap(), Dtype::F32, Isa::Auto);
     let synth = Synth::new(packed.unwrap(), Settings::default()).unwrap();
     Renderer::new(synth, RATE).unwrap()
 }
@@ -65,6 +58,12 @@ fn no_time() -> Instant {
     *NOW.get_or_init(Instant::now)
 }
 
+/// A clock that leaps, so that a host never seems to hurry.
+fn much_time() -> Instant {
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+    no_time() + Duration::from_secs(SECONDS.fetch_add(1, Ordering::Relaxed))
+}
+
 #[test]
 fn live_is_the_bounce_one_latency_later() {
     let expected = bounced(16_000);
@@ -97,6 +96,29 @@ fn a_generator_that_ends_is_silence_that_is_counted() {
     assert!(rest.iter().all(|x| x.is_finite()));
     assert_eq!(shared.underruns.load(Ordering::Relaxed), 1);
     assert!(shared.missing_frames.load(Ordering::Relaxed) > 1_000);
+    assert_eq!(player.sounding(), 0, "a host would wait for it to end");
+}
+
+#[test]
+fn a_host_that_begins_to_render_is_not_told_to_hear_what_it_missed() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    player.now = much_time;
+    let drone = [Event { frame: 0, kind: EventKind::Drone }];
+    let mut missed = vec![0.0; 100 * 256];
+    for (index, out) in missed.chunks_mut(256).enumerate() {
+        player.process(if index == 0 { &drone } else { &[] }, out, Pace::Realtime);
+    }
+    let before = controls.status();
+    assert!(before.missing_frames > 2_000, "more than the ring holds");
+    let mut out = vec![0.0; 4_000];
+    player.process(&[], &mut out, Pace::Offline);
+    assert_eq!(controls.status().missing_frames, before.missing_frames);
+    // The time line stayed.
+    let mut bounced = vec![0.0; missed.len() + out.len() - player.latency_frames()];
+    let mut whole = renderer(3);
+    drone.into_iter().for_each(|event| whole.push(event));
+    whole.render(&mut bounced);
+    assert!(out[1_000..] == bounced[bounced.len() - 3_000..]);
 }
 
 #[test]
@@ -127,6 +149,36 @@ fn a_reset_silences_what_was_and_only_once() {
     player.process(&on, &mut out, Pace::Offline);
     assert!(out[..latency].iter().all(|&x| x == 0.0));
     assert!(out[latency..latency + 1_000].iter().any(|&x| x != 0.0));
+}
+
+#[test]
+fn a_reset_finds_its_way_past_any_number_of_events() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    let mut out = vec![1.0; 8_000];
+    // More than there is room for, and faster than they can be taken.
+    let drones = vec![Event { frame: 255, kind: EventKind::Drone }; 20_000];
+    player.process(&drones, &mut out[..256], Pace::Realtime);
+    player.reset();
+    player.process(&[], &mut out, Pace::Offline);
+    assert!(out.iter().all(|&x| x == 0.0), "sound from before the reset");
+    assert_eq!(controls.status().sounding, 0);
+}
+
+#[test]
+fn what_was_dropped_stays_counted_when_another_model_comes() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    for _ in 0..70_000 {
+        while !controls.send(EventKind::AllNotesOff) {
+            std::thread::yield_now();
+        }
+    }
+    let mut out = vec![1.0; 8_000];
+    player.process(&[], &mut out, Pace::Offline);
+    let before = controls.status().dropped_events;
+    assert!(before > 0);
+    controls.load(renderer(4)).unwrap();
+    player.process(&[], &mut out, Pace::Offline);
+    assert_eq!(controls.status().dropped_events, before);
 }
 
 #[test]

@@ -11,7 +11,8 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What can happen. Channels are 0 to 15, keys MIDI keys (69 = A4).
+/// What can happen. Channels are 0 to 15, keys MIDI keys (69 = A4). Those out of range are brought into
+/// it: a channel by its lower four bits, a key above 127 as 127.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EventKind {
     /// A key goes down.

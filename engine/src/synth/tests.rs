@@ -7,15 +7,7 @@ use crate::sampling::Sampling;
 use crate::weights::Weights;
 
 fn synth(recipe: Recipe, settings: Settings) -> Synth {
-    let config = Config {
-        residual_channels: 8,
-        gate_channels: 8,
-        skip_channels: 16,
-        end_channels: 16,
-        dilations: vec![1, 2, 4, 8],
-        conditioning: recipe,
-        ..Config::default()
-    };
+    let config = Config { conditioning: recipe, ..Config::tiny() };
     let weights = Weights::random(config, 3).unwrap();
     Synth::new(Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap(), settings).unwrap()
 }
@@ -198,6 +190,19 @@ fn strange_values_are_brought_into_range() {
         synth.render(&events, &mut out);
         assert!(out.iter().all(|x| x.is_finite() && x.abs() <= 1.0));
     }
+}
+
+#[test]
+fn a_key_out_of_range_can_be_let_go_and_is_no_drone() {
+    let mut synth = note_synth(2);
+    synth.render(&[at(0, EventKind::Drone), on(0, 200)], &mut [0.0; 10]);
+    assert_eq!(synth.sounding(), 2);
+    synth.render(&[off(10, 201), off(10, 128)], &mut [0.0; 3_000]);
+    assert_eq!(synth.sounding(), 1);
+    assert_eq!(
+        synth.voices.iter().find(|voice| voice.sounding).map(|voice| voice.key),
+        Some(DRONE)
+    );
 }
 
 #[test]
