@@ -78,11 +78,13 @@ fn everything() -> Vec<Event> {
         Parameter::ReleaseMs(20.0),
         Parameter::GainDb(-3.0),
         Parameter::GainDb(f32::NAN),
+        Parameter::Voices(2),
     ];
     let on = |key| EventKind::NoteOn { channel: 0, key, velocity: 80 };
     let mut kinds = vec![on(60), on(95), on(20), on(67), EventKind::Drone];
     kinds.push(EventKind::Pedal { channel: 0, down: true });
     kinds.push(EventKind::NoteOff { channel: 0, key: 95 });
+    kinds.push(EventKind::Choke { channel: 0, key: 67 });
     kinds.extend([0.3, 47.0, f32::NAN].map(|semitones| EventKind::Bend { channel: 0, semitones }));
     kinds.extend(parameters.map(EventKind::Set));
     kinds.push(EventKind::Pedal { channel: 0, down: false });

@@ -138,7 +138,7 @@ impl Dice {
     }
 
     fn parameter(&mut self) -> Parameter {
-        match self.below(9) {
+        match self.below(10) {
             0 => Parameter::Temperature(self.value(0.0, 2.0)),
             1 => Parameter::TopP(self.value(0.0, 1.0)),
             2 => Parameter::Seed(u64::from(self.draw()) << 17),
@@ -147,6 +147,7 @@ impl Dice {
             5 => Parameter::DecayMs(self.value(0.0, 50.0)),
             6 => Parameter::Sustain(self.value(0.0, 1.0)),
             7 => Parameter::ReleaseMs(self.value(0.0, 100.0)),
+            8 => Parameter::Voices(self.below(70)),
             _ => Parameter::GainDb(self.value(-60.0, 24.0)),
         }
     }
@@ -159,8 +160,9 @@ impl Dice {
             15 | 16 => EventKind::Pedal { channel, down: self.once_in(2) },
             17 | 18 => EventKind::Bend { channel, semitones: self.value(-3.0, 3.0) },
             19 => EventKind::Drone,
-            20 if self.once_in(2) => EventKind::AllNotesOff,
-            21 if self.once_in(2) => EventKind::Reset,
+            20 if self.once_in(2) => EventKind::Choke { channel, key: self.key() },
+            21 if self.once_in(2) => EventKind::AllNotesOff,
+            22 if self.once_in(2) => EventKind::Reset,
             _ => EventKind::Set(self.parameter()),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{Controls, Status, start};
-use wavenet_engine::synth::{Event, EventKind, Settings, Synth};
+use wavenet_engine::synth::{Event, EventKind, MAX_VOICES, Settings, Synth};
 use wavenet_engine::{Config, NoteRecipe, Recipe, Result, Weights};
 use wavenet_tests::{lively_weights, pack, tiny_config};
 
@@ -30,7 +30,9 @@ impl Models {
 
     fn renderer(&self, model: usize, voices: usize, seed: u64, rate_hz: u32) -> Result<Renderer> {
         let settings = Settings { voices, seed, ..Settings::default() };
-        Renderer::new(Synth::new(pack(&self.0[model]), settings)?, rate_hz)
+        // Room for more than are allowed now.
+        let room = (settings.voices + 8).min(MAX_VOICES);
+        Renderer::new(Synth::with_room(pack(&self.0[model]), settings, room)?, rate_hz)
     }
 }
 
