@@ -19,7 +19,8 @@ pub fn exp(x: f32) -> f32 {
     // Comparisons and not clamp(): a NaN must come through, and the select vectorises.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
-    let n = x.mul_add(LOG2_E, ROUND) - ROUND;
+    let rounded = x.mul_add(LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = (-n).mul_add(LN_2_HIGH, x);
     let r = (-n).mul_add(LN_2_LOW, r);
     let p = 0.001_381_459_9_f32;
@@ -29,8 +30,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.499_999_94);
     let p = p.mul_add(r, 1.0);
     let p = p.mul_add(r, 1.0);
-    // 2^n by its exponent bits; n lies in -126..=127.
-    let scale = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // 2^n by its exponent bits. n lies in -126..=127 and is the low bits of `rounded`: so no
+    // conversion is needed, and a NaN stays one whatever it is multiplied with.
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let scale = f32::from_bits(n.wrapping_add(127) << 23);
     p * scale
 }
 
