@@ -42,6 +42,16 @@ pub fn exp(x: f32) -> f32 {
 /// `x P(x^2) / Q(x^2)` with both of degree 4, on |x| <= 9.02; beyond it stays at 1 - 2^-24.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
+    let (above, below) = tanh_ratio(x);
+    let t = above / below;
+    let t = if t < -1.0 { -1.0 } else { t };
+    if t > 1.0 { 1.0 } else { t }
+}
+
+/// Numerator and denominator of [`tanh`], before it is kept within -1 and 1. The denominator lies
+/// between 1 and 430.
+#[inline(always)]
+pub fn tanh_ratio(x: f32) -> (f32, f32) {
     let x = if x < -9.02 { -9.02 } else { x };
     let x = if x > 9.02 { 9.02 } else { x };
     let y = x * x;
@@ -55,9 +65,7 @@ pub fn tanh(x: f32) -> f32 {
     let q = q.mul_add(y, 0.025_871_07);
     let q = q.mul_add(y, 0.467_130_33);
     let q = q.mul_add(y, 1.0);
-    let t = x * p / q;
-    let t = if t < -1.0 { -1.0 } else { t };
-    if t > 1.0 { 1.0 } else { t }
+    (x * p, q)
 }
 
 /// 1 / (1 + e^-x) within 3e-7 absolute, in [0, 1], by `tanh(x / 2) / 2 + 1/2`; NaN gives NaN.

@@ -12,9 +12,9 @@ use crate::math::{sigmoid, tanh};
 
 /// Chains of fused multiply-adds a row.
 const QUARTERS: usize = 4;
-/// Output rows that are multiplied with all inputs before the next are read: their weights stay in
-/// the first cache.
-const SPAN: usize = 64;
+/// Blocks that lie in memory interleaved, as they are read together. They are multiplied with all
+/// inputs before the next are read.
+const GROUP: usize = 4;
 
 /// How a weight is stored.
 pub(super) trait Storage {
@@ -89,7 +89,8 @@ impl Storage for AsBf16 {
 /// A matrix of float weights.
 #[derive(Debug)]
 pub(super) struct FloatMatrix<W: Storage> {
-    /// Shape: `[blocks][segments][quarter_len][W::UNITS]`.
+    /// Shape: `[blocks / 4][segments][quarter_len][4 blocks][W::UNITS]`; the last group may have fewer
+    /// blocks.
     units: Aligned<W::Unit>,
     blocks: usize,
     segments: usize,
@@ -104,26 +105,33 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
 
     fn pack(source: &Source<'_>) -> Self {
         let quarter_len = source.inputs.div_ceil(QUARTERS);
-        let mut units = Vec::new();
-        let mut blocks = 0;
+        let positions = source.segments() * quarter_len;
+        let mut blocks = Vec::new();
         source.for_each_block(|rows| {
-            blocks += 1;
-            for segment in 0..source.segments() {
-                for position in 0..quarter_len {
-                    let mut weights = [[0.0; BLOCK]; QUARTERS];
-                    for (quarter, weights) in weights.iter_mut().enumerate() {
-                        let column = quarter * quarter_len + position;
-                        for (weight, row) in weights.iter_mut().zip(rows) {
-                            *weight = row[segment].get(column).copied().unwrap_or(0.0);
-                        }
+            let mut block = Vec::with_capacity(positions * W::UNITS);
+            for position in 0..positions {
+                let (segment, position) = (position / quarter_len, position % quarter_len);
+                let mut weights = [[0.0; BLOCK]; QUARTERS];
+                for (quarter, weights) in weights.iter_mut().enumerate() {
+                    let column = quarter * quarter_len + position;
+                    for (weight, row) in weights.iter_mut().zip(rows) {
+                        *weight = row[segment].get(column).copied().unwrap_or(0.0);
                     }
-                    W::store(&weights, &mut units);
                 }
+                W::store(&weights, &mut block);
             }
+            blocks.push(block);
         });
+        let mut units: Vec<W::Unit> = Vec::with_capacity(blocks.len() * positions * W::UNITS);
+        for group in blocks.chunks(GROUP) {
+            for at in 0..positions {
+                let range = at * W::UNITS..(at + 1) * W::UNITS;
+                group.iter().for_each(|block| units.extend_from_slice(&block[range.clone()]));
+            }
+        }
         Self {
             units: Aligned::from(&units[..]),
-            blocks,
+            blocks: blocks.len(),
             segments: source.segments(),
             quarter_len,
             stride: padded(source.inputs),
@@ -169,7 +177,7 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         let rows = product.inputs.starts.len();
         let mut span = 0;
         while span < vectors {
-            let end = vectors.min(span + SPAN / lanes);
+            let end = vectors.min(span + GROUP * BLOCK / lanes);
             let mut row = 0;
             while row < rows {
                 let left = (rows - row).min(S::FLOAT_ROWS);
@@ -228,11 +236,14 @@ impl<W: Storage> FloatMatrix<W> {
     ) {
         let len = self.quarter_len;
         let block_len = self.segments * len * W::UNITS;
+        let group = first * V::LANES / BLOCK / GROUP * GROUP;
+        let step = (self.blocks - group).min(GROUP) * W::UNITS;
         // SAFETY: the caller's; weights lie as `units` says.
         unsafe {
             let mut weights: [*const W::Unit; TILE] = std::array::from_fn(|index| {
-                let row = (first + index) * V::LANES;
-                self.units.as_ptr().add(row / BLOCK * block_len + row % BLOCK)
+                let row = (first + index) * V::LANES - group * BLOCK;
+                let in_group = row / BLOCK * W::UNITS + row % BLOCK;
+                self.units.as_ptr().add(group * block_len + in_group)
             });
             let mut totals: [[V; TILE]; ROWS] = std::array::from_fn(|row| {
                 std::array::from_fn(|index| V::load(rows[row].1.add((first + index) * V::LANES)))
@@ -256,7 +267,7 @@ impl<W: Storage> FloatMatrix<W> {
                         }
                     }
                     for weights in &mut weights {
-                        *weights = weights.add(W::UNITS);
+                        *weights = weights.add(step);
                     }
                 }
                 for row in 0..ROWS {

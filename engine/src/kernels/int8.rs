@@ -14,19 +14,21 @@
 use super::aligned::Aligned;
 use super::matrix::{InputKind, Matrix, Product, Source};
 use super::simd::{BLOCK, Dots, Simd};
-use crate::math::{sigmoid, tanh};
+use crate::math::tanh_ratio;
 
 /// Inputs that are multiplied at once.
 const STEP: usize = 4;
 /// 1.5 * 2^23 + 128: adding it rounds to a whole number, ties to even, whose low byte is q + 128.
 const ROUND: f32 = 12_583_040.0;
+/// Blocks that lie in memory interleaved, as they are read together.
+const GROUP: usize = 8;
 /// Below this magnitude an input is taken as zero (127 / it must not overflow).
 const SMALLEST: f32 = 1e-30;
 
 /// A matrix of 8-bit weights.
 #[derive(Debug)]
 pub(super) struct Int8Matrix {
-    /// Shape: `[blocks][inputs / 4][16 rows][4]`.
+    /// Shape: `[blocks / 8][inputs / 4][8 blocks][16 rows][4]`; the last group may have fewer blocks.
     weights: Aligned<i8>,
     /// -128 times the sum of each row's weights.
     corrections: Aligned<i32>,
@@ -51,10 +53,8 @@ impl Matrix for Int8Matrix {
     fn pack(source: &Source<'_>) -> Self {
         let stride = Self::width(source.inputs);
         let inputs = ((source.segments() - 1) * stride + source.inputs).next_multiple_of(STEP);
-        let (mut weights, mut corrections, mut scales) = (Vec::new(), Vec::new(), Vec::new());
-        let mut blocks = 0;
+        let (mut blocks, mut corrections, mut scales) = (Vec::new(), Vec::new(), Vec::new());
         source.for_each_block(|rows| {
-            blocks += 1;
             let mut block = vec![[[0_i8; STEP]; BLOCK]; inputs / STEP];
             let (mut sums, mut of_rows) = ([0_i32; BLOCK], [0.0_f32; BLOCK]);
             for (index, row) in rows.iter().enumerate() {
@@ -74,15 +74,21 @@ impl Matrix for Int8Matrix {
                     InputKind::Gated => scale * (1.0 / 127.0),
                 };
             }
-            weights.extend_from_slice(block.as_flattened().as_flattened());
+            blocks.push(block);
             corrections.extend(sums.map(|sum| -128 * sum));
             scales.extend(of_rows);
         });
+        let mut weights: Vec<i8> = Vec::new();
+        for group in blocks.chunks(GROUP) {
+            for at in 0..inputs / STEP {
+                group.iter().for_each(|block| weights.extend(block[at].as_flattened()));
+            }
+        }
         Self {
             weights: Aligned::from(&weights[..]),
             corrections: Aligned::from(&corrections[..]),
             scales: Aligned::from(&scales[..]),
-            blocks,
+            blocks: blocks.len(),
             inputs,
             scale_at: (source.kind == InputKind::Any).then_some(stride - size_of::<f32>()),
         }
@@ -114,8 +120,10 @@ impl Matrix for Int8Matrix {
     #[inline(always)]
     fn gate(filter: &[f32], gate: &[f32], row: &mut [u8]) {
         for ((value, &filter), &gate) in row.iter_mut().zip(filter).zip(gate) {
-            let unit = tanh(filter) * sigmoid(gate);
-            *value = unit.mul_add(127.0, ROUND).to_bits() as u8;
+            // tanh(f) (tanh(g / 2) + 1) / 2 with one division.
+            let ((f, f_below), (g, g_below)) = (tanh_ratio(filter), tanh_ratio(0.5 * gate));
+            let unit = (f * (g + g_below)) / (f_below * g_below);
+            *value = unit.mul_add(63.5, ROUND).to_bits() as u8;
         }
     }
 
@@ -132,11 +140,10 @@ impl Matrix for Int8Matrix {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, mut product: Product<'_, Self>) {
         let rows = product.inputs.starts.len();
-        // Weights of eight blocks stay in the first cache while every input meets them.
-        const SPAN: usize = 8;
+        // The weights of a group stay near while every input meets them.
         let mut span = 0;
         while span < self.blocks {
-            let end = self.blocks.min(span + SPAN);
+            let end = self.blocks.min(span + GROUP);
             let mut row = 0;
             while row < rows {
                 let left = (rows - row).min(S::INT8_ROWS);
@@ -195,18 +202,20 @@ impl Int8Matrix {
         first: usize,
         rows: &Pointers<ROWS>,
     ) -> usize {
-        let block_len = self.inputs * BLOCK;
+        let group = first / GROUP * GROUP;
+        let step = (self.blocks - group).min(GROUP) * BLOCK * STEP;
         let mut sums = [[D::zero(); ROWS]; TILE];
         // SAFETY: the caller's; weights lie as `weights` says.
         unsafe {
-            let mut weights = self.weights.as_ptr().add(first * block_len);
+            let mut weights = self.weights.as_ptr();
+            weights = weights.add(group * self.inputs * BLOCK + first % GROUP * BLOCK * STEP);
             for at in (0..self.inputs).step_by(STEP) {
                 let inputs: [D::Inputs; ROWS] =
                     std::array::from_fn(|row| D::load_inputs(rows[row].0.add(at)));
                 for (index, sums) in sums.iter_mut().enumerate() {
-                    D::add_products(sums, weights.add(index * block_len), &inputs);
+                    D::add_products(sums, weights.add(index * BLOCK * STEP), &inputs);
                 }
-                weights = weights.add(STEP * BLOCK);
+                weights = weights.add(step);
             }
             for (row, &(input, init, out)) in rows.iter().enumerate() {
                 let scale = match self.scale_at {
