@@ -10,15 +10,33 @@
 //! right. `kernels/scalar.rs` is the readable truth; the one body is instantiated with and without
 //! the machine's fused multiply-add.
 
+mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float;
+mod int8;
+mod kernel;
+mod loaded;
+mod matrix;
+mod memory;
 mod packed;
 mod scalar;
+mod simd;
+mod step;
 
 use crate::config::{Config, Dtype};
-use crate::error::{Error, Result};
-use crate::queue::{QueueShape, Queues};
+use crate::error::Result;
 use crate::sampling::{Sampling, pick};
 use crate::weights::Weights;
-use packed::PackedWeights;
+use float::{AsBf16, AsF32, FloatMatrix};
+use int8::Int8Matrix;
+use kernel::Kernel;
+use loaded::Loaded;
+use memory::Memory;
+use simd::{Simd, Task};
+use step::Heard;
 
 /// Which instructions a caller asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,83 +56,53 @@ pub enum Isa {
 #[derive(Debug)]
 pub struct Packed {
     config: Config,
-    weights: PackedWeights,
-    queue_shape: QueueShape,
-    /// What each layer's queue holds after endless silence. Shape: `[layers][queue width]`.
-    silence: Vec<f32>,
+    /// Shape: `[classes][class_channels]`.
+    class_embedding: Vec<f32>,
     kernel: Kernel,
+    model: Model,
 }
 
-/// An instantiation of the scalar body that this machine can run; held only once that was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kernel {
-    /// `mul_add` as the target's own instruction (aarch64), or as a slow, exact library call.
-    Portable,
-    /// `mul_add` as one x86 instruction, eight lanes wide.
-    #[cfg(target_arch = "x86_64")]
-    Fma,
+/// By the type of the weights.
+#[derive(Debug)]
+enum Model {
+    F32(Loaded<FloatMatrix<AsF32>>),
+    Bf16(Loaded<FloatMatrix<AsBf16>>),
+    Int8(Loaded<Int8Matrix>),
 }
 
-impl Kernel {
-    fn choose(isa: Isa) -> Result<Self> {
-        match isa {
-            Isa::Auto | Isa::Scalar => {
-                #[cfg(target_arch = "x86_64")]
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    return Ok(Self::Fma);
-                }
-                Ok(Self::Portable)
-            }
-            Isa::Avx2 | Isa::Avx512 => Err(Error::Unsupported(
-                "isa avx2 and avx512 have no kernel yet; use auto or scalar".into(),
-            )),
-        }
-    }
-}
-
-/// What the lanes of one [`Packed`] remember.
+/// What the lanes of one [`Packed`] remember; of no use with another one.
 #[derive(Debug)]
 pub struct State {
-    lanes: Vec<Queues>,
-    scratch: scalar::Scratch,
+    past: Past,
+}
+
+#[derive(Debug)]
+enum Past {
+    Float(Memory<f32>),
+    Int8(Memory<u8>),
 }
 
 impl Packed {
     /// Packs a model for this machine.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a weights' type or instruction set that has no kernel here.
+    /// [`crate::Error::Unsupported`] for an instruction set that this machine lacks.
     pub fn new(weights: &Weights, dtype: Dtype, isa: Isa) -> Result<Self> {
-        if dtype != Dtype::F32 {
-            return Err(Error::Unsupported(
-                "dtype bf16 and int8 have no kernel yet; use f32".into(),
-            ));
-        }
-        let kernel = Kernel::choose(isa)?;
-        let config = weights.config().clone();
-        let packed_weights = PackedWeights::new(weights);
-        let queue_shape = QueueShape::new(&config, packed_weights.residual_width);
-        let silence = vec![0.0; config.layers() * queue_shape.width];
-        let mut packed = Self { config, weights: packed_weights, queue_shape, silence, kernel };
-        packed.settle();
-        Ok(packed)
+        Ok(Self::with_kernel(weights, dtype, Kernel::choose(isa)?))
     }
 
-    /// Finds the state of endless silence: the code of 0.0 with an all-zero conditioning vector makes
-    /// every layer's input constant, so stepping once a layer (each time with the pasts found so far)
-    /// reaches the fixed point, to the bit the one that a receptive field of samples would reach.
-    fn settle(&mut self) {
-        let mut state = State::new(self, 1);
-        let silence = crate::mulaw::MuLaw::new(self.config.levels).silence();
-        let conditioning = vec![0.0; self.config.conditioning_channels()];
-        let mut logits = vec![0.0; self.config.levels];
-        for layer in 0..self.config.layers() {
-            state.reset(self, 0);
-            self.step(&mut state, &[0], &[silence], &conditioning, &mut logits);
-            let width = self.queue_shape.width;
-            // The row just pushed is the newest: one sample back is time 0.
-            let newest = state.lanes[0].newest(&self.queue_shape, layer);
-            self.silence[layer * width..(layer + 1) * width].copy_from_slice(newest);
+    fn with_kernel(weights: &Weights, dtype: Dtype, kernel: Kernel) -> Self {
+        let class_embedding = weights.layout().class_embedding.as_ref();
+        Self {
+            config: weights.config().clone(),
+            class_embedding: class_embedding
+                .map_or_else(Vec::new, |range| weights.get(range).to_vec()),
+            kernel,
+            model: match dtype {
+                Dtype::F32 => Model::F32(Loaded::new(kernel, weights)),
+                Dtype::Bf16 => Model::Bf16(Loaded::new(kernel, weights)),
+                Dtype::Int8 => Model::Int8(Loaded::new(kernel, weights)),
+            },
         }
     }
 
@@ -126,18 +114,14 @@ impl Packed {
     /// Whether a fused multiply-add is one instruction here; where not, the result is the same and
     /// some 30 times slower.
     pub fn has_fast_fma(&self) -> bool {
-        match self.kernel {
-            Kernel::Portable => cfg!(any(target_arch = "aarch64", target_feature = "fma")),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Fma => true,
-        }
+        self.kernel != Kernel::Portable || cfg!(any(target_arch = "aarch64", target_feature = "fma"))
     }
 
     /// The head of a class's conditioning vector. Shape: `[config.class_width()]`.
     pub fn class_embedding(&self, class: usize) -> &[f32] {
         let width = self.config.class_width();
         let start = class.min(self.config.classes.len().saturating_sub(1)) * width;
-        &self.weights.class_embedding[start..start + width]
+        &self.class_embedding[start..start + width]
     }
 
     /// One sample for each of `lanes` (distinct, each below the state's number of lanes).
@@ -153,46 +137,62 @@ impl Packed {
         conditioning: &[f32],
         logits: &mut [f32],
     ) {
-        let (h, levels) = (self.config.conditioning_channels(), self.config.levels);
-        for (index, (&lane, &code)) in lanes.iter().zip(codes).enumerate() {
-            let conditioning = &conditioning[index * h..(index + 1) * h];
-            let logits = &mut logits[index * levels..(index + 1) * levels];
-            let queues = &mut state.lanes[lane];
-            let scratch = &mut state.scratch;
-            match self.kernel {
-                Kernel::Portable => scalar::step(
-                    &self.weights,
-                    &self.queue_shape,
-                    queues,
-                    scratch,
-                    code,
-                    conditioning,
-                    logits,
-                ),
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: `Kernel::choose` gives `Fma` only where AVX2 and FMA were detected.
-                Kernel::Fma => unsafe {
-                    step_fma(
-                        &self.weights,
-                        &self.queue_shape,
-                        queues,
-                        scratch,
-                        code,
-                        conditioning,
-                        logits,
-                    );
-                },
-            }
+        let (heard, kernel) = (Heard { lanes, codes, conditioning }, self.kernel);
+        match (&self.model, &mut state.past) {
+            (Model::F32(model), Past::Float(past)) => model.step(kernel, past, heard, logits),
+            (Model::Bf16(model), Past::Float(past)) => model.step(kernel, past, heard, logits),
+            (Model::Int8(model), Past::Int8(past)) => model.step(kernel, past, heard, logits),
+            _ => debug_assert!(false, "the state of another model"),
         }
     }
 
     /// Chooses a code as [`pick`] does, with this kernel's instructions. Real-time safe.
     pub fn pick(&self, logits: &[f32], sampling: Sampling, draw: u32) -> u8 {
-        match self.kernel {
-            Kernel::Portable => pick(logits, sampling, draw),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Kernel::choose` gives `Fma` only where AVX2 and FMA were detected.
-            Kernel::Fma => unsafe { pick_fma(logits, sampling, draw) },
+        self.kernel.run(Pick { logits, sampling, draw })
+    }
+}
+
+struct Pick<'a> {
+    logits: &'a [f32],
+    sampling: Sampling,
+    draw: u32,
+}
+
+impl Task for Pick<'_> {
+    type Output = u8;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> u8 {
+        pick(self.logits, self.sampling, self.draw)
+    }
+}
+
+impl State {
+    /// Memory for `lanes` voices, each in the state of endless silence.
+    pub fn new(packed: &Packed, lanes: usize) -> Self {
+        let past = match &packed.model {
+            Model::F32(model) => Past::Float(model.memory(lanes)),
+            Model::Bf16(model) => Past::Float(model.memory(lanes)),
+            Model::Int8(model) => Past::Int8(model.memory(lanes)),
+        };
+        Self { past }
+    }
+
+    /// Puts a lane back to the state of endless silence. Real-time safe.
+    pub fn reset(&mut self, packed: &Packed, lane: usize) {
+        match (&packed.model, &mut self.past) {
+            (Model::F32(model), Past::Float(past)) => model.reset(past, lane),
+            (Model::Bf16(model), Past::Float(past)) => model.reset(past, lane),
+            (Model::Int8(model), Past::Int8(past)) => model.reset(past, lane),
+            _ => debug_assert!(false, "the state of another model"),
+        }
+    }
+
+    /// Number of lanes.
+    pub fn lanes(&self) -> usize {
+        match &self.past {
+            Past::Float(past) => past.queues.lanes(),
+            Past::Int8(past) => past.queues.lanes(),
         }
     }
 }
@@ -213,50 +213,6 @@ pub(crate) fn set_float_mode() {
     // SAFETY: FPCR = 0 is its state after reset; no Rust code relies on another one.
     unsafe {
         std::arch::asm!("msr fpcr, {}", in(reg) 0_u64, options(nostack, nomem))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn step_fma(
-    weights: &PackedWeights,
-    shape: &QueueShape,
-    queues: &mut Queues,
-    scratch: &mut scalar::Scratch,
-    code: u8,
-    conditioning: &[f32],
-    logits: &mut [f32],
-) {
-    scalar::step(weights, shape, queues, scratch, code, conditioning, logits);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn pick_fma(logits: &[f32], sampling: Sampling, draw: u32) -> u8 {
-    pick(logits, sampling, draw)
-}
-
-impl State {
-    /// Memory for `lanes` voices, each in the state of endless silence.
-    pub fn new(packed: &Packed, lanes: usize) -> Self {
-        let mut state = Self {
-            lanes: vec![Queues::new(&packed.queue_shape); lanes],
-            scratch: scalar::Scratch::new(&packed.weights),
-        };
-        for lane in 0..lanes {
-            state.reset(packed, lane);
-        }
-        state
-    }
-
-    /// Puts a lane back to the state of endless silence. Real-time safe.
-    pub fn reset(&mut self, packed: &Packed, lane: usize) {
-        self.lanes[lane].fill(&packed.queue_shape, &packed.silence);
-    }
-
-    /// Number of lanes.
-    pub fn lanes(&self) -> usize {
-        self.lanes.len()
     }
 }
 
@@ -292,10 +248,12 @@ mod tests {
             ..Config::default()
         };
         let weights = Weights::random(config, 8).unwrap();
-        let mut packed = Packed::new(&weights, Dtype::F32, Isa::Scalar).unwrap();
+        let packed = Packed::with_kernel(&weights, Dtype::F32, Kernel::Portable);
         let expected = logits(&packed);
-        packed.kernel = Kernel::Portable;
-        assert_eq!(logits(&packed), expected);
+        for kernel in Kernel::all() {
+            let packed = Packed::with_kernel(&weights, Dtype::F32, kernel);
+            assert_eq!(logits(&packed), expected, "{kernel:?}");
+        }
         let draws = crate::sampling::Philox::new(1, 2);
         let row: Vec<f32> =
             expected[..256].iter().map(|&bits| f32::from_bits(bits) * 9.0).collect();
@@ -304,8 +262,10 @@ mod tests {
             (0..500).map(|n| packed.pick(&row, sampling, draws.draw(n))).collect()
         };
         let portable = picks(&packed);
-        packed.kernel = Kernel::choose(Isa::Auto).unwrap();
-        assert_eq!(picks(&packed), portable);
+        for kernel in Kernel::all() {
+            let packed = Packed::with_kernel(&weights, Dtype::F32, kernel);
+            assert_eq!(picks(&packed), portable, "{kernel:?}");
+        }
     }
 
     #[test]
@@ -315,7 +275,8 @@ mod tests {
         let mut logits = [vec![0.0; 256], vec![0.0; 256]];
         for (poison, logits) in [0.0, f32::NAN].into_iter().zip(&mut logits) {
             let mut state = State::new(&packed, 1);
-            state.scratch.poison(poison);
+            let Past::Float(past) = &mut state.past else { panic!() };
+            past.scratch.poison(poison, poison);
             packed.step(&mut state, &[0], &[17], &[], logits);
         }
         assert_eq!(logits[0], logits[1]);

@@ -19,7 +19,8 @@ pub fn exp(x: f32) -> f32 {
     // Comparisons and not clamp(): a NaN must come through, and the select vectorises.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
-    let n = x.mul_add(LOG2_E, ROUND) - ROUND;
+    let rounded = x.mul_add(LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = (-n).mul_add(LN_2_HIGH, x);
     let r = (-n).mul_add(LN_2_LOW, r);
     let p = 0.001_381_459_9_f32;
@@ -29,8 +30,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.499_999_94);
     let p = p.mul_add(r, 1.0);
     let p = p.mul_add(r, 1.0);
-    // 2^n by its exponent bits; n lies in -126..=127.
-    let scale = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // 2^n by its exponent bits. n lies in -126..=127 and is the low bits of `rounded`: so no
+    // conversion is needed, and a NaN stays one whatever it is multiplied with.
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let scale = f32::from_bits(n.wrapping_add(127) << 23);
     p * scale
 }
 
@@ -39,6 +42,16 @@ pub fn exp(x: f32) -> f32 {
 /// `x P(x^2) / Q(x^2)` with both of degree 4, on |x| <= 9.02; beyond it stays at 1 - 2^-24.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
+    let (above, below) = tanh_ratio(x);
+    let t = above / below;
+    let t = if t < -1.0 { -1.0 } else { t };
+    if t > 1.0 { 1.0 } else { t }
+}
+
+/// Numerator and denominator of [`tanh`], before it is kept within -1 and 1. The denominator lies
+/// between 1 and 430.
+#[inline(always)]
+pub fn tanh_ratio(x: f32) -> (f32, f32) {
     let x = if x < -9.02 { -9.02 } else { x };
     let x = if x > 9.02 { 9.02 } else { x };
     let y = x * x;
@@ -52,9 +65,7 @@ pub fn tanh(x: f32) -> f32 {
     let q = q.mul_add(y, 0.025_871_07);
     let q = q.mul_add(y, 0.467_130_33);
     let q = q.mul_add(y, 1.0);
-    let t = x * p / q;
-    let t = if t < -1.0 { -1.0 } else { t };
-    if t > 1.0 { 1.0 } else { t }
+    (x * p, q)
 }
 
 /// 1 / (1 + e^-x) within 3e-7 absolute, in [0, 1], by `tanh(x / 2) / 2 + 1/2`; NaN gives NaN.

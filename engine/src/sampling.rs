@@ -74,46 +74,112 @@ impl Default for Sampling {
 /// One part in the fixed-point weights: 2^23.
 const UNIT: f32 = 8_388_608.0;
 
+/// Codes that are looked at together, so that loops over them become vector instructions.
+const GROUP: usize = 16;
+/// Most codes there are.
+const CODES: usize = 256;
+
 /// Chooses a code: `w_i = trunc(exp((l_i - max) / T) 2^23)`, then the first code whose prefix sum
 /// exceeds `draw total / 2^32`. Ties of the maximum (T = 0) and of top-p go to the lower code.
 ///
 /// Real-time safe. `logits` has at most 256 entries; logits that are not finite choose no code of
 /// their own, and where none is left the answer is the first maximum.
-#[inline]
+#[inline(always)]
 pub fn pick(logits: &[f32], sampling: Sampling, draw: u32) -> u8 {
-    let logits = &logits[..logits.len().min(256)];
+    let logits = &logits[..logits.len().min(CODES)];
+    // Codes that do not exist weigh nothing.
+    let mut padded = [f32::NEG_INFINITY; CODES];
+    padded[..logits.len()].copy_from_slice(logits);
+    let max = maximum(&padded);
+    if sampling.temperature <= 0.0 || max == f32::NEG_INFINITY {
+        return first_maximum(logits);
+    }
+    let mut weights = [0_u32; CODES];
+    for (weight, &logit) in weights.iter_mut().zip(&padded) {
+        let mut distance = logit - max;
+        if sampling.temperature != 1.0 {
+            distance /= sampling.temperature;
+        }
+        *weight = truncate(exp(distance) * UNIT);
+    }
+    if sampling.top_p < 1.0 {
+        keep_nucleus(&mut weights[..logits.len()], sampling.top_p);
+    }
+    // All sums are below 2^32: 256 times 2^23 at most.
+    let mut sums = [0_u32; CODES / GROUP];
+    for (sum, group) in sums.iter_mut().zip(weights.chunks_exact(GROUP)) {
+        *sum = sum_of(group);
+    }
+    let total: u32 = sums.iter().sum();
+    if total == 0 {
+        return first_maximum(logits);
+    }
+    let mut left = ((u64::from(draw) * u64::from(total)) >> 32) as u32;
+    let mut group = 0;
+    while group + 1 < sums.len() && left >= sums[group] {
+        left -= sums[group];
+        group += 1;
+    }
+    let mut code = group * GROUP;
+    while code + 1 < CODES && left >= weights[code] {
+        left -= weights[code];
+        code += 1;
+    }
+    code as u8
+}
+
+/// The whole part of a value from 0 to 2^23; 0 for NaN. A cast would do, but it does not become
+/// vector instructions.
+#[inline(always)]
+fn truncate(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let mantissa = (bits & 0x7f_ffff) | 0x80_0000;
+    // 150 = 127 + 23; larger exponents (NaN) wrap to a large shift, which leaves 0.
+    mantissa >> 150_u32.wrapping_sub(bits >> 23).min(31)
+}
+
+/// The sum of 16 weights, halves added to halves.
+#[inline(always)]
+fn sum_of(group: &[u32]) -> u32 {
+    let mut sums = [0; GROUP];
+    sums.copy_from_slice(group);
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for index in 0..half {
+            sums[index] += sums[index + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+/// The largest logit that is a number; -infinity where there is none.
+#[inline(always)]
+fn maximum(logits: &[f32; CODES]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut largest = [f32::NEG_INFINITY; GROUP];
+    for group in logits.chunks_exact(GROUP) {
+        for (largest, &logit) in largest.iter_mut().zip(group) {
+            *largest = larger(*largest, logit);
+        }
+    }
+    largest.into_iter().fold(f32::NEG_INFINITY, larger)
+}
+
+/// The lowest code of the largest logit.
+fn first_maximum(logits: &[f32]) -> u8 {
     let mut best = 0;
     for (code, &logit) in logits.iter().enumerate() {
         if logit > logits[best] || logits[best].is_nan() {
             best = code;
         }
     }
-    if sampling.temperature <= 0.0 {
-        return best as u8;
-    }
-    let max = logits[best];
-    let mut weights = [0_u32; 256];
-    let mut total = 0_u64;
-    for (weight, &logit) in weights.iter_mut().zip(logits) {
-        *weight = (exp((logit - max) / sampling.temperature) * UNIT) as u32;
-        total += u64::from(*weight);
-    }
-    if sampling.top_p < 1.0 {
-        total = keep_nucleus(&mut weights[..logits.len()], total, sampling.top_p);
-    }
-    let target = (u64::from(draw) * total) >> 32;
-    let mut prefix = 0;
-    for (code, &weight) in weights[..logits.len()].iter().enumerate() {
-        prefix += u64::from(weight);
-        if prefix > target {
-            return code as u8;
-        }
-    }
     best as u8
 }
 
-/// Sets to zero what lies outside the nucleus and returns the new total.
-fn keep_nucleus(weights: &mut [u32], total: u64, top_p: f32) -> u64 {
+/// Sets to zero what lies outside the nucleus.
+fn keep_nucleus(weights: &mut [u32], top_p: f32) {
+    let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
     let share = (f64::from(top_p.max(0.0)) * 4_294_967_296.0) as u64;
     let goal = ((u128::from(share) * u128::from(total)) >> 32) as u64;
     // Heaviest first; among equals the lower code. Packing both in one integer makes the order
@@ -133,7 +199,6 @@ fn keep_nucleus(weights: &mut [u32], total: u64, top_p: f32) -> u64 {
             kept += entry >> 8;
         }
     }
-    kept
 }
 
 #[cfg(test)]

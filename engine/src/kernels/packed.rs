@@ -1,153 +1,169 @@
-//! Weights in the order in which the kernels read them.
-//!
-//! A matrix is cut into blocks of 16 output rows. Within a block, values lie by position in the
-//! quarter, then quarter, then row: at each position the kernel broadcasts four inputs (one a
-//! quarter) and reads 4 x 16 weights in a row. Inputs are padded with zeros to a multiple of four,
-//! rows to a multiple of 16; the padding computes zeros.
+//! A whole model, packed.
 
 use std::ops::Range;
 
+use super::aligned::Aligned;
+use super::float::{AsF32, FloatMatrix};
+use super::kernel::Kernel;
+use super::matrix::{InputKind, Matrix, Product, Rows, Source, padded};
+use crate::config::Config;
 use crate::weights::{AffineLayout, GateLayout, Weights};
-
-/// Output rows of a block.
-pub(super) const BLOCK: usize = 16;
-/// Chains of fused multiply-adds a row.
-pub(super) const QUARTERS: usize = 4;
-
-/// Rounds up to whole blocks: the length of every buffer between products.
-pub(super) fn padded(channels: usize) -> usize {
-    channels.next_multiple_of(BLOCK)
-}
-
-/// A matrix in blocks.
-#[derive(Debug)]
-pub(super) struct Matrix {
-    /// Shape: `[row blocks][quarter_len][QUARTERS][BLOCK]`.
-    pub(super) values: Vec<f32>,
-    /// Inputs of one quarter.
-    pub(super) quarter_len: usize,
-}
-
-impl Matrix {
-    /// Packs row-major matrices of `inputs` columns, stacked; each is padded to whole blocks.
-    fn new(stack: &[&[f32]], inputs: usize) -> Self {
-        let quarter_len = inputs.div_ceil(QUARTERS);
-        let mut values = Vec::new();
-        for rows in stack {
-            let rows: Vec<&[f32]> = rows.chunks_exact(inputs).collect();
-            for block in rows.chunks(BLOCK) {
-                for position in 0..quarter_len {
-                    for quarter in 0..QUARTERS {
-                        let column = quarter * quarter_len + position;
-                        values.extend((0..BLOCK).map(|row| {
-                            block.get(row).and_then(|row| row.get(column)).copied().unwrap_or(0.0)
-                        }));
-                    }
-                }
-            }
-        }
-        Self { values, quarter_len }
-    }
-}
 
 /// One residual block. G' and so on are padded widths; the filter's rows precede the gate's.
 #[derive(Debug)]
-pub(super) struct PackedLayer {
-    /// One a tap, oldest first, each `[2 G', R]`.
-    pub(super) taps: Vec<Matrix>,
+pub(super) struct PackedLayer<M> {
+    /// One a tap, oldest first, each `[2 G', R]`; none in layer 0, which has tables.
+    pub(super) taps: Vec<M>,
     /// `[2 G', H]`
-    pub(super) conditioning: Option<Matrix>,
+    pub(super) conditioning: Option<M>,
     /// `[2 G']`
-    pub(super) bias: Vec<f32>,
-    /// `[S', G]`
-    pub(super) skip: Matrix,
+    pub(super) bias: Aligned<f32>,
     /// `[R', G]` and `[R']`; none in the last block.
-    pub(super) residual: Option<(Matrix, Vec<f32>)>,
+    pub(super) residual: Option<Affine<M>>,
+}
+
+/// A matrix and its bias.
+#[derive(Debug)]
+pub(super) struct Affine<M> {
+    pub(super) matrix: M,
+    pub(super) bias: Aligned<f32>,
 }
 
 /// All weights of a model.
 #[derive(Debug)]
-pub(super) struct PackedWeights {
-    /// R': floats of one row of a queue.
-    pub(super) residual_width: usize,
-    /// `[levels][R']`
-    pub(super) embedding: Vec<f32>,
-    /// `[classes][class_channels]`, not padded.
-    pub(super) class_embedding: Vec<f32>,
-    pub(super) layers: Vec<PackedLayer>,
-    /// Biases of all skips, summed from the first layer to the last. `[S']`
-    pub(super) skip_bias: Vec<f32>,
-    /// `[A', S]` and `[A']`
-    pub(super) end1: (Matrix, Vec<f32>),
-    /// `[levels', A]` and `[levels']`
-    pub(super) end2: (Matrix, Vec<f32>),
-    /// H, not padded.
+pub(super) struct PackedWeights<M> {
+    /// K: taps of each convolution.
+    pub(super) kernel_size: usize,
+    /// Codes.
+    pub(super) levels: usize,
+    /// H, R, S and A, not padded.
     pub(super) conditioning_channels: usize,
+    pub(super) residual_channels: usize,
+    pub(super) skip_channels: usize,
+    pub(super) end_channels: usize,
+    /// 2 G'
+    pub(super) sums_width: usize,
+    /// Values of a row of gated units.
+    pub(super) units_width: usize,
+    /// `[levels][R']`
+    pub(super) embedding: Aligned<f32>,
+    /// What each code adds to the sums of layer 0 through each tap, oldest first; the first has the
+    /// bias in it. It is computed in f32, whatever the type of the weights. Shape: `[K][levels][2 G']`.
+    pub(super) tables: Vec<Aligned<f32>>,
+    pub(super) layers: Vec<PackedLayer<M>>,
+    /// The skips of all layers beside each other. `[S', layers x G]`
+    pub(super) skip: Affine<M>,
+    /// `[A', S]`
+    pub(super) end1: Affine<M>,
+    /// `[levels', A]`
+    pub(super) end2: Affine<M>,
 }
 
-impl PackedWeights {
-    pub(super) fn new(weights: &Weights) -> Self {
-        let config = weights.config();
-        let layout = weights.layout();
+impl<M: Matrix> PackedWeights<M> {
+    pub(super) fn new(kernel: Kernel, weights: &Weights) -> Self {
+        let (config, layout) = (weights.config(), weights.layout());
         let (r, g) = (config.residual_channels, config.gate_channels);
-        let h = config.conditioning_channels();
-
-        let embedding = weights.get(&layout.embedding).chunks_exact(r).flat_map(|row| {
-            let padding = padded(r) - r;
-            row.iter().copied().chain(std::iter::repeat_n(0.0, padding))
-        });
-        let mut skip_bias = vec![0.0; padded(config.skip_channels)];
+        let affine = |affine: &AffineLayout, inputs, kind| Affine {
+            matrix: M::pack(&Source::stacked(&[weights.get(&affine.weight)], inputs, kind)),
+            bias: pad(weights.get(&affine.bias)),
+        };
         let mut layers = Vec::with_capacity(config.layers());
+        for (index, layer) in layout.layers.iter().enumerate() {
+            let pair = |filter: &Range<usize>, gate: &Range<usize>, inputs| {
+                let stack = [weights.get(filter), weights.get(gate)];
+                M::pack(&Source::stacked(&stack, inputs, InputKind::Any))
+            };
+            let taps = (0..config.kernel_size).filter(|_| index > 0);
+            layers.push(PackedLayer {
+                taps: taps
+                    .map(|k| pair(&tap(config, &layer.filter, k), &tap(config, &layer.gate, k), r))
+                    .collect(),
+                conditioning: match (&layer.filter.conditioning, &layer.gate.conditioning) {
+                    (Some(filter), Some(gate)) => {
+                        Some(pair(filter, gate, config.conditioning_channels()))
+                    }
+                    _ => None,
+                },
+                bias: gate_bias(weights, index),
+                residual: layer.residual.as_ref().map(|part| affine(part, g, InputKind::Gated)),
+            });
+        }
+
+        let mut skip_bias = vec![0.0; config.skip_channels];
         for layer in &layout.layers {
             for (sum, bias) in skip_bias.iter_mut().zip(weights.get(&layer.skip.bias)) {
                 *sum += bias;
             }
-            let tap = |gate: &GateLayout, tap: usize| -> Range<usize> {
-                let start = gate.taps.start + tap * g * r;
-                start..start + g * r
-            };
-            let pair = |filter: &Range<usize>, gate: &Range<usize>, inputs| {
-                Matrix::new(&[weights.get(filter), weights.get(gate)], inputs)
-            };
-            let mut bias = pad(weights.get(&layer.filter.bias));
-            bias.extend(pad(weights.get(&layer.gate.bias)));
-            let conditioning = match (&layer.filter.conditioning, &layer.gate.conditioning) {
-                (Some(filter), Some(gate)) => Some(pair(filter, gate, h)),
-                _ => None,
-            };
-            layers.push(PackedLayer {
-                taps: (0..config.kernel_size)
-                    .map(|k| pair(&tap(&layer.filter, k), &tap(&layer.gate, k), r))
-                    .collect(),
-                conditioning,
-                bias,
-                skip: Matrix::new(&[weights.get(&layer.skip.weight)], g),
-                residual: layer.residual.as_ref().map(|affine| pack_affine(weights, affine, g)),
-            });
         }
+        let skips = layout.layers.iter().map(|layer| weights.get(&layer.skip.weight)).collect();
+        let skips = Source { stack: vec![skips], inputs: g, kind: InputKind::Gated };
+        let embedding = weights.get(&layout.embedding).chunks_exact(r).flat_map(|row| {
+            row.iter().copied().chain(std::iter::repeat_n(0.0, padded(r) - r))
+        });
+        let embedding = Aligned::from(&embedding.collect::<Vec<_>>()[..]);
         Self {
-            residual_width: padded(r),
-            embedding: embedding.collect(),
-            class_embedding: layout
-                .class_embedding
-                .as_ref()
-                .map_or_else(Vec::new, |range| weights.get(range).to_vec()),
+            kernel_size: config.kernel_size,
+            levels: config.levels,
+            conditioning_channels: config.conditioning_channels(),
+            residual_channels: r,
+            skip_channels: config.skip_channels,
+            end_channels: config.end_channels,
+            sums_width: 2 * padded(g),
+            units_width: M::width(g),
+            tables: tables::<M>(kernel, weights, &embedding),
+            embedding,
             layers,
-            skip_bias,
-            end1: pack_affine(weights, &layout.end1, config.skip_channels),
-            end2: pack_affine(weights, &layout.end2, config.end_channels),
-            conditioning_channels: h,
+            skip: Affine { matrix: M::pack(&skips), bias: pad(&skip_bias) },
+            end1: affine(&layout.end1, config.skip_channels, InputKind::Any),
+            end2: affine(&layout.end2, config.end_channels, InputKind::Any),
         }
     }
 }
 
-fn pad(values: &[f32]) -> Vec<f32> {
-    let mut out = values.to_vec();
-    out.resize(padded(values.len()), 0.0);
-    out
+/// The products of every code's embedding with layer 0's taps.
+fn tables<M: Matrix>(kernel: Kernel, weights: &Weights, embedding: &[f32]) -> Vec<Aligned<f32>> {
+    let config = weights.config();
+    let r = config.residual_channels;
+    let layer = &weights.layout().layers[0];
+    let bias = gate_bias(weights, 0);
+    // Adding -0.0 changes no float at all.
+    let nothing = Aligned::from(&vec![-0.0; bias.len()][..]);
+    let starts = |stride| (0..config.levels).map(|code| code * stride).collect::<Vec<_>>();
+    let table = |k: usize| {
+        let stored = |range| -> Vec<f32> {
+            weights.get(&range).iter().map(|&weight| M::stored(weight)).collect()
+        };
+        let (filter, gate) =
+            (stored(tap(config, &layer.filter, k)), stored(tap(config, &layer.gate, k)));
+        let source = Source::stacked(&[&filter, &gate], r, InputKind::Any);
+        let mut table = Aligned::zeros(config.levels * bias.len());
+        kernel.run(Product {
+            matrix: &FloatMatrix::<AsF32>::pack(&source),
+            inputs: Rows { memory: embedding, starts: &starts(padded(r)) },
+            init: Some(Rows { memory: if k == 0 { &bias } else { &nothing }, starts: &starts(0) }),
+            out: &mut table,
+            out_starts: &starts(bias.len()),
+        });
+        table
+    };
+    (0..config.kernel_size).map(table).collect()
 }
 
-fn pack_affine(weights: &Weights, affine: &AffineLayout, inputs: usize) -> (Matrix, Vec<f32>) {
-    let matrix = Matrix::new(&[weights.get(&affine.weight)], inputs);
-    (matrix, pad(weights.get(&affine.bias)))
+/// One tap of a filter or gate.
+fn tap(config: &Config, gate: &GateLayout, k: usize) -> Range<usize> {
+    let len = config.gate_channels * config.residual_channels;
+    gate.taps.start + k * len..gate.taps.start + (k + 1) * len
+}
+
+/// The biases of a layer's filter and gate. `[2 G']`
+fn gate_bias(weights: &Weights, layer: usize) -> Aligned<f32> {
+    let layer = &weights.layout().layers[layer];
+    let parts = [&layer.filter.bias, &layer.gate.bias].map(|range| pad(weights.get(range)));
+    Aligned::from(&parts.map(|part| part.to_vec()).concat()[..])
+}
+
+fn pad(values: &[f32]) -> Aligned<f32> {
+    let mut out = Aligned::zeros(padded(values.len()));
+    out[..values.len()].copy_from_slice(values);
+    out
 }

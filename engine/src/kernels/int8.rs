@@ -1,0 +1,239 @@
+//! Products of 8-bit weights and 8-bit inputs with exact integer sums.
+//!
+//! A weight row has one scale: `w = scale q` with q in -127 ..= 127. A vector of inputs has one
+//! scale too, its largest magnitude / 127, found anew each time; gated units, between -1 and 1,
+//! always have 1 / 127. Inputs are stored as q + 128, unsigned as VNNI wants them; 128 times the sum
+//! of a row's weights is taken off again. So
+//!
+//! ```text
+//! out = fma(f32(sum of q_w q_x), scale_w * scale_x, init)
+//! ```
+//!
+//! A row of inputs is its bytes and, in its last four, its scale.
+
+use super::aligned::Aligned;
+use super::matrix::{InputKind, Matrix, Product, Source};
+use super::simd::{BLOCK, Dots, Simd};
+use crate::math::tanh_ratio;
+
+/// Inputs that are multiplied at once.
+const STEP: usize = 4;
+/// 1.5 * 2^23 + 128: adding it rounds to a whole number, ties to even, whose low byte is q + 128.
+const ROUND: f32 = 12_583_040.0;
+/// Blocks that lie in memory interleaved, as they are read together.
+const GROUP: usize = 8;
+/// Below this magnitude an input is taken as zero (127 / it must not overflow).
+const SMALLEST: f32 = 1e-30;
+
+/// A matrix of 8-bit weights.
+#[derive(Debug)]
+pub(super) struct Int8Matrix {
+    /// Shape: `[blocks / 8][inputs / 4][8 blocks][16 rows][4]`; the last group may have fewer blocks.
+    weights: Aligned<i8>,
+    /// -128 times the sum of each row's weights.
+    corrections: Aligned<i32>,
+    /// Of each row; where inputs are gated units, times 1 / 127.
+    scales: Aligned<f32>,
+    blocks: usize,
+    /// Inputs of all segments, padded to steps.
+    inputs: usize,
+    /// Where an input row keeps its scale.
+    scale_at: Option<usize>,
+}
+
+/// The scale of a row of weights: of its largest magnitude / 127, rounded up to 16 bits of mantissa.
+/// So `scale q` is exact in f32, and weights that went through int8 once do not change again.
+fn row_scale(largest: f32) -> f32 {
+    f32::from_bits((largest / 127.0).to_bits().wrapping_add(0xff) & !0xff)
+}
+
+impl Matrix for Int8Matrix {
+    type Value = u8;
+
+    fn pack(source: &Source<'_>) -> Self {
+        let stride = Self::width(source.inputs);
+        let inputs = ((source.segments() - 1) * stride + source.inputs).next_multiple_of(STEP);
+        let (mut blocks, mut corrections, mut scales) = (Vec::new(), Vec::new(), Vec::new());
+        source.for_each_block(|rows| {
+            let mut block = vec![[[0_i8; STEP]; BLOCK]; inputs / STEP];
+            let (mut sums, mut of_rows) = ([0_i32; BLOCK], [0.0_f32; BLOCK]);
+            for (index, row) in rows.iter().enumerate() {
+                let largest = row.concat().iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+                let scale = row_scale(largest);
+                for (segment, values) in row.iter().enumerate() {
+                    for (column, value) in values.iter().enumerate() {
+                        let quantised = if scale > 0.0 { value / scale } else { 0.0 };
+                        let weight = quantised.round_ties_even().clamp(-127.0, 127.0) as i8;
+                        let column = segment * stride + column;
+                        block[column / STEP][index][column % STEP] = weight;
+                        sums[index] += i32::from(weight);
+                    }
+                }
+                of_rows[index] = match source.kind {
+                    InputKind::Any => scale,
+                    InputKind::Gated => scale * (1.0 / 127.0),
+                };
+            }
+            blocks.push(block);
+            corrections.extend(sums.map(|sum| -128 * sum));
+            scales.extend(of_rows);
+        });
+        let mut weights: Vec<i8> = Vec::new();
+        for group in blocks.chunks(GROUP) {
+            for at in 0..inputs / STEP {
+                group.iter().for_each(|block| weights.extend(block[at].as_flattened()));
+            }
+        }
+        Self {
+            weights: Aligned::from(&weights[..]),
+            corrections: Aligned::from(&corrections[..]),
+            scales: Aligned::from(&scales[..]),
+            blocks: blocks.len(),
+            inputs,
+            scale_at: (source.kind == InputKind::Any).then_some(stride - size_of::<f32>()),
+        }
+    }
+
+    fn stored(weight: f32) -> f32 {
+        weight
+    }
+
+    fn width(channels: usize) -> usize {
+        (channels + size_of::<f32>()).next_multiple_of(BLOCK)
+    }
+
+    #[inline(always)]
+    fn convert(from: &[f32], row: &mut [u8]) {
+        let (row, scale) = row.split_at_mut(row.len() - size_of::<f32>());
+        // Magnitudes as integers: so the order is total, and the loop becomes vector instructions.
+        let bits = from.iter().fold(0, |max, value| max.max(value.to_bits() & 0x7fff_ffff));
+        let largest = f32::from_bits(bits);
+        let is_usable = (SMALLEST..=f32::MAX).contains(&largest);
+        let factor = if is_usable { 127.0 / largest } else { 0.0 };
+        for (value, &from) in row.iter_mut().zip(from) {
+            *value = (from * factor + ROUND).to_bits() as u8;
+        }
+        let largest = if is_usable { largest } else { 0.0 };
+        scale.copy_from_slice(&(largest / 127.0).to_ne_bytes());
+    }
+
+    #[inline(always)]
+    fn gate(filter: &[f32], gate: &[f32], row: &mut [u8]) {
+        for ((value, &filter), &gate) in row.iter_mut().zip(filter).zip(gate) {
+            // tanh(f) (tanh(g / 2) + 1) / 2 with one division.
+            let ((f, f_below), (g, g_below)) = (tanh_ratio(filter), tanh_ratio(0.5 * gate));
+            let unit = (f * (g + g_below)) / (f_below * g_below);
+            *value = unit.mul_add(63.5, ROUND).to_bits() as u8;
+        }
+    }
+
+    #[inline(always)]
+    fn reach(&self) -> usize {
+        self.inputs.max(self.scale_at.map_or(0, |at| at + size_of::<f32>()))
+    }
+
+    #[inline(always)]
+    fn rows(&self) -> usize {
+        self.blocks * BLOCK
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&self, mut product: Product<'_, Self>) {
+        let rows = product.inputs.starts.len();
+        // The weights of a group stay near while every input meets them.
+        let mut span = 0;
+        while span < self.blocks {
+            let end = self.blocks.min(span + GROUP);
+            let mut row = 0;
+            while row < rows {
+                let left = (rows - row).min(S::INT8_ROWS);
+                let left = if left == 3 { 2 } else { left };
+                // SAFETY: so many rows and blocks are left, and the caller's.
+                unsafe {
+                    match left {
+                        1 => self.tiles::<S, 1>(span..end, &product.pointers(row)),
+                        2 => self.tiles::<S, 2>(span..end, &product.pointers(row)),
+                        _ => self.tiles::<S, 4>(span..end, &product.pointers(row)),
+                    }
+                }
+                row += left;
+            }
+            span = end;
+        }
+    }
+}
+
+type Pointers<const ROWS: usize> = [(*const u8, *const f32, *mut f32); ROWS];
+
+impl Int8Matrix {
+    /// Some blocks of the results of `ROWS` rows.
+    ///
+    /// # Safety
+    /// As [`Matrix::multiply`], for the rows behind the pointers; the blocks exist.
+    #[inline(always)]
+    unsafe fn tiles<S: Simd, const ROWS: usize>(
+        &self,
+        blocks: std::ops::Range<usize>,
+        rows: &Pointers<ROWS>,
+    ) {
+        let mut first = blocks.start;
+        while first < blocks.end {
+            let left = (blocks.end - first).min(S::int8_tile(ROWS));
+            // SAFETY: the caller's.
+            unsafe {
+                let done = match left {
+                    8.. => self.tile::<S::Dots, 8, ROWS>(first, rows),
+                    4..8 => self.tile::<S::Dots, 4, ROWS>(first, rows),
+                    2..4 => self.tile::<S::Dots, 2, ROWS>(first, rows),
+                    _ => self.tile::<S::Dots, 1, ROWS>(first, rows),
+                };
+                first += done;
+            }
+        }
+    }
+
+    /// `TILE` blocks of the results of `ROWS` rows, from block `first` on; returns `TILE`.
+    ///
+    /// # Safety
+    /// As [`Int8Matrix::tiles`].
+    #[inline(always)]
+    unsafe fn tile<D: Dots, const TILE: usize, const ROWS: usize>(
+        &self,
+        first: usize,
+        rows: &Pointers<ROWS>,
+    ) -> usize {
+        let group = first / GROUP * GROUP;
+        let step = (self.blocks - group).min(GROUP) * BLOCK * STEP;
+        let mut sums = [[D::zero(); ROWS]; TILE];
+        // SAFETY: the caller's; weights lie as `weights` says.
+        unsafe {
+            let mut weights = self.weights.as_ptr();
+            weights = weights.add(group * self.inputs * BLOCK + first % GROUP * BLOCK * STEP);
+            for at in (0..self.inputs).step_by(STEP) {
+                let inputs: [D::Inputs; ROWS] =
+                    std::array::from_fn(|row| D::load_inputs(rows[row].0.add(at)));
+                for (index, sums) in sums.iter_mut().enumerate() {
+                    D::add_products(sums, weights.add(index * BLOCK * STEP), &inputs);
+                }
+                weights = weights.add(step);
+            }
+            for (row, &(input, init, out)) in rows.iter().enumerate() {
+                let scale = match self.scale_at {
+                    Some(at) => input.add(at).cast::<f32>().read_unaligned(),
+                    None => 1.0,
+                };
+                for (index, sums) in sums.iter().enumerate() {
+                    let block = (first + index) * BLOCK;
+                    sums[row].finish(
+                        self.corrections.as_ptr().add(block),
+                        self.scales.as_ptr().add(block),
+                        scale,
+                        init.add(block),
+                        out.add(block),
+                    );
+                }
+            }
+        }
+        TILE
+    }
+}
