@@ -10,6 +10,7 @@ pub mod callback;
 pub mod device;
 pub mod keys;
 pub mod midi_input;
+mod priority;
 mod session;
 pub mod status;
 mod terminal;

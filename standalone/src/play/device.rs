@@ -1,16 +1,19 @@
 //! Sound devices: which there are, which one is meant, and opening it.
 
-use anyhow::{Context, Result, anyhow, bail};
-use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{BufferSize, Device, Host, HostId, StreamConfig, SupportedStreamConfig};
-use crossbeam::channel::{Receiver, bounded};
-
-use super::callback::{self, Meters, Seat, can_fill};
-use super::midi_input::contains;
-use crate::cli::OutputArgs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
+use cpal::{
+    BufferSize, Device, DeviceDirection, Host, HostId, StreamConfig, SupportedStreamConfig,
+};
+use crossbeam::channel::{Receiver, bounded};
+
+use super::callback::{self, Deck, Meters, Seat, can_fill};
+use super::midi_input::contains;
+use crate::cli::OutputArgs;
 
 /// A device that does not open in this time is given up.
 const OPENING: Duration = Duration::from_secs(5);
@@ -47,25 +50,31 @@ pub fn quieten() {
     let _ = alsa::Output::local_error_handler();
 }
 
-/// The hosts of this machine, the default one first.
+/// The hosts of this machine, the system's own first. (`cpal::default_host` panics where it is broken.)
 pub fn hosts() -> Vec<HostId> {
-    let default = cpal::default_host().id();
     let mut hosts = cpal::available_hosts();
-    hosts.sort_by_key(|&id| id != default);
+    hosts.sort_by_key(|id| id.name() == "JACK");
     hosts
+}
+
+/// The devices of a host that sound can be played through, as far as it knows before opening them.
+fn output_devices(host: &Host) -> impl Iterator<Item = Device> {
+    let is_input = |device: &Device| {
+        // JACK offers its input as an output too.
+        let description = device.description();
+        description.is_ok_and(|told| told.direction() == DeviceDirection::Input)
+    };
+    // ALSA's null takes samples as fast as they come: nobody hears them, and no clock paces them.
+    let is_null = |device: &Device| id_of(device) == "null";
+    let devices = host.output_devices().into_iter().flatten();
+    devices.filter(move |device| !is_input(device) && !is_null(device))
 }
 
 /// The outputs of a host that can be opened.
 pub fn outputs(host: &Host) -> Vec<Listed> {
-    let default = host.default_output_device();
-    let devices = host.output_devices().into_iter().flatten();
-    let listed = devices.filter_map(|device| {
-        let id = id_of(&device);
-        // Takes samples as fast as they come: nobody hears them, and no clock paces them.
-        if id == "null" {
-            return None;
-        }
-        let config = default_config(&device).ok()?;
+    let default = host.default_output_device().map(|device| id_of(&device));
+    let listed = output_devices(host).filter_map(|device| {
+        let (id, config) = (id_of(&device), default_config(&device).ok()?);
         let mut formats: Vec<String> = Vec::new();
         for range in device.supported_output_configs().into_iter().flatten() {
             let format = range.sample_format().to_string();
@@ -73,7 +82,7 @@ pub fn outputs(host: &Host) -> Vec<Listed> {
                 formats.push(format);
             }
         }
-        let is_default = default.as_ref().is_some_and(|default| id_of(default) == id);
+        let is_default = default.as_ref() == Some(&id);
         Some(Listed { name: device.to_string(), id, config, formats, is_default })
     });
     listed.collect()
@@ -112,7 +121,10 @@ fn config_at(device: &Device, rate_hz: u32) -> Result<SupportedStreamConfig> {
             (channels != default.channels(), format != default.sample_format())
         })
         .ok_or_else(|| {
-            anyhow!("it does not play at {rate_hz} Hz; leave out --rate for {} Hz", default.sample_rate())
+            anyhow!(
+                "it does not play at {rate_hz} Hz; leave out --rate for {} Hz",
+                default.sample_rate()
+            )
         })
 }
 
@@ -132,55 +144,51 @@ impl Output {
             }
         }
         let mut reasons = Vec::new();
-        let mut there = Vec::new();
+        // Names of the devices that were looked at, and whether one of them was meant.
+        let (mut there, mut is_there) = (Vec::new(), false);
         for id in hosts {
             let host = match cpal::host_from_id(id) {
                 Ok(host) => host,
                 Err(error) => {
-                    reasons.push(format!("{id}: {error}"));
+                    reasons.push(format!("{}: {error}", id.name()));
                     continue;
                 }
             };
             let found = match &args.device {
-                None => host.default_output_device().context("it has no device"),
-                Some(wanted) => {
-                    let mut names = Vec::new();
-                    let devices = host.output_devices().into_iter().flatten();
-                    let found = devices.into_iter().find(|device| {
-                        let (name, id) = (device.to_string(), id_of(device));
-                        let matches = contains(&name, wanted) || contains(&id, wanted);
-                        names.push(name);
-                        matches
-                    });
-                    there.extend(names);
-                    found.context("it has no such device")
-                }
+                None => host.default_output_device(),
+                Some(wanted) => output_devices(&host).find(|device| {
+                    there.push(device.to_string());
+                    contains(&device.to_string(), wanted) || contains(&id_of(device), wanted)
+                }),
             };
-            let opened = found.and_then(|device| {
-                let config = match args.rate {
-                    Some(rate_hz) => config_at(&device, rate_hz)?,
-                    None => default_config(&device)?,
-                };
-                Ok(Self { name: device.to_string(), device, config, host: id.name() })
-            });
-            match opened {
-                Ok(output) => return Ok(output),
+            let Some(device) = found else {
+                reasons.push(format!("{}: it has no such device", id.name()));
+                continue;
+            };
+            is_there = true;
+            let config = match args.rate {
+                Some(rate_hz) => config_at(&device, rate_hz),
+                None => default_config(&device),
+            };
+            match config {
+                Ok(config) => {
+                    let (name, host) = (device.to_string(), id.name());
+                    return Ok(Self { device, config, name, host });
+                }
                 Err(error) => reasons.push(format!("{}: {error:#}", id.name())),
             }
         }
-        let reasons = reasons.join("; ");
-        match &args.device {
-            Some(wanted) if there.is_empty() => {
-                bail!("no sound device is called {wanted:?}; there is none at all ({reasons})")
-            }
-            Some(wanted) => {
-                there.dedup();
-                bail!("no sound device is called {wanted:?}; there is {}", there.join(", "))
-            }
-            None => bail!(
-                "no sound device can be opened ({reasons}); connect one or start its server, or make a file with `wavenet render`"
-            ),
+        if let (Some(wanted), false) = (&args.device, is_there) {
+            there.dedup();
+            let there = if there.is_empty() { "none at all".into() } else { there.join(", ") };
+            bail!("no sound device is called {wanted:?}; there is {there}");
         }
+        let reasons: Vec<&str> =
+            reasons.iter().map(|reason| reason.trim_end_matches('.')).collect();
+        bail!(
+            "no sound device can be opened ({}); connect one or start its server, or make a file with `wavenet render`",
+            reasons.join("; ")
+        )
     }
 
     /// Rate of its frames.
@@ -227,7 +235,15 @@ impl Output {
         let told = stream.buffer_size().ok().map(|frames| frames as usize);
         let block_frames = told.filter(|&frames| frames > 0).unwrap_or(UNKNOWN_BLOCK);
         stream.play().with_context(|| format!("{} does not start", self.name))?;
-        Ok(Line { rate_hz: self.rate_hz(), output: self, seat, stream, losses, xruns, block_frames })
+        Ok(Line {
+            rate_hz: self.rate_hz(),
+            output: self,
+            seat,
+            stream,
+            losses,
+            xruns,
+            block_frames,
+        })
     }
 }
 
@@ -254,7 +270,7 @@ impl Line {
     }
 
     /// Closes the device, and gives back the deck.
-    pub fn close(self) -> Option<Box<super::callback::Deck>> {
+    pub fn close(self) -> Option<Box<Deck>> {
         drop(self.stream);
         // A callback that hangs keeps the deck for ever; one that merely ends needs a moment.
         for _ in 0..100 {

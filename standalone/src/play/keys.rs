@@ -138,7 +138,9 @@ impl Keyboard {
         if let Some(held) = self.held.iter_mut().find(|held| held.letter == letter) {
             let since = now.duration_since(held.pressed);
             held.pressed = now;
-            if since < REPEAT && let Some(ends) = &mut held.ends {
+            if since < REPEAT
+                && let Some(ends) = &mut held.ends
+            {
                 *ends = (*ends).max(now + NOTE / 4);
                 return;
             }

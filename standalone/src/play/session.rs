@@ -14,6 +14,7 @@ use super::device::{Line, Output, quieten};
 use super::drones;
 use super::keys::Keyboard;
 use super::midi_input::MidiInputs;
+use super::priority::before_others;
 use super::status::View;
 use crate::cli::PlayArgs;
 use crate::midi_file;
@@ -84,7 +85,8 @@ impl<'a> Session<'a> {
         drop(packed);
         let (live, meters) = (Live::new(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;
-        let fresh = Fresh { args, model: &model, settings: &settings, live: &live, meters: &meters };
+        let fresh =
+            Fresh { args, model: &model, settings: &settings, live: &live, meters: &meters };
         let (deck, controls) = fresh.deck(&line, 0)?;
         let latency_frames = deck.latency_frames();
         line.seat.store(Some(deck));
@@ -309,7 +311,7 @@ impl Fresh<'_> {
             max_block_frames: line.block_frames,
             margin_frames: margin.round() as usize,
         };
-        let (player, controls) = stream::start(renderer, options)?;
+        let (player, controls) = before_others(|| stream::start(renderer, options))?;
         if drones(self.args, &self.model.weights.config().conditioning) {
             controls.send(EventKind::Drone);
         }

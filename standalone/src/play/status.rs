@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn trouble_is_marked() {
         let lines = View { device: None, underruns: 2, load: 0.9, ..view() }.lines(-6.0, 100);
-        let marked = |text: &str| lines.iter().any(|line| line.0.contains(&(Look::Warning, text.into())));
+        let marked =
+            |text: &str| lines.iter().any(|line| line.0.contains(&(Look::Warning, text.into())));
         assert!(marked("waiting for a sound device") && marked("2") && marked(" 90 %"));
     }
 }
