@@ -152,18 +152,19 @@ impl Deck {
             // Where the batch is full, the player is taken to the next event and no further.
             let full = self.events.len() == BATCH;
             let next = self.piece.peek().filter(|_| full).unwrap_or(u64::MAX);
-            let length = (next.clamp(made_before, all_before) - made_before) as usize;
-            let part = &mut self.mono[made..made + length];
+            let part_frames = (next.clamp(made_before, all_before) - made_before) as usize;
+            let part = &mut self.mono[made..made + part_frames];
             self.player.process(&self.events, part, Pace::Realtime);
-            let last_heard = (self.end - self.origin) + self.player.latency_frames() as u64;
+            let length = self.end.saturating_sub(self.origin);
+            let last_heard = length.saturating_add(self.player.latency_frames() as u64);
             for (sample, place) in part.iter_mut().zip(self.frame..) {
                 if place >= last_heard {
                     *sample = 0.0;
                 }
             }
             self.events.clear();
-            self.frame += length as u64;
-            made += length;
+            self.frame += part_frames as u64;
+            made += part_frames;
         }
         let heard = self.heard();
         self.meters.frames.store(heard.min(self.end), Ordering::Relaxed);

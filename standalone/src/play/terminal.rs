@@ -94,7 +94,9 @@ impl Terminal {
         }
         self.drawn = Some(Instant::now());
         // The last column is left free: some terminals fold there.
-        let columns = size().map_or(80, |(columns, _)| columns).saturating_sub(1);
+        let columns = size().map_or(0, |(columns, _)| columns);
+        // Where it does not know its size it is taken to be of the usual one.
+        let columns = if columns == 0 { 79 } else { columns - 1 };
         let lines = view.lines(self.level_db, usize::from(columns));
         let mut out = Vec::new();
         self.go_to_top(&mut out);

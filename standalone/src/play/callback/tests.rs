@@ -49,12 +49,16 @@ fn rendered(from: u64) -> Vec<f32> {
 }
 
 fn deck(origin: u64) -> (Deck, Controls, Live, Arc<Meters>) {
+    deck_until(origin, FRAMES)
+}
+
+fn deck_until(origin: u64, end: u64) -> (Deck, Controls, Live, Arc<Meters>) {
     let options = StreamOptions { max_block_frames: MAX_BLOCK, margin_frames: 2_000 };
     let (player, controls) = start(renderer(), options).unwrap();
     let (live, meters) = (Live::new(), Arc::new(Meters::default()));
     let piece = Piece::once(events());
-    let range = (origin, FRAMES);
-    let deck = Deck::new(player, piece, live.clone(), Arc::clone(&meters), range, MAX_BLOCK);
+    let meters_too = Arc::clone(&meters);
+    let deck = Deck::new(player, piece, live.clone(), meters_too, (origin, end), MAX_BLOCK);
     (deck, controls, live, meters)
 }
 
@@ -83,6 +87,16 @@ fn a_device_gets_the_render_one_latency_later_on_every_channel() {
         assert!(meters.finished.load(Ordering::Acquire));
         assert_eq!(meters.frames.load(Ordering::Relaxed), FRAMES);
     }
+}
+
+#[test]
+fn live_events_sound_without_end() {
+    let (mut deck, _controls, live, meters) = deck_until(FRAMES, u64::MAX);
+    live.send(EventKind::Drone);
+    let mut out = vec![0.0_f32; 20_000];
+    deck.fill(&mut out, 1);
+    assert!(out[15_000..].iter().any(|&sample| sample != 0.0));
+    assert!(!meters.finished.load(Ordering::Acquire));
 }
 
 #[test]
