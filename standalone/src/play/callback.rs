@@ -32,13 +32,13 @@ pub struct Live {
     dropped: Arc<AtomicU64>,
 }
 
-impl Live {
-    /// An empty queue.
-    pub fn new() -> Self {
-        let queue = Arc::new(ArrayQueue::new(MAX_LIVE));
-        Self { queue, dropped: Arc::default() }
+impl Default for Live {
+    fn default() -> Self {
+        Self { queue: Arc::new(ArrayQueue::new(MAX_LIVE)), dropped: Arc::default() }
     }
+}
 
+impl Live {
     /// Plays something at the beginning of the next block; counted where there is no room. Real-time
     /// safe.
     pub fn send(&self, kind: EventKind) {

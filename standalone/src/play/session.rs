@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
             eprintln!("note: {note}");
         }
         drop(packed);
-        let (live, meters) = (Live::new(), Arc::new(Meters::default()));
+        let (live, meters) = (Live::default(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;
         let fresh =
             Fresh { args, model: &model, settings: &settings, live: &live, meters: &meters };

@@ -55,7 +55,7 @@ fn deck(origin: u64) -> (Deck, Controls, Live, Arc<Meters>) {
 fn deck_until(origin: u64, end: u64) -> (Deck, Controls, Live, Arc<Meters>) {
     let options = StreamOptions { max_block_frames: MAX_BLOCK, margin_frames: 2_000 };
     let (player, controls) = start(renderer(), options).unwrap();
-    let (live, meters) = (Live::new(), Arc::new(Meters::default()));
+    let (live, meters) = (Live::default(), Arc::new(Meters::default()));
     let piece = Piece::once(events());
     let meters_too = Arc::clone(&meters);
     let deck = Deck::new(player, piece, live.clone(), meters_too, (origin, end), MAX_BLOCK);
@@ -120,7 +120,7 @@ fn the_seat_needs_no_lock() {
 
 #[test]
 fn live_events_that_find_no_room_are_counted() {
-    let live = Live::new();
+    let live = Live::default();
     for _ in 0..MAX_LIVE + 3 {
         live.send(EventKind::AllNotesOff);
     }
