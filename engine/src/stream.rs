@@ -58,6 +58,10 @@ struct Shared {
     /// Events that the renderer had no room for.
     unheard_events: AtomicU64,
     sounding: AtomicU32,
+    /// Frames in the ring after the last block.
+    fill_frames: AtomicU32,
+    /// Bits of the loudest sample, as a magnitude, since somebody looked.
+    peak_bits: AtomicU32,
     /// Share of real time that generating takes, in thousandths.
     load_permille: AtomicU32,
     stop: AtomicBool,
@@ -73,6 +77,8 @@ impl Shared {
             dropped_events: AtomicU64::new(0),
             unheard_events: AtomicU64::new(0),
             sounding: AtomicU32::new(0),
+            fill_frames: AtomicU32::new(0),
+            peak_bits: AtomicU32::new(0),
             load_permille: AtomicU32::new(0),
             stop: AtomicBool::new(false),
             dead: AtomicBool::new(false),
@@ -91,6 +97,10 @@ pub struct Status {
     pub dropped_events: u64,
     /// Voices that sound.
     pub sounding: u32,
+    /// Frames that were ready beyond the last block: what is left of the margin.
+    pub fill_frames: u32,
+    /// The loudest sample that was given out since the last look, 0 to 1.
+    pub peak: f32,
     /// Share of real time that generating takes, 1 = all of it.
     pub load: f32,
     /// The generator failed; the output is silent.
@@ -179,7 +189,7 @@ impl Controls {
             .map_err(|_| Error::Device("the generator does not answer".into()))
     }
 
-    /// How the stream is doing.
+    /// How the stream is doing. Looking starts the peak anew.
     pub fn status(&self) -> Status {
         self.empty_trash();
         let shared = &self.shared;
@@ -189,6 +199,8 @@ impl Controls {
             dropped_events: shared.dropped_events.load(Ordering::Relaxed)
                 + shared.unheard_events.load(Ordering::Relaxed),
             sounding: shared.sounding.load(Ordering::Relaxed),
+            fill_frames: shared.fill_frames.load(Ordering::Relaxed),
+            peak: f32::from_bits(shared.peak_bits.swap(0, Ordering::Relaxed)),
             load: shared.load_permille.load(Ordering::Relaxed) as f32 / 1000.0,
             dead: shared.dead.load(Ordering::Acquire),
         }

@@ -1,10 +1,17 @@
 //! The command line. Values are checked here as far as they can be without a model.
 
+mod play;
+mod values;
+
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wavenet_engine as engine;
+
+pub use play::{DevicesArgs, OutputArgs, PlayArgs};
+pub use values::Shape;
+use values::{key, release_ms, seconds, shape, temperature, top_p};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -14,6 +21,7 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
+  wavenet play                                      by keyboard, live
   wavenet render --out a4.wav                       one note of the built-in piano
   wavenet render --midi song.mid --out song.wav     a whole piece
   wavenet render --model birds.safetensors --seconds 60 --out birds.wav
@@ -43,9 +51,6 @@ Examples:
   wavenet bench --shape 64,256,256,10 --seconds 5
   wavenet bench --model piano.safetensors --voices 8 --json";
 
-/// The longest sound of one render.
-const MAX_SECONDS: f64 = 24.0 * 3600.0;
-
 /// Plays WaveNet models: a neural network that makes sound, one sample at a time.
 #[derive(Debug, Parser)]
 #[command(name = "wavenet", version, styles = STYLES, after_help = EXAMPLES)]
@@ -61,6 +66,10 @@ pub struct Cli {
 pub enum Command {
     /// Play a note, a MIDI file or an endless sound into a WAV file.
     Render(RenderArgs),
+    /// Play live: by MIDI keyboard, by the computer's keys, or a MIDI file, through a sound device.
+    Play(PlayArgs),
+    /// List the sound devices and MIDI inputs that `wavenet play` can use.
+    Devices(DevicesArgs),
     /// Play without end into a pipe, for an encoder or a player.
     Stream(StreamArgs),
     /// Say what a model is: its shape, its rate, what it can be told.
@@ -289,85 +298,6 @@ impl From<Dtype> for engine::Dtype {
     }
 }
 
-/// The value of `--shape`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// R, and G beside it.
-    pub residual_channels: usize,
-    /// S
-    pub skip_channels: usize,
-    /// A
-    pub end_channels: usize,
-    /// Residual blocks, with dilations 1, 2, 4 ... 512, 1, 2 ...
-    pub layers: usize,
-}
-
-fn shape(text: &str) -> Result<Shape, String> {
-    let wrong = || "four whole numbers are needed, such as 64,256,256,10".to_owned();
-    let parts: Result<Vec<usize>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-    match parts.map_err(|_| wrong())?[..] {
-        // The engine checks the rest; this keeps the list of dilations short until then.
-        [.., layers] if layers > 128 => Err("at most 128 layers".into()),
-        [residual_channels, skip_channels, end_channels, layers] => {
-            Ok(Shape { residual_channels, skip_channels, end_channels, layers })
-        }
-        _ => Err(wrong()),
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(seconds),
-        _ => Err("a number of seconds above 0 and up to 86400 (24 hours) is needed".into()),
-    }
-}
-
-/// A MIDI number, or a name such as `A4`, `C#3`, `Bb2`.
-fn key(text: &str) -> Result<u8, String> {
-    let wrong = || "write a key by name, C-1 to G9 (A4 = 440 Hz), or by number, 0..=127".to_owned();
-    if let Ok(number) = text.parse::<u8>() {
-        return if number <= 127 { Ok(number) } else { Err(wrong()) };
-    }
-    let mut letters = text.chars();
-    let step = match letters.next().map(|letter| letter.to_ascii_uppercase()) {
-        Some('C') => 0,
-        Some('D') => 2,
-        Some('E') => 4,
-        Some('F') => 5,
-        Some('G') => 7,
-        Some('A') => 9,
-        Some('B') => 11,
-        _ => return Err(wrong()),
-    };
-    let rest = letters.as_str();
-    let (shift, octave) = match rest.strip_prefix('#') {
-        Some(octave) => (1, octave),
-        None => rest.strip_prefix('b').map_or((0, rest), |octave| (-1, octave)),
-    };
-    let octave: i32 = octave.parse().map_err(|_| wrong())?;
-    let number = octave.clamp(-9, 99) * 12 + 12 + step + shift;
-    u8::try_from(number).ok().filter(|&key| key <= 127).ok_or_else(wrong)
-}
-
-fn temperature(text: &str) -> Result<f32, String> {
-    within(text, 0.0, 10.0)
-}
-
-fn top_p(text: &str) -> Result<f32, String> {
-    within(text, 0.0, 1.0)
-}
-
-fn release_ms(text: &str) -> Result<f32, String> {
-    within(text, 0.0, 60_000.0)
-}
-
-fn within(text: &str, low: f32, high: f32) -> Result<f32, String> {
-    match text.parse() {
-        Ok(value) if (low..=high).contains(&value) => Ok(value),
-        _ => Err(format!("a number from {low} to {high} is needed")),
-    }
-}
-
 /// A command line's error without clap's paragraphs: what is wrong, and the tip where there is one.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -387,18 +317,6 @@ mod tests {
 
     fn refused(line: &str) -> String {
         one_line(&Cli::try_parse_from(line.split(' ')).unwrap_err())
-    }
-
-    #[test]
-    fn keys_have_names_and_numbers() {
-        for (text, expected) in
-            [("A4", 69), ("c4", 60), ("C#3", 49), ("Bb2", 46), ("C-1", 0), ("G9", 127), ("60", 60)]
-        {
-            assert_eq!(key(text), Ok(expected), "{text}");
-        }
-        for text in ["H4", "A", "", "128", "G#9", "Cb-1", "A99999999999", "é4"] {
-            assert!(key(text).is_err(), "{text}");
-        }
     }
 
     #[test]
@@ -428,11 +346,5 @@ mod tests {
             assert_eq!(message.lines().count(), 1, "{line}: {message}");
             assert!(!message.starts_with("error"), "{line}: {message}");
         }
-    }
-
-    #[test]
-    fn a_shape_is_read_in_its_order() {
-        let expected = Shape { residual_channels: 1, skip_channels: 2, end_channels: 3, layers: 4 };
-        assert_eq!(shape("1,2, 3,4"), Ok(expected));
     }
 }

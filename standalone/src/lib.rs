@@ -8,11 +8,14 @@
 
 pub mod bench;
 pub mod cli;
+pub mod devices;
 pub mod inspect;
 pub mod midi_file;
 pub mod model;
 pub mod output;
 pub mod picture;
+pub mod piece;
+pub mod play;
 pub mod render;
 pub mod score;
 pub mod spectrogram;

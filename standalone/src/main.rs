@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;
 use wavenet_standalone::cli::{Cli, Command, one_line};
-use wavenet_standalone::{bench, inspect, render, stream};
+use wavenet_standalone::{bench, devices, inspect, play, render, stream};
 
 /// Set by Ctrl-C (and by a polite kill): a render then stops and leaves no file.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -54,6 +54,15 @@ fn run(command: &Command) -> Result<String> {
             INTERRUPTED.store(false, Ordering::Relaxed);
             Ok(String::new())
         }
+        Command::Play(args) => {
+            ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+                .context("cannot listen for Ctrl-C")?;
+            let totals = play::play(args, &INTERRUPTED);
+            // Its end is what was asked for.
+            INTERRUPTED.store(false, Ordering::Relaxed);
+            totals
+        }
+        Command::Devices(args) => devices::devices(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Bench(args) => bench::bench(args),
     }

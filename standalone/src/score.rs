@@ -1,5 +1,7 @@
 //! What is played, and for how long: one note, a MIDI file, or a sound without notes.
 
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 use wavenet_engine::synth::{Event, EventKind};
 use wavenet_engine::{Config, Recipe};
@@ -29,21 +31,13 @@ impl Score {
     /// # Errors
     /// If the MIDI file is not one, or the sound is shorter than one sample or longer than a day.
     pub fn new(args: &RenderArgs, config: &Config, rate_hz: u32) -> Result<Self> {
-        let frames_of = |seconds: f64| (seconds * f64::from(rate_hz)).round() as u64;
-        let asked = args.seconds.map(frames_of);
-        let length = asked.unwrap_or(frames_of(DEFAULT_SECONDS));
-        let release = frames_of(f64::from(args.sound.release_ms) / 1000.0);
+        let length = frames_of(args.seconds.unwrap_or(DEFAULT_SECONDS), rate_hz);
+        let release = frames_of(f64::from(args.sound.release_ms) / 1000.0, rate_hz);
         let names_a_note = args.note.is_some() || args.velocity.is_some();
         let knows_notes = matches!(config.conditioning, Recipe::Note(_));
 
         let score = if let Some(path) = &args.midi {
-            let events = midi_file::read(path, rate_hz)?;
-            let last = events.last().map_or(0, |event| event.frame);
-            let whole = last.saturating_add(release);
-            if whole > MAX_HOURS * 3600 * u64::from(rate_hz) && asked.is_none() {
-                bail!("the MIDI file lasts longer than {MAX_HOURS} hours; cut it with --seconds");
-            }
-            Self { events, frames: asked.map_or(whole, |asked| asked.min(whole)) }
+            Self::of_midi_file(path, rate_hz, args.sound.release_ms, args.seconds)?
         } else if knows_notes || names_a_note {
             let key = args.note.unwrap_or_else(|| default_key(config));
             let velocity = args.velocity.unwrap_or(DEFAULT_VELOCITY);
@@ -60,6 +54,31 @@ impl Score {
         ensure!(score.frames > 0, "that is shorter than one sample; ask for more with --seconds");
         Ok(score)
     }
+
+    /// A whole MIDI file and the release after its last note, or no more than `seconds` of it.
+    ///
+    /// # Errors
+    /// If the file is not one, or lasts longer than a day and is not cut.
+    pub fn of_midi_file(
+        path: &Path,
+        rate_hz: u32,
+        release_ms: f32,
+        seconds: Option<f64>,
+    ) -> Result<Self> {
+        let events = midi_file::read(path, rate_hz)?;
+        let last = events.last().map_or(0, |event| event.frame);
+        let whole = last.saturating_add(frames_of(f64::from(release_ms) / 1000.0, rate_hz));
+        if whole > MAX_HOURS * 3600 * u64::from(rate_hz) && seconds.is_none() {
+            bail!("the MIDI file lasts longer than {MAX_HOURS} hours; cut it with --seconds");
+        }
+        let asked = seconds.map_or(whole, |seconds| frames_of(seconds, rate_hz));
+        Ok(Self { events, frames: asked.min(whole) })
+    }
+}
+
+/// A time in frames.
+pub(crate) fn frames_of(seconds: f64, rate_hz: u32) -> u64 {
+    (seconds * f64::from(rate_hz)).round() as u64
 }
 
 /// A4 or the nearest key that was recorded; of a model without notes its own pitch.

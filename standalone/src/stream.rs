@@ -3,27 +3,25 @@
 //! A pipe has no deadline but its reader's: samples are made in small chunks by the same renderer as
 //! a file's, and each is written when its time has come. A reader that goes away is the normal end.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use hound::{SampleFormat, WavSpec};
 use wavenet_engine::renderer::Renderer;
-use wavenet_engine::synth::{Event, EventKind, Synth};
+use wavenet_engine::synth::Synth;
 
 use crate::cli::{StreamArgs, StreamFormat};
 use crate::midi_file;
 use crate::model::{Model, slowness};
+use crate::piece::Piece;
 use crate::render::settings;
 
 /// Sound between two looks at the clock.
 const CHUNK_MS: u32 = 20;
 /// How far writing may run ahead of the clock: what an encoder likes to have in hand.
 const AHEAD: Duration = Duration::from_millis(200);
-/// Rest between the end of a piece and its beginning.
-const REST_MS: u64 = 2_000;
 
 /// Streams what `args` ask into `out` until its time is over, the reader goes, or `interrupted`.
 ///
@@ -33,7 +31,7 @@ const REST_MS: u64 = 2_000;
 pub fn stream(args: &StreamArgs, out: &mut dyn Write, interrupted: &AtomicBool) -> Result<()> {
     let model = Model::load(args.model.as_deref())?;
     let settings = settings(&args.sound, model.weights.config())?;
-    let mut piece = Piece::new(args)?;
+    let mut piece = piece(args)?;
     let packed = model.pack(&args.run)?;
     if let Some(note) = slowness(&packed) {
         eprintln!("note: {note}");
@@ -96,38 +94,9 @@ fn write_all(
 }
 
 /// What is played: a drone, or a piece over and over.
-struct Piece {
-    events: Vec<Event>,
-    /// Length of one round; a drone has none.
-    round_frames: Option<u64>,
-    waiting: VecDeque<Event>,
-    round: u64,
-}
-
-impl Piece {
-    fn new(args: &StreamArgs) -> Result<Self> {
-        let (events, round_frames) = match &args.midi {
-            None => (vec![Event { frame: 0, kind: EventKind::Drone }], None),
-            Some(path) => {
-                let events = midi_file::read(path, args.rate)?;
-                let last = events.last().map_or(0, |event| event.frame);
-                let rest = u64::from(args.rate) * REST_MS / 1000;
-                let day = 24 * 3600 * u64::from(args.rate);
-                ensure!(last < day, "the MIDI file lasts longer than a day");
-                (events, Some(last + rest))
-            }
-        };
-        Ok(Self { waiting: events.iter().copied().collect(), events, round_frames, round: 0 })
-    }
-
-    /// The next event before a frame.
-    fn next_before(&mut self, frame: u64) -> Option<Event> {
-        if let (Some(length), true) = (self.round_frames, self.waiting.is_empty()) {
-            self.round += 1;
-            let start = self.round * length;
-            let again = |event: &Event| Event { frame: start + event.frame, ..*event };
-            self.waiting.extend(self.events.iter().map(again));
-        }
-        self.waiting.pop_front_if(|event| event.frame < frame)
+fn piece(args: &StreamArgs) -> Result<Piece> {
+    match &args.midi {
+        None => Ok(Piece::drone()),
+        Some(path) => Piece::over_and_over(midi_file::read(path, args.rate)?, args.rate),
     }
 }

@@ -122,6 +122,7 @@ impl Player {
         for event in events {
             self.send(Event { frame: self.frame, kind: event.kind });
         }
+        self.report(out);
     }
 
     /// Silence from now on, for notes that began before. Calling it again changes nothing.
@@ -144,6 +145,14 @@ impl Player {
             self.muted_before = self.frame + self.latency as u64;
         }
         !self.reset_waits
+    }
+
+    /// Tells the other side what was heard and what is left.
+    fn report(&self, out: &[f32]) {
+        let peak = out.iter().fold(0.0, |peak: f32, sample| peak.max(sample.abs()));
+        // Magnitudes are ordered as their bits are.
+        self.shared.peak_bits.fetch_max(peak.to_bits(), Ordering::Relaxed);
+        self.shared.fill_frames.store(self.audio.occupied_len() as u32, Ordering::Relaxed);
     }
 
     fn send(&mut self, event: Event) {

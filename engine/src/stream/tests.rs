@@ -216,6 +216,22 @@ fn messages_keep_their_order() {
 }
 
 #[test]
+fn the_status_tells_the_peak_since_the_last_look_and_what_is_left() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    let latency = player.latency_frames();
+    assert_eq!((controls.status().peak, controls.status().fill_frames), (0.0, 0));
+    let mut out = vec![0.0; latency];
+    let drone = [Event { frame: 0, kind: EventKind::Drone }];
+    player.process(&drone, &mut out, Pace::Offline);
+    player.process(&[], &mut out, Pace::Offline);
+    let loudest = out.iter().fold(0.0, |peak: f32, x| peak.max(x.abs()));
+    let status = controls.status();
+    assert!(loudest > 0.0 && status.peak == loudest, "{} {loudest}", status.peak);
+    assert!(status.fill_frames as usize <= latency);
+    assert_eq!(controls.status().peak, 0.0);
+}
+
+#[test]
 fn sizes_out_of_range_are_refused() {
     let options = StreamOptions { max_block_frames: 0, ..OPTIONS };
     assert!(start(renderer(3), options).is_err());

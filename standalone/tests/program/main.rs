@@ -1,7 +1,9 @@
 //! The program `wavenet` from outside: exit codes, standard output and error, and the files it
 //! leaves. Models are tiny and random, so that a render takes milliseconds.
 
+mod jack;
 mod midi;
+mod play;
 mod refusals;
 mod render;
 mod reports;

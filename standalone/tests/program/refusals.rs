@@ -170,7 +170,7 @@ fn command_lines_that_are_none() {
     let folder = Folder::new();
     for (arguments, expected) in [
         ("render", "--out"),
-        ("play", "unrecognized subcommand 'play'"),
+        ("perform", "unrecognized subcommand 'perform'"),
         ("render --out x.wav --not 60", "--note"),
         ("render --out x.wav --isa mmx", "avx512"),
         ("render --out x.wav --dtype f64", "int8"),
