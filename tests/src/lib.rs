@@ -1,5 +1,7 @@
 //! Helpers shared by the cross-crate tests: lively random models, and what they are fed.
 
+pub mod host;
+
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Dtype, Isa, MuLaw, Packed, Philox, State, Weights};
