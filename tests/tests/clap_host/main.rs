@@ -144,7 +144,10 @@ fn chords(rate_hz: u32) -> Vec<(u64, Happening)> {
     ]
 }
 
-/// The largest sample.
+/// The largest sample, all being numbers.
 fn peak(samples: &[f32]) -> f32 {
-    samples.iter().fold(0.0, |peak, sample| peak.max(sample.abs()))
+    samples.iter().fold(0.0, |peak, sample| {
+        assert!(!sample.is_nan());
+        peak.max(sample.abs())
+    })
 }
