@@ -30,6 +30,7 @@ fn built_from(package: &str) -> Vec<String> {
 fn dependencies_run_one_way() {
     for (package, ours) in [
         ("wavenet-engine", vec!["wavenet-engine"]),
+        ("wavenet-plugin", vec!["wavenet-engine", "wavenet-plugin"]),
         ("wavenet-standalone", vec!["wavenet-engine", "wavenet-standalone"]),
         ("wavenet-trainer", vec!["wavenet-engine", "wavenet-trainer"]),
     ] {
@@ -42,7 +43,7 @@ fn dependencies_run_one_way() {
 
 #[test]
 fn players_carry_no_candle() {
-    for package in ["wavenet-engine", "wavenet-standalone"] {
+    for package in ["wavenet-engine", "wavenet-plugin", "wavenet-standalone"] {
         let names = built_from(package);
         let candle: Vec<&String> = names.iter().filter(|name| name.starts_with("candle")).collect();
         assert!(candle.is_empty(), "{package} is built from {candle:?}");
@@ -64,7 +65,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
 #[test]
 fn unsafe_stays_in_the_kernels() {
     let mut files = Vec::new();
-    for room in ["engine/src", "trainer/src", "standalone/src"] {
+    for room in ["engine/src", "trainer/src", "standalone/src", "plugin/src"] {
         sources(&root().join(room), &mut files);
     }
     assert!(files.len() > 30);
