@@ -21,7 +21,7 @@ fn bounce(host: &mut Host, rate_hz: u32, block: usize, frames: usize) -> Vec<f32
 fn the_piano_is_the_engines(mut host: Host) {
     let piano = piano();
     for rate in [44_100, 48_000, 96_000] {
-        let frames = rate as usize / 4;
+        let frames = rate as usize / 8;
         let expected = expected(&piano, defaults(), rate, &chords(rate), frames);
         assert!(peak(&expected) > 0.01);
         for block in BLOCKS {
