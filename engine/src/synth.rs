@@ -220,12 +220,17 @@ impl Synth {
                 self.begun = 0;
                 self.begun_of_key.fill(0);
                 self.stolen = 0.0;
+                self.gain = self.target_gain;
             }
             EventKind::Set(parameter) => {
                 let config = self.packed.config();
                 self.settings.set(parameter, config);
                 self.shape = self.settings.shape(config.sample_rate_hz);
                 self.target_gain = self.settings.gain();
+                // Nothing that sounds could click.
+                if self.sounding() == 0 && self.stolen == 0.0 {
+                    self.gain = self.target_gain;
+                }
             }
         }
     }

@@ -43,6 +43,10 @@ struct Active {
     /// Frames for which the host must still ask after the last sound, because the output is late.
     tail_frames: usize,
     restart_asked: bool,
+    max_block_frames: usize,
+    /// Frames processed since the host started processing, and whether it has stopped since.
+    frames_since_start: usize,
+    stopped: bool,
 }
 
 impl Default for WaveNet {
@@ -93,10 +97,10 @@ impl Plugin for WaveNet {
         context: &mut impl ActivateContext<Self>,
     ) -> bool {
         let margin_ms = self.params.margin_ms();
-        // Hosts ask for fractions of a hertz, nobody hears them.
-        let rate_hz = config.sample_rate.round() as u32;
+        let rate_hz = whole_rate_hz(config.sample_rate);
+        let max_block_frames = (config.max_buffer_size as usize).clamp(1, 65_536);
         let options = StreamOptions {
-            max_block_frames: (config.max_buffer_size as usize).clamp(1, 65_536),
+            max_block_frames,
             margin_frames: (u64::from(margin_ms) * u64::from(rate_hz) / 1000) as usize,
         };
         let changes = Changes::new(&self.params);
@@ -107,15 +111,41 @@ impl Plugin for WaveNet {
             ProcessMode::Offline => Pace::Offline,
             ProcessMode::Realtime | ProcessMode::Buffered => Pace::Realtime,
         };
-        self.active =
-            Some(Active { player, changes, pace, margin_ms, tail_frames: 0, restart_asked: false });
+        self.active = Some(Active {
+            player,
+            changes,
+            pace,
+            margin_ms,
+            tail_frames: 0,
+            restart_asked: false,
+            max_block_frames,
+            frames_since_start: 0,
+            stopped: false,
+        });
         true
     }
 
+    /// Also called at every start of processing.
     fn reset(&mut self) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        // Some hosts stop and start for each block; to be silenced each time is not what they mean.
+        let each_block = active.stopped && active.frames_since_start <= active.max_block_frames;
+        active.stopped = false;
+        active.frames_since_start = 0;
+        if each_block {
+            return;
+        }
         self.notes.reset();
-        if let Some(player) = self.active.as_mut().and_then(|active| active.player.as_mut()) {
+        if let Some(player) = &mut active.player {
             player.reset();
+        }
+    }
+
+    fn stop_processing(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.stopped = true;
         }
     }
 
@@ -140,6 +170,7 @@ impl Plugin for WaveNet {
         let Some(active) = &mut self.active else {
             return ProcessStatus::Normal;
         };
+        active.frames_since_start = active.frames_since_start.saturating_add(frames);
         if !active.restart_asked
             && (params.margin_ms() != active.margin_ms || params.session.take_restart())
         {
@@ -177,6 +208,13 @@ impl Plugin for WaveNet {
         self.active = None;
         self.params.session.stop();
     }
+}
+
+/// The rate to play at. Validators ask for fractions of a hertz, and for high rates that have nothing
+/// in common with a model's; to round those by 12.5 Hz is a third of a cent, and keeps the resampler's
+/// tables small.
+fn whole_rate_hz(rate_hz: f32) -> u32 {
+    if rate_hz <= 65_536.0 { rate_hz.round() as u32 } else { (rate_hz / 25.0).round() as u32 * 25 }
 }
 
 impl ClapPlugin for WaveNet {

@@ -74,12 +74,17 @@ impl Notes {
                 self.let_go(whom, |channel, key| emit(EventKind::NoteOff { channel, key }));
             }
             NoteEvent::Choke { voice_id, channel, key, .. } => {
-                self.let_go(Whom { id: voice_id, channel, key }, |_, _| {});
-                // Also what the pedal holds, or what fades.
-                match (channel.number(), key.number()) {
-                    (Some(channel), Some(key)) => {
-                        emit(EventKind::Choke { channel: channel & 15, key: key & 127 });
+                let whom = Whom { id: voice_id, channel, key };
+                self.let_go(whom, |channel, key| emit(EventKind::Choke { channel, key }));
+                // Also what the pedal holds, or what fades: no key is down for it.
+                match (voice_id, channel.number(), key.number()) {
+                    (_, Some(channel), Some(key)) => {
+                        let (channel, key) = (channel & 15, key & 127);
+                        if self.down[usize::from(channel)][usize::from(key)].is_none() {
+                            emit(EventKind::Choke { channel, key });
+                        }
                     }
+                    (VoiceID::ID(_), ..) => {}
                     _ => emit(EventKind::AllNotesOff),
                 }
             }
@@ -166,6 +171,27 @@ mod tests {
         let mut notes = chord();
         assert_eq!(keys_let_go(&mut notes, all).len(), 3);
         assert_eq!(keys_let_go(&mut notes, all), []);
+    }
+
+    #[test]
+    fn a_choke_ends_what_it_means_and_nothing_else() {
+        let choke = |voice_id, channel, key| NoteEvent::Choke { timing: 0, voice_id, channel, key };
+        let (any, any_channel, any_key) = (VoiceID::Wildcard, Channel::Wildcard, Key::Wildcard);
+        let mut notes = Notes::new();
+        for (id, channel, key) in [(1, 0, 60), (2, 0, 64)] {
+            translated(&mut notes, on(id, channel, key, 0.5));
+        }
+        let cut = |channel, key| EventKind::Choke { channel, key };
+        let by_id = choke(VoiceID::ID(2), any_channel, any_key);
+        assert_eq!(translated(&mut notes, by_id), [cut(0, 64)]);
+        // Once more, or the pedal holds it.
+        let by_key = choke(any, Channel::Number(0), Key::Number(64));
+        assert_eq!(translated(&mut notes, by_key), [cut(0, 64)]);
+        // Another note has taken its key.
+        let stale = choke(VoiceID::ID(7), Channel::Number(0), Key::Number(60));
+        assert_eq!(translated(&mut notes, stale), []);
+        let all = choke(any, any_channel, any_key);
+        assert_eq!(translated(&mut notes, all), [cut(0, 60), EventKind::AllNotesOff]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! An allocator that counts, for tests of what never allocates and of what gives all memory back.
 //!
-//! A test says `#[global_allocator] static ALLOCATOR: Counting = Counting;` and asks [`calls`] or
-//! [`live_bytes`].
+//! A test says `#[global_allocator] static ALLOCATOR: Counting = Counting;` and asks [`calls`],
+//! [`asked_bytes`] or [`live_bytes`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 thread_local! {
     /// Calls of this thread; the test runner's other threads do not count.
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread asked for, whatever it gave back.
+    static ASKED_BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Bytes that the process holds.
@@ -26,6 +28,13 @@ pub fn calls(work: impl FnOnce()) -> usize {
     CALLS.get() - before
 }
 
+/// Bytes that this thread asks for while `work` runs.
+pub fn asked_bytes(work: impl FnOnce()) -> usize {
+    let before = ASKED_BYTES.get();
+    work();
+    ASKED_BYTES.get() - before
+}
+
 /// Bytes that all threads together have allocated and not yet freed.
 pub fn live_bytes() -> usize {
     LIVE_BYTES.load(Ordering::SeqCst)
@@ -35,6 +44,7 @@ pub fn live_bytes() -> usize {
 fn count(taken: usize, given_back: usize) {
     // A thread that is ending has no counter any more, and nothing to count.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = ASKED_BYTES.try_with(|bytes| bytes.set(bytes.get() + taken));
     LIVE_BYTES.fetch_add(taken, Ordering::Relaxed);
     LIVE_BYTES.fetch_sub(given_back, Ordering::Relaxed);
 }

@@ -4,6 +4,8 @@
 pub mod counting;
 pub mod system_calls;
 
+pub mod host;
+
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Dtype, Isa, MuLaw, Packed, Philox, State, Weights};

@@ -34,8 +34,7 @@ const SPIN_BELOW: Duration = Duration::from_millis(2);
 
 pub(super) struct Generator {
     renderer: Box<Renderer>,
-    /// The renderer before, and frames of fading left to it.
-    fading: Option<(Box<Renderer>, u32)>,
+    fading: Option<Fading>,
     audio: HeapProd<f32>,
     commands: HeapCons<Event>,
     inbox: Receiver<Message>,
@@ -49,6 +48,15 @@ pub(super) struct Generator {
     unheard_before: u64,
     nap: Duration,
     load: f32,
+}
+
+/// The renderer before.
+struct Fading {
+    renderer: Box<Renderer>,
+    /// Frames left to it.
+    left: u32,
+    /// As [`Generator::origin`].
+    origin: u64,
 }
 
 impl Generator {
@@ -105,6 +113,12 @@ impl Generator {
         while let Some(event) = self.commands.try_pop() {
             let frame = event.frame.saturating_sub(self.origin);
             self.renderer.push(Event { frame, ..event });
+            if let Some(fading) = &mut self.fading
+                && event.kind == EventKind::Reset
+            {
+                let frame = event.frame.saturating_sub(fading.origin);
+                fading.renderer.push(Event { frame, ..event });
+            }
         }
         // While one renderer fades no other can take its place: messages wait their turn.
         while self.fading.is_none()
@@ -144,33 +158,39 @@ impl Generator {
                 let (at_once, waiting) = self.renderer.hand_over();
                 at_once.into_iter().for_each(|kind| renderer.push_now(kind));
                 for event in waiting {
+                    // Silence is for what fades, too.
+                    if event.kind == EventKind::Reset {
+                        self.renderer.push(event);
+                    }
                     let frame = (event.frame + self.origin).saturating_sub(self.made);
                     renderer.push(Event { frame, ..event });
                 }
-                self.origin = self.made;
                 self.unheard_before += self.renderer.dropped();
-                self.fading = Some((std::mem::replace(&mut self.renderer, renderer), SWAP_FADE));
+                let before = std::mem::replace(&mut self.renderer, renderer);
+                let origin = std::mem::replace(&mut self.origin, self.made);
+                self.fading = Some(Fading { renderer: before, left: SWAP_FADE, origin });
             }
         }
     }
 
     /// Mixes in what is left of the renderer before.
     fn add_fading(&mut self, chunk: &mut [f32]) {
-        let Some((mut before, mut left)) = self.fading.take() else {
+        let Some(mut fading) = self.fading.take() else {
             return;
         };
         let mut tail = [0.0; CHUNK];
         let tail = &mut tail[..chunk.len()];
-        before.render(tail);
+        fading.renderer.render(tail);
         for (sample, tail) in chunk.iter_mut().zip(tail) {
-            left = left.saturating_sub(1);
-            *sample = (*sample + *tail * (left as f32 / SWAP_FADE as f32)).clamp(-1.0, 1.0);
+            fading.left = fading.left.saturating_sub(1);
+            let level = fading.left as f32 / SWAP_FADE as f32;
+            *sample = (*sample + *tail * level).clamp(-1.0, 1.0);
         }
-        if left > 0 {
-            self.fading = Some((before, left));
+        if fading.left > 0 {
+            self.fading = Some(fading);
         } else {
             // Not freed here: it can take a while.
-            let _ = self.trash.try_send(before);
+            let _ = self.trash.try_send(fading.renderer);
         }
     }
 

@@ -205,6 +205,19 @@ fn another_model_comes_without_a_click_and_loses_no_event() {
 }
 
 #[test]
+fn a_reset_also_silences_a_model_that_fades() {
+    let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+    let mut out = vec![0.0; 8_000];
+    player.process(&[Event { frame: 0, kind: EventKind::Drone }], &mut out, Pace::Offline);
+    // The generator has caught up, so that the fade begins where the reset is.
+    std::thread::sleep(Duration::from_millis(50));
+    controls.load(renderer(4)).unwrap();
+    player.reset();
+    player.process(&[], &mut out, Pace::Offline);
+    assert!(out.iter().all(|&x| x == 0.0), "loaded before the reset");
+}
+
+#[test]
 fn messages_keep_their_order() {
     let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
     let on = EventKind::NoteOn { channel: 0, key: 60, velocity: 99 };

@@ -114,6 +114,22 @@ fn after_a_reset_all_is_as_at_the_start() {
 }
 
 #[test]
+fn a_gain_that_changes_in_silence_is_there_at_once() {
+    let quiet = at(0, EventKind::Set(Parameter::GainDb(-20.0)));
+    let settings = Settings { gain_db: -20.0, ..Settings::default() };
+    let mut expected = vec![0.0; 500];
+    synth(Recipe::None, settings).render(&[on(0, 60)], &mut expected);
+    let mut out = vec![0.0; 500];
+    tape_synth(8).render(&[quiet, on(0, 60)], &mut out);
+    assert!(out == expected, "glides without need");
+    // Also where it was still on its way when a reset came.
+    let mut played = tape_synth(8);
+    played.render(&[on(0, 60), at(10, quiet.kind)], &mut out[..20]);
+    played.render(&[at(20, EventKind::Reset), on(20, 60)], &mut out);
+    assert!(out == expected, "glides after a reset");
+}
+
+#[test]
 fn the_pedal_holds_notes_of_its_channel() {
     let mut synth = note_synth(4);
     let mut out = vec![0.0; 100];
