@@ -5,12 +5,13 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crossterm::cursor::{Hide, MoveToColumn, MoveUp, Show};
 use crossterm::event::{
     Event, KeyEvent, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags,
-    PushKeyboardEnhancementFlags, poll, read,
+    PushKeyboardEnhancementFlags, read,
 };
 use crossterm::style::{Attribute, Color, Print, ResetColor, SetAttribute, SetForegroundColor};
 use crossterm::terminal::{
@@ -31,6 +32,7 @@ static TELLS_RELEASES: AtomicBool = AtomicBool::new(false);
 
 /// A terminal with somebody before it.
 pub(super) struct Terminal {
+    events: Receiver<Event>,
     /// Lines of the last picture.
     lines: u16,
     drawn: Option<Instant>,
@@ -58,7 +60,7 @@ impl Terminal {
             TELLS_RELEASES.store(pushed, Ordering::SeqCst);
         }
         let _ = execute!(stderr(), Hide);
-        Some(Self { lines: 0, drawn: None, level_db: level_db(0.0) })
+        Some(Self { events: read_events(), lines: 0, drawn: None, level_db: level_db(0.0) })
     }
 
     /// Whether it tells when a key goes up.
@@ -70,18 +72,15 @@ impl Terminal {
     pub(super) fn wait_for_keys(&mut self, long: Duration, mut press: impl FnMut(KeyEvent)) {
         let until = Instant::now() + long;
         loop {
-            match poll(until.saturating_duration_since(Instant::now())) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => return std::thread::sleep(long),
-            }
-            match read() {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
                 Ok(Event::Key(key)) => press(key),
                 // What was drawn may have been folded: begin below it.
                 Ok(Event::Resize(..)) => self.lines = 0,
                 Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return,
                 // The terminal has gone; its hang-up will end us.
-                Err(_) => return std::thread::sleep(long),
+                Err(RecvTimeoutError::Disconnected) => return std::thread::sleep(left),
             }
         }
     }
@@ -131,6 +130,20 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// What happens at the terminal, read by a thread of its own: where a terminal goes away the library
+/// reads its end for ever, and whoever waits for it hears no hang-up.
+fn read_events() -> Receiver<Event> {
+    let (events, receiver) = channel();
+    std::thread::spawn(move || {
+        while let Ok(event) = read() {
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 fn put(out: &mut Vec<u8>, look: Look, text: &str) -> std::io::Result<()> {

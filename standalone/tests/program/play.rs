@@ -119,19 +119,10 @@ fn a_device_that_dies_is_waited_for() {
     assert!(told.lines().last().unwrap().starts_with("played "), "{told}");
 }
 
-#[test]
-fn keys_play_in_a_terminal_and_leave_it_as_it_was() {
-    if !jack::is_there() {
-        return;
-    }
-    let (folder, jack) = (Folder::new(), Jack::start());
-    let line = format!(
-        "stty -a > before; {} play --host jack --model choir.safetensors --midi-in all; \
-         echo code $?; stty -a > after",
-        env!("CARGO_BIN_EXE_wavenet")
-    );
+/// A `wavenet play` at a terminal of its own, whose screen is kept.
+fn at_a_terminal(folder: &Folder, jack: &Jack, line: &str) -> (Guarded, Arc<Mutex<Vec<u8>>>) {
     let terminal = Command::new("script")
-        .args(["--quiet", "--return", "--command", &line, "typescript"])
+        .args(["--quiet", "--return", "--command", line, "typescript"])
         .current_dir(folder.path("."))
         .env("JACK_DEFAULT_SERVER", &jack.name)
         .env("TERM", "xterm")
@@ -147,9 +138,26 @@ fn keys_play_in_a_terminal_and_leave_it_as_it_was() {
             into.lock().unwrap().extend(&bytes[..count]);
         }
     });
-    let shows = |text: &str| {
-        wait_for(text, || String::from_utf8_lossy(&screen.lock().unwrap()).contains(text));
-    };
+    (terminal, screen)
+}
+
+fn wait_until_it_shows(screen: &Mutex<Vec<u8>>, text: &str) {
+    wait_for(text, || String::from_utf8_lossy(&screen.lock().unwrap()).contains(text));
+}
+
+#[test]
+fn keys_play_in_a_terminal_and_leave_it_as_it_was() {
+    if !jack::is_there() {
+        return;
+    }
+    let (folder, jack) = (Folder::new(), Jack::start());
+    let line = format!(
+        "stty -a > before; {} play --host jack --model choir.safetensors --midi-in all; \
+         echo code $?; stty -a > after",
+        env!("CARGO_BIN_EXE_wavenet")
+    );
+    let (mut terminal, screen) = at_a_terminal(&folder, &jack, &line);
+    let shows = |text: &str| wait_until_it_shows(&screen, text);
     let mut keys = terminal.0.stdin.take().unwrap();
     let mut press = |bytes: &[u8]| std::io::Write::write_all(&mut keys, bytes).unwrap();
     shows("all notes off");
@@ -165,6 +173,23 @@ fn keys_play_in_a_terminal_and_leave_it_as_it_was() {
     assert!(terminal.0.wait().unwrap().success());
     let stty = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
     assert_eq!(stty("before"), stty("after"));
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_program() {
+    if !jack::is_there() {
+        return;
+    }
+    let (folder, jack) = (Folder::new(), Jack::start());
+    let wavenet = env!("CARGO_BIN_EXE_wavenet");
+    let line = format!("echo $$ > pid; exec {wavenet} play --host jack --model choir.safetensors");
+    let (mut terminal, screen) = at_a_terminal(&folder, &jack, &line);
+    wait_until_it_shows(&screen, "all notes off");
+    let pid = std::fs::read_to_string(folder.path("pid")).unwrap();
+    let process = std::path::Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    terminal.0.kill().unwrap();
+    wait_for("its end", || !process.exists());
 }
 
 /// Without any device: no ALSA, and a JACK server that does not exist.
