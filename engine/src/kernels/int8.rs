@@ -12,6 +12,7 @@
 //! A row of inputs is its bytes and, in its last four, its scale.
 
 use super::aligned::Aligned;
+use super::kernel::Kernel;
 use super::matrix::{InputKind, Matrix, Product, Source};
 use super::simd::{BLOCK, Dots, Simd};
 use crate::math::tanh_ratio;
@@ -20,21 +21,21 @@ use crate::math::tanh_ratio;
 const STEP: usize = 4;
 /// 1.5 * 2^23 + 128: adding it rounds to a whole number, ties to even, whose low byte is q + 128.
 const ROUND: f32 = 12_583_040.0;
-/// Blocks that lie in memory interleaved, as they are read together.
-const GROUP: usize = 8;
 /// Below this magnitude an input is taken as zero (127 / it must not overflow).
 const SMALLEST: f32 = 1e-30;
 
 /// A matrix of 8-bit weights.
 #[derive(Debug)]
 pub(super) struct Int8Matrix {
-    /// Shape: `[blocks / 8][inputs / 4][8 blocks][16 rows][4]`; the last group may have fewer blocks.
+    /// Shape: `[blocks / group][inputs / 4][group][16 rows][4]`; the last group may have fewer blocks.
     weights: Aligned<i8>,
     /// -128 times the sum of each row's weights.
     corrections: Aligned<i32>,
     /// Of each row; where inputs are gated units, times 1 / 127.
     scales: Aligned<f32>,
     blocks: usize,
+    /// Blocks that lie in memory interleaved, as they are read together.
+    group: usize,
     /// Inputs of all segments, padded to steps.
     inputs: usize,
     /// Where an input row keeps its scale.
@@ -50,7 +51,8 @@ fn row_scale(largest: f32) -> f32 {
 impl Matrix for Int8Matrix {
     type Value = u8;
 
-    fn pack(source: &Source<'_>) -> Self {
+    fn pack(kernel: Kernel, source: &Source<'_>) -> Self {
+        let group = kernel.int8_group();
         let stride = Self::width(source.inputs);
         let inputs = ((source.segments() - 1) * stride + source.inputs).next_multiple_of(STEP);
         let (mut blocks, mut corrections, mut scales) = (Vec::new(), Vec::new(), Vec::new());
@@ -79,7 +81,7 @@ impl Matrix for Int8Matrix {
             scales.extend(of_rows);
         });
         let mut weights: Vec<i8> = Vec::new();
-        for group in blocks.chunks(GROUP) {
+        for group in blocks.chunks(group) {
             for at in 0..inputs / STEP {
                 group.iter().for_each(|block| weights.extend(block[at].as_flattened()));
             }
@@ -89,6 +91,7 @@ impl Matrix for Int8Matrix {
             corrections: Aligned::from(&corrections[..]),
             scales: Aligned::from(&scales[..]),
             blocks: blocks.len(),
+            group,
             inputs,
             scale_at: (source.kind == InputKind::Any).then_some(stride - size_of::<f32>()),
         }
@@ -143,7 +146,7 @@ impl Matrix for Int8Matrix {
         // The weights of a group stay near while every input meets them.
         let mut span = 0;
         while span < self.blocks {
-            let end = self.blocks.min(span + GROUP);
+            let end = self.blocks.min(span + self.group);
             let mut row = 0;
             while row < rows {
                 let left = (rows - row).min(S::INT8_ROWS);
@@ -202,13 +205,13 @@ impl Int8Matrix {
         first: usize,
         rows: &Pointers<ROWS>,
     ) -> usize {
-        let group = first / GROUP * GROUP;
-        let step = (self.blocks - group).min(GROUP) * BLOCK * STEP;
+        let group = first / self.group * self.group;
+        let step = (self.blocks - group).min(self.group) * BLOCK * STEP;
         let mut sums = [[D::zero(); ROWS]; TILE];
         // SAFETY: the caller's; weights lie as `weights` says.
         unsafe {
             let mut weights = self.weights.as_ptr();
-            weights = weights.add(group * self.inputs * BLOCK + first % GROUP * BLOCK * STEP);
+            weights = weights.add(group * self.inputs * BLOCK + first % self.group * BLOCK * STEP);
             for at in (0..self.inputs).step_by(STEP) {
                 let inputs: [D::Inputs; ROWS] =
                     std::array::from_fn(|row| D::load_inputs(rows[row].0.add(at)));

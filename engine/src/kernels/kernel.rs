@@ -73,6 +73,20 @@ impl Kernel {
         }
     }
 
+    /// Blocks of float weights that this kernel reads together.
+    pub(super) fn float_group(self) -> usize {
+        if self.isa() == Isa::Avx512 { 4 } else { 1 }
+    }
+
+    /// The same for int8.
+    pub(super) fn int8_group(self) -> usize {
+        match self.isa() {
+            Isa::Avx512 => 8,
+            Isa::Avx2 => 2,
+            _ => 1,
+        }
+    }
+
     /// Runs a task compiled for these instructions.
     #[inline(always)]
     pub(super) fn run<T: Task>(self, task: T) -> T::Output {

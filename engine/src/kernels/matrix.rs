@@ -4,6 +4,7 @@
 //! skips, whose segments are the layers. Inputs and rows are padded with zeros.
 
 use super::aligned::Plain;
+use super::kernel::Kernel;
 use super::simd::{BLOCK, Simd, Task};
 
 /// Rounds up to whole blocks: the length of every buffer of floats between products.
@@ -61,8 +62,8 @@ pub(super) trait Matrix: Sized {
     /// What the inputs are made of.
     type Value: Plain + std::fmt::Debug;
 
-    /// Packs.
-    fn pack(source: &Source<'_>) -> Self;
+    /// Packs for a kernel.
+    fn pack(kernel: Kernel, source: &Source<'_>) -> Self;
     /// A weight as it enters tables computed ahead.
     fn stored(weight: f32) -> f32;
     /// Values of a row that holds `channels` inputs.
