@@ -89,7 +89,10 @@ impl Dots for Halves {
                 let sums = _mm256_add_epi32(sums, _mm256_loadu_si256(correction.add(at).cast()));
                 let scales = _mm256_mul_ps(_mm256_loadu_ps(scales.add(at)), _mm256_set1_ps(scale));
                 let init = _mm256_loadu_ps(init.add(at));
-                _mm256_storeu_ps(out.add(at), _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), scales, init));
+                _mm256_storeu_ps(
+                    out.add(at),
+                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), scales, init),
+                );
             }
         }
     }

@@ -288,4 +288,3 @@ impl<W: Storage> FloatMatrix<W> {
         }
     }
 }
-

@@ -60,7 +60,8 @@ impl Matrix for Int8Matrix {
             let mut block = vec![[[0_i8; STEP]; BLOCK]; inputs / STEP];
             let (mut sums, mut of_rows) = ([0_i32; BLOCK], [0.0_f32; BLOCK]);
             for (index, row) in rows.iter().enumerate() {
-                let largest = row.concat().iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+                let largest =
+                    row.concat().iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
                 let scale = row_scale(largest);
                 for (segment, values) in row.iter().enumerate() {
                     for (column, value) in values.iter().enumerate() {

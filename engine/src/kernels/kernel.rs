@@ -1,10 +1,10 @@
 //! The choice of instructions, made once, and the way into code compiled for them.
 
 use super::Isa;
-#[cfg(target_arch = "x86_64")]
-use super::{avx_vnni, avx2, avx512};
 use super::scalar;
 use super::simd::Task;
+#[cfg(target_arch = "x86_64")]
+use super::{avx_vnni, avx2, avx512};
 use crate::error::{Error, Result};
 
 /// Instructions that this machine has: a value exists only once that was checked.

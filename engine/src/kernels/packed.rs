@@ -97,9 +97,10 @@ impl<M: Matrix> PackedWeights<M> {
         }
         let skips = layout.layers.iter().map(|layer| weights.get(&layer.skip.weight)).collect();
         let skips = Source { stack: vec![skips], inputs: g, kind: InputKind::Gated };
-        let embedding = weights.get(&layout.embedding).chunks_exact(r).flat_map(|row| {
-            row.iter().copied().chain(std::iter::repeat_n(0.0, padded(r) - r))
-        });
+        let embedding = weights
+            .get(&layout.embedding)
+            .chunks_exact(r)
+            .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, padded(r) - r)));
         let embedding = Aligned::from(&embedding.collect::<Vec<_>>()[..]);
         Self {
             kernel_size: config.kernel_size,

@@ -245,8 +245,7 @@ impl<M: Matrix> Task for Enter<'_, M> {
         let Model { weights, queue_shape, ahead_shape } = *self.model;
         let Memory { queues, scratch, .. } = self.memory;
         let width = padded(weights.residual_channels);
-        let rows =
-            scratch.x.chunks_exact_mut(width).zip(scratch.change.chunks_exact(width));
+        let rows = scratch.x.chunks_exact_mut(width).zip(scratch.change.chunks_exact(width));
         let starts = &mut scratch.starts;
         starts.queue.clear();
         starts.ahead.clear();
@@ -297,7 +296,9 @@ impl<M: Matrix> Task for Relu<'_, M> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let rows = self.rows.chunks_exact_mut(M::width(self.channels));
-        for (from, row) in self.from.chunks_exact_mut(padded(self.channels)).zip(rows).take(self.count) {
+        for (from, row) in
+            self.from.chunks_exact_mut(padded(self.channels)).zip(rows).take(self.count)
+        {
             for value in &mut *from {
                 *value = if *value > 0.0 { *value } else { 0.0 };
             }
