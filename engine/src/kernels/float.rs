@@ -157,6 +157,11 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
     }
 
     #[inline(always)]
+    fn convert_rectified(from: &[f32], row: &mut [f32]) {
+        Self::convert(from, row);
+    }
+
+    #[inline(always)]
     fn gate(filter: &[f32], gate: &[f32], row: &mut [f32]) {
         for ((value, &filter), &gate) in row.iter_mut().zip(filter).zip(gate) {
             *value = tanh(filter) * sigmoid(gate);

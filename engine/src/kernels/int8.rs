@@ -9,7 +9,8 @@
 //! out = fma(f32(sum of q_w q_x), scale_w * scale_x, init)
 //! ```
 //!
-//! A row of inputs is its bytes and, in its last four, its scale.
+//! What a relu leaves is never negative: there the scale is the largest / 255, and q is stored as it
+//! is. A row of inputs is its bytes and, in its last four, its scale.
 
 use super::aligned::Aligned;
 use super::kernel::Kernel;
@@ -21,7 +22,9 @@ use crate::math::tanh_ratio;
 const STEP: usize = 4;
 /// 1.5 * 2^23 + 128: adding it rounds to a whole number, ties to even, whose low byte is q + 128.
 const ROUND: f32 = 12_583_040.0;
-/// Below this magnitude an input is taken as zero (127 / it must not overflow).
+/// 1.5 * 2^23: the same for inputs that are never negative, whose low byte is q itself.
+const ROUND_RECTIFIED: f32 = 12_582_912.0;
+/// Below this magnitude an input is taken as zero (255 / it must not overflow).
 const SMALLEST: f32 = 1e-30;
 
 /// A matrix of 8-bit weights.
@@ -46,6 +49,22 @@ pub(super) struct Int8Matrix {
 /// So `scale q` is exact in f32, and weights that went through int8 once do not change again.
 fn row_scale(largest: f32) -> f32 {
     f32::from_bits((largest / 127.0).to_bits().wrapping_add(0xff) & !0xff)
+}
+
+/// Writes a row: the largest magnitude becomes `most`.
+#[inline(always)]
+fn quantise(from: &[f32], row: &mut [u8], most: f32, round: f32) {
+    let (row, scale) = row.split_at_mut(row.len() - size_of::<f32>());
+    // Magnitudes as integers: so the order is total, and the loop becomes vector instructions.
+    let bits = from.iter().fold(0, |max, value| max.max(value.to_bits() & 0x7fff_ffff));
+    let largest = f32::from_bits(bits);
+    let is_usable = (SMALLEST..=f32::MAX).contains(&largest);
+    let factor = if is_usable { most / largest } else { 0.0 };
+    for (value, &from) in row.iter_mut().zip(from) {
+        *value = (from * factor + round).to_bits() as u8;
+    }
+    let largest = if is_usable { largest } else { 0.0 };
+    scale.copy_from_slice(&(largest / most).to_ne_bytes());
 }
 
 impl Matrix for Int8Matrix {
@@ -73,12 +92,13 @@ impl Matrix for Int8Matrix {
                     }
                 }
                 of_rows[index] = match source.kind {
-                    InputKind::Any => scale,
+                    InputKind::Any | InputKind::Rectified => scale,
                     InputKind::Gated => scale * (1.0 / 127.0),
                 };
             }
             blocks.push(block);
-            corrections.extend(sums.map(|sum| -128 * sum));
+            let offset = if source.kind == InputKind::Rectified { 0 } else { 128 };
+            corrections.extend(sums.map(|sum| -offset * sum));
             scales.extend(of_rows);
         });
         let mut weights: Vec<i8> = Vec::new();
@@ -94,7 +114,7 @@ impl Matrix for Int8Matrix {
             blocks: blocks.len(),
             group,
             inputs,
-            scale_at: (source.kind == InputKind::Any).then_some(stride - size_of::<f32>()),
+            scale_at: (source.kind != InputKind::Gated).then_some(stride - size_of::<f32>()),
         }
     }
 
@@ -108,17 +128,12 @@ impl Matrix for Int8Matrix {
 
     #[inline(always)]
     fn convert(from: &[f32], row: &mut [u8]) {
-        let (row, scale) = row.split_at_mut(row.len() - size_of::<f32>());
-        // Magnitudes as integers: so the order is total, and the loop becomes vector instructions.
-        let bits = from.iter().fold(0, |max, value| max.max(value.to_bits() & 0x7fff_ffff));
-        let largest = f32::from_bits(bits);
-        let is_usable = (SMALLEST..=f32::MAX).contains(&largest);
-        let factor = if is_usable { 127.0 / largest } else { 0.0 };
-        for (value, &from) in row.iter_mut().zip(from) {
-            *value = (from * factor + ROUND).to_bits() as u8;
-        }
-        let largest = if is_usable { largest } else { 0.0 };
-        scale.copy_from_slice(&(largest / 127.0).to_ne_bytes());
+        quantise(from, row, 127.0, ROUND);
+    }
+
+    #[inline(always)]
+    fn convert_rectified(from: &[f32], row: &mut [u8]) {
+        quantise(from, row, 255.0, ROUND_RECTIFIED);
     }
 
     #[inline(always)]

@@ -30,6 +30,8 @@ pub(super) enum InputKind {
     Any,
     /// Gated units, between -1 and 1.
     Gated,
+    /// What a relu leaves: never negative.
+    Rectified,
 }
 
 impl<'a> Source<'a> {
@@ -70,6 +72,8 @@ pub(super) trait Matrix: Sized {
     fn width(channels: usize) -> usize;
     /// Turns floats into a row of inputs.
     fn convert(from: &[f32], row: &mut [Self::Value]);
+    /// The same for floats none of which is negative, for [`InputKind::Rectified`].
+    fn convert_rectified(from: &[f32], row: &mut [Self::Value]);
     /// Turns the sums of filter and gate into a row of gated units.
     fn gate(filter: &[f32], gate: &[f32], row: &mut [Self::Value]);
     /// Values of the inputs that a product reads: all of a row but its end.

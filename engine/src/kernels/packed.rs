@@ -115,8 +115,8 @@ impl<M: Matrix> PackedWeights<M> {
             embedding,
             layers,
             skip: Affine { matrix: M::pack(kernel, &skips), bias: pad(&skip_bias) },
-            end1: affine(&layout.end1, config.skip_channels, InputKind::Any),
-            end2: affine(&layout.end2, config.end_channels, InputKind::Any),
+            end1: affine(&layout.end1, config.skip_channels, InputKind::Rectified),
+            end2: affine(&layout.end2, config.end_channels, InputKind::Rectified),
         }
     }
 }

@@ -302,7 +302,7 @@ impl<M: Matrix> Task for Relu<'_, M> {
             for value in &mut *from {
                 *value = if *value > 0.0 { *value } else { 0.0 };
             }
-            M::convert(from, row);
+            M::convert_rectified(from, row);
         }
     }
 }
