@@ -141,6 +141,10 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         }
     }
 
+    fn pack_rest(_: Kernel, _: &Source<'_>) -> Option<Self> {
+        None
+    }
+
     fn stored(weight: f32) -> f32 {
         W::stored(weight)
     }

@@ -51,6 +51,12 @@ fn row_scale(largest: f32) -> f32 {
     f32::from_bits((largest / 127.0).to_bits().wrapping_add(0xff) & !0xff)
 }
 
+/// The nearest multiple of a scale.
+fn rounded(weight: f32, scale: f32) -> i8 {
+    let multiple = if scale > 0.0 { weight / scale } else { 0.0 };
+    multiple.round_ties_even().clamp(-127.0, 127.0) as i8
+}
+
 /// Writes a row: the largest magnitude becomes `most`.
 #[inline(always)]
 fn quantise(from: &[f32], row: &mut [u8], most: f32, round: f32) {
@@ -84,8 +90,7 @@ impl Matrix for Int8Matrix {
                 let scale = row_scale(largest);
                 for (segment, values) in row.iter().enumerate() {
                     for (column, value) in values.iter().enumerate() {
-                        let quantised = if scale > 0.0 { value / scale } else { 0.0 };
-                        let weight = quantised.round_ties_even().clamp(-127.0, 127.0) as i8;
+                        let weight = rounded(*value, scale);
                         let column = segment * stride + column;
                         block[column / STEP][index][column % STEP] = weight;
                         sums[index] += i32::from(weight);
@@ -116,6 +121,21 @@ impl Matrix for Int8Matrix {
             inputs,
             scale_at: (source.kind != InputKind::Gated).then_some(stride - size_of::<f32>()),
         }
+    }
+
+    fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self> {
+        let rest = |part: &Vec<&[f32]>| -> Vec<f32> {
+            let rows = part.concat();
+            let rows = rows.chunks_exact(source.inputs).flat_map(|row| {
+                let scale =
+                    row_scale(row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs())));
+                row.iter().map(move |&weight| weight - scale * f32::from(rounded(weight, scale)))
+            });
+            rows.collect()
+        };
+        let rests: Vec<Vec<f32>> = source.stack.iter().map(rest).collect();
+        let stack: Vec<&[f32]> = rests.iter().map(|rest| &rest[..]).collect();
+        Some(Self::pack(kernel, &Source::stacked(&stack, source.inputs, source.kind)))
     }
 
     fn stored(weight: f32) -> f32 {

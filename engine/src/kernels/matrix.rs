@@ -66,6 +66,8 @@ pub(super) trait Matrix: Sized {
 
     /// Packs for a kernel.
     fn pack(kernel: Kernel, source: &Source<'_>) -> Self;
+    /// What packing rounded away, packed in its turn; `None` where that is not worth a product.
+    fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self>;
     /// A weight as it enters tables computed ahead.
     fn stored(weight: f32) -> f32;
     /// Values of a row that holds `channels` inputs.

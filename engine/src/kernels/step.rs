@@ -124,6 +124,15 @@ fn head<M: Matrix>(
         out: &mut scratch.logits,
         out_starts: &starts.logits[..count],
     });
+    if let Some(matrix) = &weights.end2_rest {
+        kernel.run(Product {
+            matrix,
+            inputs: Rows { memory: inputs, starts: &starts.hidden_inputs[..count] },
+            init: None,
+            out: &mut scratch.logits,
+            out_starts: &starts.logits[..count],
+        });
+    }
 }
 
 /// Bias and past taps of a layer, for those lanes whose slots are used up.
