@@ -68,9 +68,9 @@ pub struct Packed {
 /// By the type of the weights.
 #[derive(Debug)]
 enum Model {
-    F32(Loaded<FloatMatrix<AsF32>>),
-    Bf16(Loaded<FloatMatrix<AsBf16>>),
-    Int8(Loaded<Int8Matrix>),
+    F32(Box<Loaded<FloatMatrix<AsF32>>>),
+    Bf16(Box<Loaded<FloatMatrix<AsBf16>>>),
+    Int8(Box<Loaded<Int8Matrix>>),
 }
 
 /// What the lanes of one [`Packed`] remember; of no use with another one.
@@ -102,9 +102,9 @@ impl Packed {
                 .map_or_else(Vec::new, |range| weights.get(range).to_vec()),
             kernel,
             model: match dtype {
-                Dtype::F32 => Model::F32(Loaded::new(kernel, weights)),
-                Dtype::Bf16 => Model::Bf16(Loaded::new(kernel, weights)),
-                Dtype::Int8 => Model::Int8(Loaded::new(kernel, weights)),
+                Dtype::F32 => Model::F32(Box::new(Loaded::new(kernel, weights))),
+                Dtype::Bf16 => Model::Bf16(Box::new(Loaded::new(kernel, weights))),
+                Dtype::Int8 => Model::Int8(Box::new(Loaded::new(kernel, weights))),
             },
         }
     }

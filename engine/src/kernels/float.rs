@@ -241,6 +241,8 @@ impl<W: Storage> FloatMatrix<W> {
     /// # Safety
     /// As [`FloatMatrix::tiles`].
     #[inline(always)]
+    // Plain loops over the same index of several arrays: each becomes registers.
+    #[allow(clippy::needless_range_loop)]
     unsafe fn tile<V: Floats, const TILE: usize, const ROWS: usize>(
         &self,
         first: usize,

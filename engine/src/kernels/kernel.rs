@@ -102,8 +102,8 @@ impl Kernel {
     pub(super) fn run<T: Task>(self, task: T) -> T::Output {
         match self {
             Self::Portable => scalar::run(task),
-            // SAFETY (of all): the value exists only where the instructions were detected.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: the value exists only where the instructions were detected.
             Self::Fma => unsafe { scalar::run_with_fma(task) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: see above.
