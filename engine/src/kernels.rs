@@ -7,14 +7,17 @@
 //! Every kernel obeys one numeric contract, so all give the same bytes (ARCHITECTURE.md, "The
 //! numeric contract"): a product of a weight row and an input is four chains of fused
 //! multiply-adds, one for each contiguous quarter of the input, each from +0.0, added left to
-//! right. `kernels/scalar.rs` is the readable truth; the one body is instantiated with and without
-//! the machine's fused multiply-add.
+//! right; int8 has exact integer sums. `step.rs` is the network, written once for every type of
+//! weights (`float.rs`, `int8.rs`) and set of instructions (`scalar.rs`, the readable truth, `avx2.rs`,
+//! `avx_vnni.rs`, `avx512.rs`).
 
 mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 mod float;
 mod int8;
 mod kernel;
@@ -65,9 +68,9 @@ pub struct Packed {
 /// By the type of the weights.
 #[derive(Debug)]
 enum Model {
-    F32(Loaded<FloatMatrix<AsF32>>),
-    Bf16(Loaded<FloatMatrix<AsBf16>>),
-    Int8(Loaded<Int8Matrix>),
+    F32(Box<Loaded<FloatMatrix<AsF32>>>),
+    Bf16(Box<Loaded<FloatMatrix<AsBf16>>>),
+    Int8(Box<Loaded<Int8Matrix>>),
 }
 
 /// What the lanes of one [`Packed`] remember; of no use with another one.
@@ -99,9 +102,9 @@ impl Packed {
                 .map_or_else(Vec::new, |range| weights.get(range).to_vec()),
             kernel,
             model: match dtype {
-                Dtype::F32 => Model::F32(Loaded::new(kernel, weights)),
-                Dtype::Bf16 => Model::Bf16(Loaded::new(kernel, weights)),
-                Dtype::Int8 => Model::Int8(Loaded::new(kernel, weights)),
+                Dtype::F32 => Model::F32(Box::new(Loaded::new(kernel, weights))),
+                Dtype::Bf16 => Model::Bf16(Box::new(Loaded::new(kernel, weights))),
+                Dtype::Int8 => Model::Int8(Box::new(Loaded::new(kernel, weights))),
             },
         }
     }
@@ -114,7 +117,8 @@ impl Packed {
     /// Whether a fused multiply-add is one instruction here; where not, the result is the same and
     /// some 30 times slower.
     pub fn has_fast_fma(&self) -> bool {
-        self.kernel != Kernel::Portable || cfg!(any(target_arch = "aarch64", target_feature = "fma"))
+        self.kernel != Kernel::Portable
+            || cfg!(any(target_arch = "aarch64", target_feature = "fma"))
     }
 
     /// The head of a class's conditioning vector. Shape: `[config.class_width()]`.
@@ -217,68 +221,4 @@ pub(crate) fn set_float_mode() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Logits of some steps on random inputs, as bits.
-    fn logits(packed: &Packed) -> Vec<u32> {
-        let config = packed.config();
-        let mut state = State::new(packed, 2);
-        let mut out = Vec::new();
-        let mut logits = vec![0.0; 2 * config.levels];
-        for step in 0..40_u8 {
-            let codes = [step.wrapping_mul(37), step.wrapping_mul(91)];
-            let h = vec![f32::from(step) * 0.05 - 1.0; 2 * config.conditioning_channels()];
-            packed.step(&mut state, &[0, 1], &codes, &h, &mut logits);
-            out.extend(logits.iter().map(|logit| logit.to_bits()));
-        }
-        out
-    }
-
-    #[test]
-    fn every_instantiation_gives_the_same_bytes() {
-        let config = Config {
-            residual_channels: 20,
-            gate_channels: 12,
-            skip_channels: 33,
-            end_channels: 18,
-            kernel_size: 3,
-            dilations: vec![1, 2, 5],
-            classes: vec!["a".into()],
-            ..Config::default()
-        };
-        let weights = Weights::random(config, 8).unwrap();
-        let packed = Packed::with_kernel(&weights, Dtype::F32, Kernel::Portable);
-        let expected = logits(&packed);
-        for kernel in Kernel::all() {
-            let packed = Packed::with_kernel(&weights, Dtype::F32, kernel);
-            assert_eq!(logits(&packed), expected, "{kernel:?}");
-        }
-        let draws = crate::sampling::Philox::new(1, 2);
-        let row: Vec<f32> =
-            expected[..256].iter().map(|&bits| f32::from_bits(bits) * 9.0).collect();
-        let sampling = Sampling { temperature: 0.8, top_p: 0.9 };
-        let picks = |packed: &Packed| -> Vec<u8> {
-            (0..500).map(|n| packed.pick(&row, sampling, draws.draw(n))).collect()
-        };
-        let portable = picks(&packed);
-        for kernel in Kernel::all() {
-            let packed = Packed::with_kernel(&weights, Dtype::F32, kernel);
-            assert_eq!(picks(&packed), portable, "{kernel:?}");
-        }
-    }
-
-    #[test]
-    fn what_scratch_buffers_held_changes_nothing() {
-        let weights = Weights::random(Config::default(), 8).unwrap();
-        let packed = Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap();
-        let mut logits = [vec![0.0; 256], vec![0.0; 256]];
-        for (poison, logits) in [0.0, f32::NAN].into_iter().zip(&mut logits) {
-            let mut state = State::new(&packed, 1);
-            let Past::Float(past) = &mut state.past else { panic!() };
-            past.scratch.poison(poison, poison);
-            packed.step(&mut state, &[0], &[17], &[], logits);
-        }
-        assert_eq!(logits[0], logits[1]);
-    }
-}
+mod tests;

@@ -8,13 +8,16 @@ use sha2::{Digest, Sha256};
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::resample::Resampler;
 use wavenet_engine::synth::{Event, EventKind, Parameter, Settings, Synth};
-use wavenet_engine::{Config, NoteRecipe, Recipe, Sampling};
+use wavenet_engine::{Config, Dtype, Isa, NoteRecipe, Packed, Recipe, Sampling};
 use wavenet_tests::{lively_weights, pack};
 
+const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
+
 /// Renders a second at the model's rate and at 44.1 kHz; the hash of both.
-fn hash(config: Config, events: &[Event], sampling: Sampling) -> String {
+fn hash(config: Config, dtype: Dtype, events: &[Event], sampling: Sampling) -> String {
     let settings = Settings { sampling, seed: 11, ..Settings::default() };
-    let mut synth = Synth::new(pack(&lively_weights(config, 5)), settings).unwrap();
+    let packed = Packed::new(&lively_weights(config, 5), dtype, Isa::Auto).unwrap();
+    let mut synth = Synth::new(packed, settings).unwrap();
     let mut samples = vec![0.0; 16_000];
     synth.render(events, &mut samples);
     let mut resampled = Vec::new();
@@ -42,7 +45,9 @@ fn shape(kernel_size: usize, conditioning: Recipe) -> Config {
 #[test]
 fn a_drone_is_these_bytes() {
     let drone = [Event { frame: 0, kind: EventKind::Drone }];
-    assert_eq!(hash(shape(2, Recipe::None), &drone, Sampling::default()), "3cd7d2093d1e516c");
+    let found =
+        DTYPES.map(|dtype| hash(shape(2, Recipe::None), dtype, &drone, Sampling::default()));
+    assert_eq!(found, ["3cd7d2093d1e516c", "b6c2c85e42678dc6", "ae002ef3877c8e36"]);
 }
 
 #[test]
@@ -53,7 +58,8 @@ fn a_chord_is_these_bytes() {
     let events = [on(0, 48), on(100, 64), on(2_000, 67), off(5_000, 64), on(6_001, 64)];
     let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
     let notes = Recipe::Note(NoteRecipe::default());
-    assert_eq!(hash(shape(3, notes), &events, sampling), "e4eaafff2edd1204");
+    let found = DTYPES.map(|dtype| hash(shape(3, notes.clone()), dtype, &events, sampling));
+    assert_eq!(found, ["e4eaafff2edd1204", "11b611103e34ed5c", "62dd0b64ce835118"]);
 }
 
 #[test]

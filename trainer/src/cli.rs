@@ -197,6 +197,9 @@ pub struct EvalArgs {
     /// Seed by which files were set aside for validation
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
+    /// Measure what a player with weights of this type computes (one thread; slower)
+    #[arg(long, value_enum)]
+    pub dtype: Option<DtypeArg>,
     /// Keep silence at the recordings' ends
     #[arg(long)]
     pub no_trim: bool,
@@ -207,6 +210,27 @@ pub struct EvalArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `--dtype`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeArg {
+    /// 32-bit floats
+    F32,
+    /// 16-bit floats
+    Bf16,
+    /// 8-bit integers
+    Int8,
+}
+
+impl From<DtypeArg> for wavenet_engine::Dtype {
+    fn from(dtype: DtypeArg) -> Self {
+        match dtype {
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::Bf16 => Self::Bf16,
+            DtypeArg::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// `--split`

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
-use wavenet_engine::{Config, Recipe, Weights};
+use wavenet_engine::{Config, Dtype, Isa, Packed, Recipe, State, Weights};
 
 use crate::material::{Material, Notes};
-use crate::network::{Network, Segment};
+use crate::network::{Loss, Network, Segment};
 use crate::prepared::{Prepared, Split};
 
 /// Samples of a segment whose loss counts.
@@ -28,12 +28,16 @@ pub struct EvalReport {
 
 /// Measures a model on one part of a corpus, or all of it, unless `stop` is set on the way.
 ///
+/// With a `dtype` it is not the trainer's network that computes, but the engine, sample by sample with
+/// weights of that type: what a player would hear.
+///
 /// # Errors
 /// The corpus does not suit the model, the part is empty, the disk failed, or it was stopped.
 pub fn eval(
     weights: &Weights,
     prepared: Prepared,
     split: Option<Split>,
+    dtype: Option<Dtype>,
     threads: usize,
     stop: &AtomicBool,
 ) -> Result<EvalReport> {
@@ -45,18 +49,57 @@ pub fn eval(
     let material = Material::new(prepared, weights.config(), notes.as_ref(), &[0])?;
     let stretches = material.cover(split, WINDOW, u64::MAX);
     ensure!(!stretches.is_empty(), "that part of the data is empty: choose another --split");
-    let mut network = Network::new(weights.config(), threads);
     let fill = |index: usize, segment: &mut Segment| {
         ensure!(!stop.load(Ordering::Relaxed), "interrupted; nothing was measured");
         material.fill(stretches[index], segment)
     };
-    let loss = network.loss(weights, stretches.len(), &fill)?;
+    let loss = match dtype {
+        None => Network::new(weights.config(), threads).loss(weights, stretches.len(), &fill)?,
+        Some(dtype) => {
+            let packed = Packed::new(weights, dtype, Isa::Auto)?;
+            let (mut total, mut segment) = (Loss::default(), Segment::default());
+            for index in 0..stretches.len() {
+                fill(index, &mut segment)?;
+                total.add(played(&packed, &segment));
+            }
+            total
+        }
+    };
     Ok(EvalReport {
         bits_per_sample: loss.bits_per_sample(),
         unigram_bits_per_sample: material.unigram_bits(&stretches)?,
         accuracy: loss.accuracy(),
         samples: loss.samples,
     })
+}
+
+/// The loss of a segment, computed by the engine.
+fn played(packed: &Packed, segment: &Segment) -> Loss {
+    let config = packed.config();
+    let channels = config.local_channels();
+    let mut state = State::new(packed, 1);
+    let mut logits = vec![0.0; config.levels];
+    let mut h = vec![0.0; config.conditioning_channels()];
+    let mut loss = Loss::default();
+    for (row, (&input, &target)) in segment.inputs.iter().zip(&segment.targets).enumerate() {
+        if row >= segment.sound_from {
+            let (class, local) = h.split_at_mut(config.class_width());
+            class.copy_from_slice(packed.class_embedding(segment.class));
+            local.copy_from_slice(&segment.local[row * channels..(row + 1) * channels]);
+        }
+        packed.step(&mut state, &[0], &[input], &h, &mut logits);
+        if row < segment.counted_from {
+            continue;
+        }
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit - max))).sum();
+        let own = logits[usize::from(target)];
+        loss.nats += libm::log(sum) - f64::from(own - max);
+        loss.hits +=
+            u64::from(logits.iter().position(|&logit| logit == max) == Some(target.into()));
+        loss.samples += 1;
+    }
+    loss
 }
 
 /// Whether the recordings tell what the model wants to be told.

@@ -232,7 +232,14 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
         SplitArg::Valid => Some(Split::Valid),
     };
     show_table(&prepared)?;
-    let report = eval(&weights, prepared, split, threads(args.threads), &INTERRUPTED)?;
+    let report = eval(
+        &weights,
+        prepared,
+        split,
+        args.dtype.map(Into::into),
+        threads(args.threads),
+        &INTERRUPTED,
+    )?;
     Ok(if args.json {
         serde_json::to_string(&report)?
     } else {

@@ -6,15 +6,13 @@
 //! (one a quarter) and reads 4 x 16 weights in a row. As bf16, two quarters share a u32.
 
 use super::aligned::{Aligned, Plain};
+use super::kernel::Kernel;
 use super::matrix::{Matrix, Product, Source, padded};
 use super::simd::{BLOCK, Floats, Simd};
 use crate::math::{sigmoid, tanh};
 
 /// Chains of fused multiply-adds a row.
 const QUARTERS: usize = 4;
-/// Blocks that lie in memory interleaved, as they are read together. They are multiplied with all
-/// inputs before the next are read.
-const GROUP: usize = 4;
 
 /// How a weight is stored.
 pub(super) trait Storage {
@@ -89,10 +87,13 @@ impl Storage for AsBf16 {
 /// A matrix of float weights.
 #[derive(Debug)]
 pub(super) struct FloatMatrix<W: Storage> {
-    /// Shape: `[blocks / 4][segments][quarter_len][4 blocks][W::UNITS]`; the last group may have fewer
-    /// blocks.
+    /// Shape: `[blocks / group][segments][quarter_len][group][W::UNITS]`; the last group may have
+    /// fewer blocks.
     units: Aligned<W::Unit>,
     blocks: usize,
+    /// Blocks that lie in memory interleaved, as they are read together. They meet all inputs before
+    /// the next are read.
+    group: usize,
     segments: usize,
     /// Inputs of one quarter of a segment.
     quarter_len: usize,
@@ -103,7 +104,8 @@ pub(super) struct FloatMatrix<W: Storage> {
 impl<W: Storage> Matrix for FloatMatrix<W> {
     type Value = f32;
 
-    fn pack(source: &Source<'_>) -> Self {
+    fn pack(kernel: Kernel, source: &Source<'_>) -> Self {
+        let group = kernel.float_group();
         let quarter_len = source.inputs.div_ceil(QUARTERS);
         let positions = source.segments() * quarter_len;
         let mut blocks = Vec::new();
@@ -123,7 +125,7 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
             blocks.push(block);
         });
         let mut units: Vec<W::Unit> = Vec::with_capacity(blocks.len() * positions * W::UNITS);
-        for group in blocks.chunks(GROUP) {
+        for group in blocks.chunks(group) {
             for at in 0..positions {
                 let range = at * W::UNITS..(at + 1) * W::UNITS;
                 group.iter().for_each(|block| units.extend_from_slice(&block[range.clone()]));
@@ -132,10 +134,15 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         Self {
             units: Aligned::from(&units[..]),
             blocks: blocks.len(),
+            group,
             segments: source.segments(),
             quarter_len,
             stride: padded(source.inputs),
         }
+    }
+
+    fn pack_rest(_: Kernel, _: &Source<'_>) -> Option<Self> {
+        None
     }
 
     fn stored(weight: f32) -> f32 {
@@ -151,6 +158,11 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         let (values, padding) = row.split_at_mut(from.len());
         values.copy_from_slice(from);
         padding.fill(0.0);
+    }
+
+    #[inline(always)]
+    fn convert_rectified(from: &[f32], row: &mut [f32]) {
+        Self::convert(from, row);
     }
 
     #[inline(always)]
@@ -177,7 +189,7 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         let rows = product.inputs.starts.len();
         let mut span = 0;
         while span < vectors {
-            let end = vectors.min(span + GROUP * BLOCK / lanes);
+            let end = vectors.min(span + self.group * BLOCK / lanes);
             let mut row = 0;
             while row < rows {
                 let left = (rows - row).min(S::FLOAT_ROWS);
@@ -229,6 +241,8 @@ impl<W: Storage> FloatMatrix<W> {
     /// # Safety
     /// As [`FloatMatrix::tiles`].
     #[inline(always)]
+    // Plain loops over the same index of several arrays: each becomes registers.
+    #[allow(clippy::needless_range_loop)]
     unsafe fn tile<V: Floats, const TILE: usize, const ROWS: usize>(
         &self,
         first: usize,
@@ -236,8 +250,8 @@ impl<W: Storage> FloatMatrix<W> {
     ) {
         let len = self.quarter_len;
         let block_len = self.segments * len * W::UNITS;
-        let group = first * V::LANES / BLOCK / GROUP * GROUP;
-        let step = (self.blocks - group).min(GROUP) * W::UNITS;
+        let group = first * V::LANES / BLOCK / self.group * self.group;
+        let step = (self.blocks - group).min(self.group) * W::UNITS;
         // SAFETY: the caller's; weights lie as `units` says.
         unsafe {
             let mut weights: [*const W::Unit; TILE] = std::array::from_fn(|index| {
@@ -285,4 +299,3 @@ impl<W: Storage> FloatMatrix<W> {
         }
     }
 }
-

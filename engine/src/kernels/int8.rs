@@ -9,9 +9,11 @@
 //! out = fma(f32(sum of q_w q_x), scale_w * scale_x, init)
 //! ```
 //!
-//! A row of inputs is its bytes and, in its last four, its scale.
+//! What a relu leaves is never negative: there the scale is the largest / 255, and q is stored as it
+//! is. A row of inputs is its bytes and, in its last four, its scale.
 
 use super::aligned::Aligned;
+use super::kernel::Kernel;
 use super::matrix::{InputKind, Matrix, Product, Source};
 use super::simd::{BLOCK, Dots, Simd};
 use crate::math::tanh_ratio;
@@ -20,21 +22,23 @@ use crate::math::tanh_ratio;
 const STEP: usize = 4;
 /// 1.5 * 2^23 + 128: adding it rounds to a whole number, ties to even, whose low byte is q + 128.
 const ROUND: f32 = 12_583_040.0;
-/// Blocks that lie in memory interleaved, as they are read together.
-const GROUP: usize = 8;
-/// Below this magnitude an input is taken as zero (127 / it must not overflow).
+/// 1.5 * 2^23: the same for inputs that are never negative, whose low byte is q itself.
+const ROUND_RECTIFIED: f32 = 12_582_912.0;
+/// Below this magnitude an input is taken as zero (255 / it must not overflow).
 const SMALLEST: f32 = 1e-30;
 
 /// A matrix of 8-bit weights.
 #[derive(Debug)]
 pub(super) struct Int8Matrix {
-    /// Shape: `[blocks / 8][inputs / 4][8 blocks][16 rows][4]`; the last group may have fewer blocks.
+    /// Shape: `[blocks / group][inputs / 4][group][16 rows][4]`; the last group may have fewer blocks.
     weights: Aligned<i8>,
     /// -128 times the sum of each row's weights.
     corrections: Aligned<i32>,
     /// Of each row; where inputs are gated units, times 1 / 127.
     scales: Aligned<f32>,
     blocks: usize,
+    /// Blocks that lie in memory interleaved, as they are read together.
+    group: usize,
     /// Inputs of all segments, padded to steps.
     inputs: usize,
     /// Where an input row keeps its scale.
@@ -47,10 +51,33 @@ fn row_scale(largest: f32) -> f32 {
     f32::from_bits((largest / 127.0).to_bits().wrapping_add(0xff) & !0xff)
 }
 
+/// The nearest multiple of a scale.
+fn rounded(weight: f32, scale: f32) -> i8 {
+    let multiple = if scale > 0.0 { weight / scale } else { 0.0 };
+    multiple.round_ties_even().clamp(-127.0, 127.0) as i8
+}
+
+/// Writes a row: the largest magnitude becomes `most`.
+#[inline(always)]
+fn quantise(from: &[f32], row: &mut [u8], most: f32, round: f32) {
+    let (row, scale) = row.split_at_mut(row.len() - size_of::<f32>());
+    // Magnitudes as integers: so the order is total, and the loop becomes vector instructions.
+    let bits = from.iter().fold(0, |max, value| max.max(value.to_bits() & 0x7fff_ffff));
+    let largest = f32::from_bits(bits);
+    let is_usable = (SMALLEST..=f32::MAX).contains(&largest);
+    let factor = if is_usable { most / largest } else { 0.0 };
+    for (value, &from) in row.iter_mut().zip(from) {
+        *value = (from * factor + round).to_bits() as u8;
+    }
+    let largest = if is_usable { largest } else { 0.0 };
+    scale.copy_from_slice(&(largest / most).to_ne_bytes());
+}
+
 impl Matrix for Int8Matrix {
     type Value = u8;
 
-    fn pack(source: &Source<'_>) -> Self {
+    fn pack(kernel: Kernel, source: &Source<'_>) -> Self {
+        let group = kernel.int8_group();
         let stride = Self::width(source.inputs);
         let inputs = ((source.segments() - 1) * stride + source.inputs).next_multiple_of(STEP);
         let (mut blocks, mut corrections, mut scales) = (Vec::new(), Vec::new(), Vec::new());
@@ -58,28 +85,29 @@ impl Matrix for Int8Matrix {
             let mut block = vec![[[0_i8; STEP]; BLOCK]; inputs / STEP];
             let (mut sums, mut of_rows) = ([0_i32; BLOCK], [0.0_f32; BLOCK]);
             for (index, row) in rows.iter().enumerate() {
-                let largest = row.concat().iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+                let largest =
+                    row.concat().iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
                 let scale = row_scale(largest);
                 for (segment, values) in row.iter().enumerate() {
                     for (column, value) in values.iter().enumerate() {
-                        let quantised = if scale > 0.0 { value / scale } else { 0.0 };
-                        let weight = quantised.round_ties_even().clamp(-127.0, 127.0) as i8;
+                        let weight = rounded(*value, scale);
                         let column = segment * stride + column;
                         block[column / STEP][index][column % STEP] = weight;
                         sums[index] += i32::from(weight);
                     }
                 }
                 of_rows[index] = match source.kind {
-                    InputKind::Any => scale,
+                    InputKind::Any | InputKind::Rectified => scale,
                     InputKind::Gated => scale * (1.0 / 127.0),
                 };
             }
             blocks.push(block);
-            corrections.extend(sums.map(|sum| -128 * sum));
+            let offset = if source.kind == InputKind::Rectified { 0 } else { 128 };
+            corrections.extend(sums.map(|sum| -offset * sum));
             scales.extend(of_rows);
         });
         let mut weights: Vec<i8> = Vec::new();
-        for group in blocks.chunks(GROUP) {
+        for group in blocks.chunks(group) {
             for at in 0..inputs / STEP {
                 group.iter().for_each(|block| weights.extend(block[at].as_flattened()));
             }
@@ -89,9 +117,25 @@ impl Matrix for Int8Matrix {
             corrections: Aligned::from(&corrections[..]),
             scales: Aligned::from(&scales[..]),
             blocks: blocks.len(),
+            group,
             inputs,
-            scale_at: (source.kind == InputKind::Any).then_some(stride - size_of::<f32>()),
+            scale_at: (source.kind != InputKind::Gated).then_some(stride - size_of::<f32>()),
         }
+    }
+
+    fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self> {
+        let rest = |part: &Vec<&[f32]>| -> Vec<f32> {
+            let rows = part.concat();
+            let rows = rows.chunks_exact(source.inputs).flat_map(|row| {
+                let scale =
+                    row_scale(row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs())));
+                row.iter().map(move |&weight| weight - scale * f32::from(rounded(weight, scale)))
+            });
+            rows.collect()
+        };
+        let rests: Vec<Vec<f32>> = source.stack.iter().map(rest).collect();
+        let stack: Vec<&[f32]> = rests.iter().map(|rest| &rest[..]).collect();
+        Some(Self::pack(kernel, &Source::stacked(&stack, source.inputs, source.kind)))
     }
 
     fn stored(weight: f32) -> f32 {
@@ -104,17 +148,12 @@ impl Matrix for Int8Matrix {
 
     #[inline(always)]
     fn convert(from: &[f32], row: &mut [u8]) {
-        let (row, scale) = row.split_at_mut(row.len() - size_of::<f32>());
-        // Magnitudes as integers: so the order is total, and the loop becomes vector instructions.
-        let bits = from.iter().fold(0, |max, value| max.max(value.to_bits() & 0x7fff_ffff));
-        let largest = f32::from_bits(bits);
-        let is_usable = (SMALLEST..=f32::MAX).contains(&largest);
-        let factor = if is_usable { 127.0 / largest } else { 0.0 };
-        for (value, &from) in row.iter_mut().zip(from) {
-            *value = (from * factor + ROUND).to_bits() as u8;
-        }
-        let largest = if is_usable { largest } else { 0.0 };
-        scale.copy_from_slice(&(largest / 127.0).to_ne_bytes());
+        quantise(from, row, 127.0, ROUND);
+    }
+
+    #[inline(always)]
+    fn convert_rectified(from: &[f32], row: &mut [u8]) {
+        quantise(from, row, 255.0, ROUND_RECTIFIED);
     }
 
     #[inline(always)]
@@ -143,7 +182,7 @@ impl Matrix for Int8Matrix {
         // The weights of a group stay near while every input meets them.
         let mut span = 0;
         while span < self.blocks {
-            let end = self.blocks.min(span + GROUP);
+            let end = self.blocks.min(span + self.group);
             let mut row = 0;
             while row < rows {
                 let left = (rows - row).min(S::INT8_ROWS);
@@ -202,13 +241,13 @@ impl Int8Matrix {
         first: usize,
         rows: &Pointers<ROWS>,
     ) -> usize {
-        let group = first / GROUP * GROUP;
-        let step = (self.blocks - group).min(GROUP) * BLOCK * STEP;
+        let group = first / self.group * self.group;
+        let step = (self.blocks - group).min(self.group) * BLOCK * STEP;
         let mut sums = [[D::zero(); ROWS]; TILE];
         // SAFETY: the caller's; weights lie as `weights` says.
         unsafe {
             let mut weights = self.weights.as_ptr();
-            weights = weights.add(group * self.inputs * BLOCK + first % GROUP * BLOCK * STEP);
+            weights = weights.add(group * self.inputs * BLOCK + first % self.group * BLOCK * STEP);
             for at in (0..self.inputs).step_by(STEP) {
                 let inputs: [D::Inputs; ROWS] =
                     std::array::from_fn(|row| D::load_inputs(rows[row].0.add(at)));

@@ -1,10 +1,10 @@
 //! The choice of instructions, made once, and the way into code compiled for them.
 
 use super::Isa;
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
 use super::scalar;
 use super::simd::Task;
+#[cfg(target_arch = "x86_64")]
+use super::{avx_vnni, avx2, avx512};
 use crate::error::{Error, Result};
 
 /// Instructions that this machine has: a value exists only once that was checked.
@@ -17,6 +17,9 @@ pub(super) enum Kernel {
     Fma,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2 whose 8-bit products are as fast as AVX-512's at half the width.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -55,6 +58,9 @@ impl Kernel {
             {
                 kernels.push(Self::Avx512);
             }
+            if is_x86_feature_detected!("avxvnni") {
+                kernels.push(Self::AvxVnni);
+            }
             kernels.extend([Self::Avx2, Self::Fma]);
         }
         kernels.push(Self::Portable);
@@ -67,9 +73,27 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Fma => Isa::Scalar,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => Isa::Avx2,
+            Self::Avx2 | Self::AvxVnni => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Isa::Avx512,
+        }
+    }
+
+    /// Blocks of float weights that this kernel reads together.
+    pub(super) fn float_group(self) -> usize {
+        if self.isa() == Isa::Avx512 { 4 } else { 1 }
+    }
+
+    /// The same for int8.
+    pub(super) fn int8_group(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => 8,
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => 4,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => 2,
+            _ => 1,
         }
     }
 
@@ -78,12 +102,15 @@ impl Kernel {
     pub(super) fn run<T: Task>(self, task: T) -> T::Output {
         match self {
             Self::Portable => scalar::run(task),
-            // SAFETY (of all three): the value exists only where the instructions were detected.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: the value exists only where the instructions were detected.
             Self::Fma => unsafe { scalar::run_with_fma(task) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: see above.
             Self::Avx2 => unsafe { avx2::run(task) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: see above.
+            Self::AvxVnni => unsafe { avx_vnni::run(task) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: see above.
             Self::Avx512 => unsafe { avx512::run(task) },

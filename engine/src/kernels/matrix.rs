@@ -4,6 +4,7 @@
 //! skips, whose segments are the layers. Inputs and rows are padded with zeros.
 
 use super::aligned::Plain;
+use super::kernel::Kernel;
 use super::simd::{BLOCK, Simd, Task};
 
 /// Rounds up to whole blocks: the length of every buffer of floats between products.
@@ -29,6 +30,8 @@ pub(super) enum InputKind {
     Any,
     /// Gated units, between -1 and 1.
     Gated,
+    /// What a relu leaves: never negative.
+    Rectified,
 }
 
 impl<'a> Source<'a> {
@@ -61,14 +64,18 @@ pub(super) trait Matrix: Sized {
     /// What the inputs are made of.
     type Value: Plain + std::fmt::Debug;
 
-    /// Packs.
-    fn pack(source: &Source<'_>) -> Self;
+    /// Packs for a kernel.
+    fn pack(kernel: Kernel, source: &Source<'_>) -> Self;
+    /// What packing rounded away, packed in its turn; `None` where that is not worth a product.
+    fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self>;
     /// A weight as it enters tables computed ahead.
     fn stored(weight: f32) -> f32;
     /// Values of a row that holds `channels` inputs.
     fn width(channels: usize) -> usize;
     /// Turns floats into a row of inputs.
     fn convert(from: &[f32], row: &mut [Self::Value]);
+    /// The same for floats none of which is negative, for [`InputKind::Rectified`].
+    fn convert_rectified(from: &[f32], row: &mut [Self::Value]);
     /// Turns the sums of filter and gate into a row of gated units.
     fn gate(filter: &[f32], gate: &[f32], row: &mut [Self::Value]);
     /// Values of the inputs that a product reads: all of a row but its end.

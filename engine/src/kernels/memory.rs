@@ -162,11 +162,8 @@ impl<T: Plain> Scratch<T> {
         let x = padded(weights.residual_channels);
         let h = M::width(weights.conditioning_channels);
         let units = weights.layers.len() * weights.units_width;
-        let (skips, hidden, logits) = (
-            padded(weights.skip_channels),
-            padded(weights.end_channels),
-            padded(weights.levels),
-        );
+        let (skips, hidden, logits) =
+            (padded(weights.skip_channels), padded(weights.end_channels), padded(weights.levels));
         let (skip_inputs, hidden_inputs) =
             (M::width(weights.skip_channels), M::width(weights.end_channels));
         let every = |stride| (0..lanes).map(|lane| lane * stride).collect::<Vec<_>>();

@@ -57,6 +57,8 @@ pub(super) struct PackedWeights<M> {
     pub(super) end1: Affine<M>,
     /// `[levels', A]`
     pub(super) end2: Affine<M>,
+    /// What end2 lost: most of what 8 bits cost in the prediction, they cost here.
+    pub(super) end2_rest: Option<M>,
 }
 
 impl<M: Matrix> PackedWeights<M> {
@@ -64,14 +66,14 @@ impl<M: Matrix> PackedWeights<M> {
         let (config, layout) = (weights.config(), weights.layout());
         let (r, g) = (config.residual_channels, config.gate_channels);
         let affine = |affine: &AffineLayout, inputs, kind| Affine {
-            matrix: M::pack(&Source::stacked(&[weights.get(&affine.weight)], inputs, kind)),
+            matrix: M::pack(kernel, &Source::stacked(&[weights.get(&affine.weight)], inputs, kind)),
             bias: pad(weights.get(&affine.bias)),
         };
         let mut layers = Vec::with_capacity(config.layers());
         for (index, layer) in layout.layers.iter().enumerate() {
             let pair = |filter: &Range<usize>, gate: &Range<usize>, inputs| {
                 let stack = [weights.get(filter), weights.get(gate)];
-                M::pack(&Source::stacked(&stack, inputs, InputKind::Any))
+                M::pack(kernel, &Source::stacked(&stack, inputs, InputKind::Any))
             };
             let taps = (0..config.kernel_size).filter(|_| index > 0);
             layers.push(PackedLayer {
@@ -97,9 +99,10 @@ impl<M: Matrix> PackedWeights<M> {
         }
         let skips = layout.layers.iter().map(|layer| weights.get(&layer.skip.weight)).collect();
         let skips = Source { stack: vec![skips], inputs: g, kind: InputKind::Gated };
-        let embedding = weights.get(&layout.embedding).chunks_exact(r).flat_map(|row| {
-            row.iter().copied().chain(std::iter::repeat_n(0.0, padded(r) - r))
-        });
+        let embedding = weights
+            .get(&layout.embedding)
+            .chunks_exact(r)
+            .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, padded(r) - r)));
         let embedding = Aligned::from(&embedding.collect::<Vec<_>>()[..]);
         Self {
             kernel_size: config.kernel_size,
@@ -113,9 +116,17 @@ impl<M: Matrix> PackedWeights<M> {
             tables: tables::<M>(kernel, weights, &embedding),
             embedding,
             layers,
-            skip: Affine { matrix: M::pack(&skips), bias: pad(&skip_bias) },
-            end1: affine(&layout.end1, config.skip_channels, InputKind::Any),
-            end2: affine(&layout.end2, config.end_channels, InputKind::Any),
+            skip: Affine { matrix: M::pack(kernel, &skips), bias: pad(&skip_bias) },
+            end1: affine(&layout.end1, config.skip_channels, InputKind::Rectified),
+            end2_rest: M::pack_rest(
+                kernel,
+                &Source::stacked(
+                    &[weights.get(&layout.end2.weight)],
+                    config.end_channels,
+                    InputKind::Rectified,
+                ),
+            ),
+            end2: affine(&layout.end2, config.end_channels, InputKind::Rectified),
         }
     }
 }
@@ -138,7 +149,7 @@ fn tables<M: Matrix>(kernel: Kernel, weights: &Weights, embedding: &[f32]) -> Ve
         let source = Source::stacked(&[&filter, &gate], r, InputKind::Any);
         let mut table = Aligned::zeros(config.levels * bias.len());
         kernel.run(Product {
-            matrix: &FloatMatrix::<AsF32>::pack(&source),
+            matrix: &FloatMatrix::<AsF32>::pack(kernel, &source),
             inputs: Rows { memory: embedding, starts: &starts(padded(r)) },
             init: Some(Rows { memory: if k == 0 { &bias } else { &nothing }, starts: &starts(0) }),
             out: &mut table,

@@ -124,6 +124,15 @@ fn head<M: Matrix>(
         out: &mut scratch.logits,
         out_starts: &starts.logits[..count],
     });
+    if let Some(matrix) = &weights.end2_rest {
+        kernel.run(Product {
+            matrix,
+            inputs: Rows { memory: inputs, starts: &starts.hidden_inputs[..count] },
+            init: None,
+            out: &mut scratch.logits,
+            out_starts: &starts.logits[..count],
+        });
+    }
 }
 
 /// Bias and past taps of a layer, for those lanes whose slots are used up.
@@ -245,8 +254,7 @@ impl<M: Matrix> Task for Enter<'_, M> {
         let Model { weights, queue_shape, ahead_shape } = *self.model;
         let Memory { queues, scratch, .. } = self.memory;
         let width = padded(weights.residual_channels);
-        let rows =
-            scratch.x.chunks_exact_mut(width).zip(scratch.change.chunks_exact(width));
+        let rows = scratch.x.chunks_exact_mut(width).zip(scratch.change.chunks_exact(width));
         let starts = &mut scratch.starts;
         starts.queue.clear();
         starts.ahead.clear();
@@ -297,11 +305,13 @@ impl<M: Matrix> Task for Relu<'_, M> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let rows = self.rows.chunks_exact_mut(M::width(self.channels));
-        for (from, row) in self.from.chunks_exact_mut(padded(self.channels)).zip(rows).take(self.count) {
+        for (from, row) in
+            self.from.chunks_exact_mut(padded(self.channels)).zip(rows).take(self.count)
+        {
             for value in &mut *from {
                 *value = if *value > 0.0 { *value } else { 0.0 };
             }
-            M::convert(from, row);
+            M::convert_rectified(from, row);
         }
     }
 }
