@@ -3,6 +3,8 @@
 //! Voices step together as they do in a synth: conditioning, one step, the choice of a code, which
 //! is fed back. Envelopes, mixing and resampling are left out.
 
+mod sweep;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,13 +13,15 @@ use wavenet_engine::conditioning::{NoteConditioner, NoteState};
 use wavenet_engine::weights::Layout;
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weights};
 
-use crate::cli::{BenchArgs, Isa, Shape};
+use crate::cli::{BenchArgs, Isa, RunArgs, Shape};
 use crate::model::{Model, slowness};
 
 /// A model file may hold 1 GiB; more random weights than that are not made either.
 const MAX_PARAMETERS: usize = 1 << 28;
 /// Caches fill and the clock rises before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);
+/// How long to measure, unless told otherwise.
+const SECONDS: f64 = 3.0;
 /// Steps between two looks at the clock.
 const CHUNK: u64 = 16;
 
@@ -51,19 +55,29 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
         "--threads {}: more than one thread is not supported yet; use 1",
         args.threads
     );
+    if args.sweep {
+        return sweep::sweep(args);
+    }
     let model = match args.shape {
         Some(shape) => random_model(shape)?,
         None => Model::load(args.model.as_deref())?,
     };
-    let packed = model.pack(&args.run)?;
-    let voices = usize::from(args.voices);
+    let seconds = args.seconds.unwrap_or(SECONDS);
+    let report = measure(&model, &args.run, usize::from(args.voices), seconds)?;
+    Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
+}
+
+/// Measures one model, run in one way.
+fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<Report> {
+    let packed = model.pack(run)?;
     let mut band = Band::new(&packed, voices);
-    band.play_for(WARM_UP.min(Duration::from_secs_f64(args.seconds)));
-    let (steps, seconds) = band.play_for(Duration::from_secs_f64(args.seconds));
+    band.play_for(WARM_UP.min(Duration::from_secs_f64(seconds)));
+    let (steps, seconds) = band.play_for(Duration::from_secs_f64(seconds));
 
     let config = packed.config();
     let each = steps as f64 / seconds;
-    let report = Report {
+    Ok(Report {
+        model: model.name.clone(),
         shape: format!(
             "{},{},{},{}",
             config.residual_channels,
@@ -74,17 +88,15 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
         parameters: model.weights.layout().len,
         sample_rate_hz: config.sample_rate_hz,
         voices,
-        threads: args.threads,
-        dtype: model.dtype(&args.run),
-        isa: args.run.isa,
+        threads: 1,
+        dtype: model.dtype(run),
+        isa: run.isa,
         seconds,
         samples_per_second: each * voices as f64,
         samples_per_second_per_voice: each,
         realtime_factor: each / f64::from(config.sample_rate_hz),
         note: slowness(&packed),
-        model: model.name,
-    };
-    Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
+    })
 }
 
 impl Report {

@@ -49,6 +49,7 @@ const BENCH_EXAMPLES: &str = "\
 Examples:
   wavenet bench
   wavenet bench --shape 64,256,256,10 --seconds 5
+  wavenet bench --sweep
   wavenet bench --model piano.safetensors --voices 8 --json";
 
 /// Plays WaveNet models: a neural network that makes sound, one sample at a time.
@@ -231,10 +232,13 @@ pub struct BenchArgs {
     /// Threads that share the work.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub threads: usize,
-    /// How long to measure.
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
+    #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype"])]
+    pub sweep: bool,
+    /// How long to measure [default: 3; with --sweep 0.5 a figure].
+    #[arg(long, value_name = "S")]
     #[arg(value_parser = seconds, allow_negative_numbers = true)]
-    pub seconds: f64,
+    pub seconds: Option<f64>,
     /// Print JSON instead of a sentence.
     #[arg(long)]
     pub json: bool,

@@ -54,6 +54,20 @@ fn inspect_has_a_table_for_people() {
 }
 
 #[test]
+fn a_sweep_has_a_row_for_every_kernel_of_this_machine() {
+    let folder = Folder::new();
+    let rows = json(&folder, "bench --sweep --json --seconds 0.001");
+    let rows = rows.as_array().unwrap();
+    for dtype in ["f32", "bf16", "int8"] {
+        let scalar = |row: &&Value| row["dtype"] == dtype && row["isa"] == "scalar";
+        assert_eq!(rows.iter().filter(scalar).count(), 8, "four models, one and eight voices");
+    }
+    assert!(rows.iter().all(|row| row["samples_per_second"].as_f64().unwrap() > 0.0));
+    let table = folder.succeed("bench --sweep --seconds 0.001");
+    assert_eq!(table.lines().count(), 1 + rows.len() / 2, "{table}");
+}
+
+#[test]
 fn bench_gives_the_promised_names_and_they_agree() {
     let folder = Folder::new();
     for (options, shape, voices) in [
