@@ -1,8 +1,8 @@
 //! WaveNet as a CLAP and VST3 instrument, on nice-plug.
 //!
-//! The host's events and parameters become the engine's ([`notes`], [`params`]); the audio thread
+//! The host's events and parameters become the engine's (`notes`, `params`); the audio thread
 //! pops samples from the engine's ring ([`wavenet_engine::stream`]); the model and the stream belong
-//! to the [`session`]. Nothing is loaded before the host activates the plugin, so a scan is quick.
+//! to the session. Nothing is loaded before the host activates the plugin, so a scan is quick.
 //!
 //! Latency is constant while active: the host's largest block, the `Buffer` parameter, and the
 //! resampler's look-ahead.

@@ -1,6 +1,6 @@
 //! What a host can set and automate, and how it reaches the engine.
 //!
-//! Values travel as events: [`Changes`] remembers what the engine was told and says what is new. The
+//! Values travel as events: `Changes` remembers what the engine was told and says what is new. The
 //! host's blocks are cut where automation moves, so a change lands on its frame.
 
 use std::collections::BTreeMap;

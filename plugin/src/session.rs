@@ -1,7 +1,7 @@
 //! The model that is loaded and the stream that plays it, for whoever may wait.
 //!
 //! The host's main thread activates, deactivates and restores projects; the audio thread only has the
-//! [`Player`] that [`Session::start`] gave it. A project that is restored while the plugin is active
+//! [`Player`] that `Session::start` gave it. A project that is restored while the plugin is active
 //! changes the model in the running stream, and is done before the host goes on, so that a bounce
 //! begins with the right one.
 
