@@ -13,12 +13,21 @@ use wavenet_tests::{lively_weights, pack};
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 
-/// Renders a second at the model's rate and at 44.1 kHz; the hash of both.
-fn hash(config: Config, dtype: Dtype, events: &[Event], sampling: Sampling) -> String {
+/// Of 16 kHz.
+const SECOND: usize = 16_000;
+
+/// Renders so many samples at the model's rate and brings them to 44.1 kHz; the hash of both.
+fn hash(
+    config: Config,
+    dtype: Dtype,
+    events: &[Event],
+    sampling: Sampling,
+    frames: usize,
+) -> String {
     let settings = Settings { sampling, seed: 11, ..Settings::default() };
     let packed = Packed::new(&lively_weights(config, 5), dtype, Isa::Auto).unwrap();
     let mut synth = Synth::new(packed, settings).unwrap();
-    let mut samples = vec![0.0; 16_000];
+    let mut samples = vec![0.0; frames];
     synth.render(events, &mut samples);
     let mut resampled = Vec::new();
     Resampler::new(16_000, 44_100).unwrap().process(&samples, &mut resampled);
@@ -45,8 +54,8 @@ fn shape(kernel_size: usize, conditioning: Recipe) -> Config {
 #[test]
 fn a_drone_is_these_bytes() {
     let drone = [Event { frame: 0, kind: EventKind::Drone }];
-    let found =
-        DTYPES.map(|dtype| hash(shape(2, Recipe::None), dtype, &drone, Sampling::default()));
+    let found = DTYPES
+        .map(|dtype| hash(shape(2, Recipe::None), dtype, &drone, Sampling::default(), SECOND));
     assert_eq!(found, ["3cd7d2093d1e516c", "b6c2c85e42678dc6", "ae002ef3877c8e36"]);
 }
 
@@ -58,7 +67,7 @@ fn a_chord_is_these_bytes() {
     let events = [on(0, 48), on(100, 64), on(2_000, 67), off(5_000, 64), on(6_001, 64)];
     let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
     let notes = Recipe::Note(NoteRecipe::default());
-    let found = DTYPES.map(|dtype| hash(shape(3, notes.clone()), dtype, &events, sampling));
+    let found = DTYPES.map(|dtype| hash(shape(3, notes.clone()), dtype, &events, sampling, SECOND));
     assert_eq!(found, ["e4eaafff2edd1204", "11b611103e34ed5c", "62dd0b64ce835118"]);
 }
 
@@ -101,5 +110,39 @@ fn a_tape_with_pedal_and_wheel_is_these_bytes() {
         let found: String =
             hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(found, expected, "at {rate_hz} Hz");
+    }
+}
+
+/// Short enough for a processor that is emulated.
+#[test]
+fn a_moment_is_these_bytes() {
+    let on =
+        |frame, key| Event { frame, kind: EventKind::NoteOn { channel: 0, key, velocity: 80 } };
+    let events = [on(0, 48), on(100, 64), on(700, 67)];
+    let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
+    let notes = Recipe::Note(NoteRecipe::default());
+    let found = DTYPES.map(|dtype| hash(shape(2, notes.clone()), dtype, &events, sampling, 1_500));
+    assert_eq!(found, ["80594f938338cf1c", "7d5e9657ae81efa4", "5a4b92c08249396f"]);
+}
+
+/// The moment again on a processor without AVX and fused multiply-add, and on one without AVX-512.
+#[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn a_moment_is_these_bytes_to_older_processors() {
+    use std::process::Command;
+
+    if Command::new("qemu-x86_64").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no qemu-x86_64 (Debian's package qemu-user)");
+        return;
+    }
+    for processor in ["Nehalem", "Haswell"] {
+        let output = Command::new("qemu-x86_64")
+            .args(["-cpu", processor])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "a_moment_is_these_bytes"])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{processor}: {told}");
     }
 }
