@@ -4,8 +4,8 @@
 //! voice. Both are built once, and may fail then; [`Packed::step`] and [`Packed::pick`] are real-time
 //! safe: they never allocate, lock, wait or call the system, and never fail.
 //!
-//! Every kernel obeys one numeric contract, so all give the same bytes (ARCHITECTURE.md, "The
-//! numeric contract"): a product of a weight row and an input is four chains of fused
+//! Every kernel obeys one numeric contract, so all give the same bytes (docs/model-format.md,
+//! section 9): a product of a weight row and an input is four chains of fused
 //! multiply-adds, one for each contiguous quarter of the input, each from +0.0, added left to
 //! right; int8 has exact integer sums. `step.rs` is the network, written once for every type of
 //! weights (`float.rs`, `int8.rs`) and set of instructions (`scalar.rs`, the readable truth, `avx2.rs`,
@@ -91,7 +91,12 @@ impl Packed {
     /// # Errors
     /// [`crate::Error::Unsupported`] for an instruction set that this machine lacks.
     pub fn new(weights: &Weights, dtype: Dtype, isa: Isa) -> Result<Self> {
-        Ok(Self::with_kernel(weights, dtype, Kernel::choose(isa)?))
+        let kernel = Kernel::choose(isa)?;
+        // Tables are computed here, on a thread whose float mode is somebody else's.
+        let before = swap_float_mode(DEFAULT_FLOAT_MODE);
+        let packed = Self::with_kernel(weights, dtype, kernel);
+        swap_float_mode(before);
+        Ok(packed)
     }
 
     fn with_kernel(weights: &Weights, dtype: Dtype, kernel: Kernel) -> Self {
@@ -204,20 +209,48 @@ impl State {
 /// Sets this thread to the numeric contract's arithmetic: round to nearest even, denormals kept,
 /// nothing trapped.
 pub(crate) fn set_float_mode() {
+    swap_float_mode(DEFAULT_FLOAT_MODE);
+}
+
+/// The control register's state after reset: MXCSR of x86-64, FPCR of aarch64.
+const DEFAULT_FLOAT_MODE: u64 = if cfg!(target_arch = "x86_64") { 0x1f80 } else { 0 };
+
+/// Sets this thread's float mode, and returns the one before.
+fn swap_float_mode(mode: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
-        const DEFAULT_MXCSR: u32 = 0x1f80;
-        // SAFETY: MXCSR takes this value, its state after reset, on every x86-64; no Rust code relies
-        // on another one.
+        let (mode, mut before) = (mode as u32, 0_u32);
+        // SAFETY: `mode` is MXCSR's state after reset, or one that it had; no Rust code relies on
+        // another one.
         unsafe {
-            std::arch::asm!("ldmxcsr [{}]", in(reg) &DEFAULT_MXCSR, options(nostack, readonly))
+            std::arch::asm!(
+                "stmxcsr [{}]",
+                "ldmxcsr [{}]",
+                in(reg) &raw mut before,
+                in(reg) &raw const mode,
+                options(nostack)
+            );
         }
+        u64::from(before)
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: FPCR = 0 is its state after reset; no Rust code relies on another one.
-    unsafe {
-        std::arch::asm!("msr fpcr, {}", in(reg) 0_u64, options(nostack, nomem))
+    {
+        let before: u64;
+        // SAFETY: `mode` is FPCR's state after reset, or one that it had; no Rust code relies on
+        // another one.
+        unsafe {
+            std::arch::asm!(
+                "mrs {}, fpcr",
+                "msr fpcr, {}",
+                out(reg) before,
+                in(reg) mode,
+                options(nostack, nomem)
+            );
+        }
+        before
     }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    mode
 }
 
 #[cfg(test)]

@@ -107,9 +107,12 @@ impl Plugin for WaveNet {
         let player = self.params.session.start(rate_hz, options);
         let latency = player.as_ref().map_or(0, Player::latency_frames);
         context.set_latency_samples(latency as u32);
+        // Under VST3 the framework tells the mode before the present one. A host that renders faster
+        // than the clock is waited for all the same; one that plays must never be.
+        let is_told = context.plugin_api() != PluginApi::Vst3;
         let pace = match config.process_mode {
-            ProcessMode::Offline => Pace::Offline,
-            ProcessMode::Realtime | ProcessMode::Buffered => Pace::Realtime,
+            ProcessMode::Offline if is_told => Pace::Offline,
+            _ => Pace::Realtime,
         };
         self.active = Some(Active {
             player,
@@ -177,7 +180,12 @@ impl Plugin for WaveNet {
             active.restart_asked = true;
             context.request_restart();
         }
-        active.changes.tell(params, |parameter| push(0, EventKind::Set(parameter)));
+        let mut set = |parameter| push(0, EventKind::Set(parameter));
+        if params.session.take_renewed() {
+            active.changes.tell_all(params, &mut set);
+        } else {
+            active.changes.tell(params, &mut set);
+        }
         while let Some(event) = context.next_event() {
             let frame = u64::from(event.timing());
             self.notes.translate(&event, params.bend_range_semitones.value(), |kind| {

@@ -57,6 +57,13 @@ impl ModelRef {
         Ok((Weights::from_bytes(&bytes)?, hash(&bytes)))
     }
 
+    /// Whether another name is that of the same file, with the same content as far as it is known.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let known = !self.sha256.is_empty() && !other.sha256.is_empty();
+        (self.version, &self.path) == (other.version, &other.path)
+            && (!known || self.sha256 == other.sha256)
+    }
+
     /// Whether the model's content is another than when the project was saved.
     pub(crate) fn differs_from(&self, sha256: &str) -> bool {
         !self.sha256.is_empty() && self.sha256 != sha256

@@ -76,7 +76,7 @@ impl InstrumentParams {
             temperature: FloatParam::new("Temperature", 0.6, range).with_step_size(0.001),
             top_p: share("Top-p", 1.0),
             seed: whole("Seed", 1, 0, 9_999),
-            class: whole("Sound", 0, 0, 127).non_automatable(),
+            class: whole("Sound", 0, 0, 1_023).non_automatable(),
             attack_ms: ms("Attack", 0.0),
             decay_ms: ms("Decay", 0.0),
             sustain: share("Sustain", 1.0),
@@ -138,6 +138,12 @@ impl Changes {
     /// The engine begins with what the parameters are now.
     pub(crate) fn new(params: &InstrumentParams) -> Self {
         Self { told: params.parameters() }
+    }
+
+    /// Calls `tell` for every setting. Real-time safe.
+    pub(crate) fn tell_all(&mut self, params: &InstrumentParams, tell: impl FnMut(Parameter)) {
+        self.told = params.parameters();
+        self.told.iter().copied().for_each(tell);
     }
 
     /// Calls `tell` for each setting that is another than it was. Real-time safe.

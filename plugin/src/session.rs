@@ -24,6 +24,8 @@ pub struct Session {
     state: Mutex<State>,
     /// What is playing needs another latency or another stream: ask the host to activate anew.
     restart: AtomicBool,
+    /// Another model plays, with settings that may have changed while it was made.
+    renewed: AtomicBool,
     params: OnceLock<Weak<InstrumentParams>>,
 }
 
@@ -55,7 +57,7 @@ impl Session {
     /// If it cannot be read; the plugin is then silent, and the project keeps its name.
     pub fn choose(&self, model: ModelRef) -> Result<()> {
         let mut state = self.lock();
-        if state.loaded.is_some() && state.model == model {
+        if state.loaded.is_some() && state.model.is(&model) {
             return Ok(());
         }
         state.model = model;
@@ -73,8 +75,9 @@ impl Session {
             // Another look-ahead is another latency, and only a new activation may change that.
             Ok(renderer) => {
                 let playing = active.controls.as_ref().map(|controls| controls.load(renderer));
-                if !matches!(playing, Some(Ok(()))) {
-                    self.restart.store(true, Ordering::Release);
+                match playing {
+                    Some(Ok(())) => self.renewed.store(true, Ordering::Release),
+                    _ => self.restart.store(true, Ordering::Release),
                 }
                 Ok(())
             }
@@ -113,6 +116,11 @@ impl Session {
     /// Whether the host should activate the plugin anew; says so once. Real-time safe.
     pub(crate) fn take_restart(&self) -> bool {
         self.restart.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the engine should be told every setting again; says so once. Real-time safe.
+    pub(crate) fn take_renewed(&self) -> bool {
+        self.renewed.swap(false, Ordering::AcqRel)
     }
 
     /// The model for a rate, with the settings of now and room for every voice.

@@ -15,6 +15,7 @@ mod session;
 pub mod status;
 mod terminal;
 
+use std::io::{Write, stderr, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,7 @@ pub fn play(args: &PlayArgs, interrupted: &AtomicBool) -> Result<String> {
     let mut terminal = Terminal::open();
     let mut keyboard = Keyboard::new(terminal.as_ref().is_some_and(Terminal::tells_releases));
     if terminal.is_none() {
-        println!("{}", session.announcement());
+        let _ = writeln!(stdout(), "{}", session.announcement());
     }
     let mut looked = Instant::now();
     let outcome = loop {
@@ -53,7 +54,7 @@ pub fn play(args: &PlayArgs, interrupted: &AtomicBool) -> Result<String> {
         match session.look_after_device() {
             Ok(Some(news)) => match &mut terminal {
                 Some(terminal) => terminal.say(&news),
-                None => eprintln!("wavenet: {news}"),
+                None => drop(writeln!(stderr(), "wavenet: {news}")),
             },
             Ok(None) => {}
             Err(error) => break Err(error),

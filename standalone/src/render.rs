@@ -3,6 +3,7 @@
 //! Samples go to the disk as they are made, so hours need no memory; the file appears under its name
 //! only when it is whole. An interruption is looked for after every block.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
     }
     let packed = model.pack(&args.run)?;
     if let Some(note) = slowness(&packed) {
-        eprintln!("note: {note}");
+        let _ = writeln!(std::io::stderr(), "note: {note}");
     }
     let renderer = Renderer::new(Synth::new(packed, settings)?, out_hz)?;
     let wav = WavFile::create(&places.out, out_hz, score.frames)?;

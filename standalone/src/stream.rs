@@ -34,7 +34,7 @@ pub fn stream(args: &StreamArgs, out: &mut dyn Write, interrupted: &AtomicBool) 
     let mut piece = piece(args)?;
     let packed = model.pack(&args.run)?;
     if let Some(note) = slowness(&packed) {
-        eprintln!("note: {note}");
+        let _ = writeln!(std::io::stderr(), "note: {note}");
     }
     let mut renderer = Renderer::new(Synth::new(packed, settings)?, args.rate)?;
     match write_all(args, &mut piece, &mut renderer, out, interrupted) {

@@ -281,7 +281,8 @@ impl<W: Storage> FloatMatrix<W> {
                         }
                     }
                     for weights in &mut weights {
-                        *weights = weights.add(step);
+                        // Beyond the last position it points nowhere.
+                        *weights = weights.wrapping_add(step);
                     }
                 }
                 for row in 0..ROWS {

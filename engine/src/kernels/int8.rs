@@ -254,7 +254,8 @@ impl Int8Matrix {
                 for (index, sums) in sums.iter_mut().enumerate() {
                     D::add_products(sums, weights.add(index * BLOCK * STEP), &inputs);
                 }
-                weights = weights.add(step);
+                // Beyond the last position it points nowhere.
+                weights = weights.wrapping_add(step);
             }
             for (row, &(input, init, out)) in rows.iter().enumerate() {
                 let scale = match self.scale_at {

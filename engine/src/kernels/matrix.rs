@@ -137,10 +137,12 @@ impl<M: Matrix> Product<'_, M> {
         &mut self,
         first: usize,
     ) -> [(*const M::Value, *const f32, *mut f32); N] {
+        // One borrow for all rows.
+        let outs = self.out.as_mut_ptr();
         std::array::from_fn(|index| {
             // SAFETY: the caller's.
             unsafe {
-                let out = self.out.as_mut_ptr().add(*self.out_starts.get_unchecked(first + index));
+                let out = outs.add(*self.out_starts.get_unchecked(first + index));
                 let start = *self.inputs.starts.get_unchecked(first + index);
                 let input = self.inputs.memory.as_ptr().add(start);
                 let init = match &self.init {

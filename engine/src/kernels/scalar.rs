@@ -125,7 +125,8 @@ impl Dots for Sums {
         for (sums, inputs) in sums.iter_mut().zip(inputs) {
             for (sum, weights) in sums.0.iter_mut().zip(&weights) {
                 for (&weight, input) in weights.iter().zip(inputs) {
-                    *sum += i32::from(weight) * input;
+                    // As the vectors do: what overflows on the way is right in the end.
+                    *sum = sum.wrapping_add(i32::from(weight) * input);
                 }
             }
         }

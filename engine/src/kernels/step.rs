@@ -160,7 +160,7 @@ fn compute_ahead<M: Matrix>(
             }
         }
         // In parts, as the bias has one start a lane.
-        let most = starts.bias.len();
+        let most = starts.bias.len().max(1);
         for (queue, out) in starts.queue.chunks(most).zip(starts.ahead.chunks(most)) {
             let bias = Rows { memory: &part.bias[..], starts: &starts.bias[..queue.len()] };
             kernel.run(Product {

@@ -29,8 +29,8 @@ pub(super) enum Message {
 const CHUNK: usize = 128;
 /// Frames over which a renderer that is replaced fades.
 const SWAP_FADE: u32 = 512;
-/// Below this margin the generator spins instead of sleeping.
-const SPIN_BELOW: Duration = Duration::from_millis(2);
+/// The shortest nap: a thread that never sleeps is stopped by systems that let it go first.
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
 
 pub(super) struct Generator {
     renderer: Box<Renderer>,
@@ -38,6 +38,8 @@ pub(super) struct Generator {
     audio: HeapProd<f32>,
     commands: HeapCons<Event>,
     inbox: Receiver<Message>,
+    /// Taken from the inbox, but too early.
+    held: Option<Message>,
     trash: Sender<Box<Renderer>>,
     shared: Arc<Shared>,
     /// Frames made, over all renderers.
@@ -71,19 +73,20 @@ impl Generator {
     ) -> Self {
         let margin = Duration::from_secs_f64(margin_frames as f64 / f64::from(renderer.rate_hz()));
         // A quarter of the margin at most, so that a nap alone is never an underrun.
-        let nap = if margin < SPIN_BELOW { Duration::ZERO } else { margin / 4 };
+        let nap = (margin / 4).clamp(SHORTEST_NAP, Duration::from_millis(5));
         Self {
             renderer: Box::new(renderer),
             fading: None,
             audio,
             commands,
             inbox,
+            held: None,
             trash,
             shared,
             made: 0,
             origin: 0,
             unheard_before: 0,
-            nap: nap.min(Duration::from_millis(5)),
+            nap,
             load: 0.0,
         }
     }
@@ -120,10 +123,13 @@ impl Generator {
                 fading.renderer.push(Event { frame, ..event });
             }
         }
-        // While one renderer fades no other can take its place: messages wait their turn.
-        while self.fading.is_none()
-            && let Ok(message) = self.inbox.try_recv()
-        {
+        while let Some(message) = self.held.take().or_else(|| self.inbox.try_recv().ok()) {
+            // One renderer fades, the next is heard already: a third waits its turn.
+            let busy = self.fading.is_some() && self.made != self.origin;
+            if busy && matches!(message, Message::Load(_)) {
+                self.held = Some(message);
+                break;
+            }
             self.take(message);
         }
         let known = horizon.saturating_sub(self.renderer.lookahead_frames());
@@ -168,7 +174,12 @@ impl Generator {
                 self.unheard_before += self.renderer.dropped();
                 let before = std::mem::replace(&mut self.renderer, renderer);
                 let origin = std::mem::replace(&mut self.origin, self.made);
-                self.fading = Some(Fading { renderer: before, left: SWAP_FADE, origin });
+                if self.fading.is_some() {
+                    // Nobody heard it: what fades goes on fading, into the newer one.
+                    let _ = self.trash.try_send(before);
+                } else {
+                    self.fading = Some(Fading { renderer: before, left: SWAP_FADE, origin });
+                }
             }
         }
     }
@@ -195,10 +206,6 @@ impl Generator {
     }
 
     fn rest(&self) {
-        if self.nap.is_zero() {
-            std::hint::spin_loop();
-        } else {
-            std::thread::sleep(self.nap);
-        }
+        std::thread::sleep(self.nap);
     }
 }

@@ -212,11 +212,17 @@ impl Player {
         }
         let frames = frames.min(self.audio.capacity().get());
         let began = Instant::now();
-        while self.audio.occupied_len() < frames
+        // A generator that is slow is not dead: patience begins anew with every frame it makes.
+        let (mut progress, mut occupied) = (began, self.audio.occupied_len());
+        while occupied < frames
             && !self.shared.dead.load(Ordering::Acquire)
-            && began.elapsed() < patience
+            && progress.elapsed() < patience
         {
             std::thread::sleep(Duration::from_micros(50));
+            let now = self.audio.occupied_len();
+            if now > occupied {
+                (progress, occupied) = (Instant::now(), now);
+            }
         }
         self.waited += began.elapsed();
         self.audio.occupied_len() >= frames

@@ -218,6 +218,26 @@ fn a_reset_also_silences_a_model_that_fades() {
 }
 
 #[test]
+fn of_two_models_loaded_before_the_next_block_the_last_is_heard_from_its_first_frame() {
+    let on = [Event { frame: 0, kind: EventKind::NoteOn { channel: 0, key: 60, velocity: 99 } }];
+    let bounce = |loads: &[u64]| {
+        let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
+        let mut out = vec![0.0; 12_000];
+        player.process(&[], &mut out, Pace::Offline);
+        loads.iter().for_each(|&seed| controls.load(renderer(seed)).unwrap());
+        // Room for both to be taken.
+        std::thread::sleep(Duration::from_millis(50));
+        player.process(&on, &mut out, Pace::Offline);
+        let first = out.clone();
+        player.process(&[], &mut out, Pace::Offline);
+        [first, out].concat()
+    };
+    let expected = bounce(&[5]);
+    assert!(expected.iter().any(|&x| x != 0.0));
+    assert!(bounce(&[4, 5]) == expected);
+}
+
+#[test]
 fn messages_keep_their_order() {
     let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
     let on = EventKind::NoteOn { channel: 0, key: 60, velocity: 99 };

@@ -47,9 +47,15 @@ impl Live {
         }
     }
 
-    /// Forgets what nobody has played: it was meant for a moment that is gone.
-    pub fn clear(&self) {
-        while self.queue.pop().is_some() {}
+    /// Forgets the notes that nobody has played: they were meant for a moment that is gone. What ends
+    /// notes stays.
+    pub fn forget_notes(&self) {
+        for _ in 0..self.queue.len() {
+            match self.queue.pop() {
+                Some(EventKind::NoteOn { velocity: 1.., .. } | EventKind::Drone) | None => {}
+                Some(kind) => drop(self.queue.push(kind)),
+            }
+        }
     }
 
     /// Events for which there was no room.

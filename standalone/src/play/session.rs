@@ -1,5 +1,6 @@
 //! One evening: the model, the generator, and whatever device there is.
 
+use std::io::{Write, stderr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ impl<'a> Session<'a> {
         }
         let packed = model.pack(&args.run)?;
         if let Some(note) = slowness(&packed) {
-            eprintln!("note: {note}");
+            let _ = writeln!(stderr(), "note: {note}");
         }
         drop(packed);
         let (live, meters) = (Live::default(), Arc::new(Meters::default()));
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
         let mut line = output.open(Arc::clone(&self.meters)).ok()?;
         let largest = self.meters.largest_block.swap(0, Ordering::Relaxed) as usize;
         line.block_frames = line.block_frames.max(largest);
-        self.live.clear();
+        self.live.forget_notes();
         let fits = |deck: &Deck| {
             line.rate_hz == self.rate_hz && line.block_frames <= deck.max_block_frames()
         };

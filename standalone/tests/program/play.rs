@@ -47,8 +47,7 @@ fn for_a_minute_a_device_gets_the_samples_of_a_render_without_an_underrun() {
     }
     let (_turn, folder, jack) = (alone(), Folder::new(), Jack::start());
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/phrase.mid");
-    // One voice of the piano: what two busy cores can bear.
-    let sound = format!("--midi {demo} --voices 1 --rate 48000");
+    let sound = format!("--midi {demo} --rate 48000");
     let rendered = folder.samples(&sound).1;
 
     let options = format!("{sound} --loop --seconds 60 --buffer-ms 20");

@@ -122,10 +122,22 @@ fn the_seat_needs_no_lock() {
 fn live_events_that_find_no_room_are_counted() {
     let live = Live::default();
     for _ in 0..MAX_LIVE + 3 {
-        live.send(EventKind::AllNotesOff);
+        live.send(EventKind::Drone);
     }
     assert_eq!(live.dropped(), 3);
-    live.clear();
+    live.forget_notes();
     live.send(EventKind::AllNotesOff);
     assert_eq!(live.dropped(), 3);
+}
+
+#[test]
+fn while_a_device_is_gone_notes_are_forgotten_but_not_their_ends() {
+    let live = Live::default();
+    let off = EventKind::NoteOff { channel: 0, key: 60 };
+    let up = EventKind::Pedal { channel: 0, down: false };
+    for kind in [EventKind::NoteOn { channel: 0, key: 64, velocity: 9 }, off, up] {
+        live.send(kind);
+    }
+    live.forget_notes();
+    assert_eq!([live.queue.pop(), live.queue.pop(), live.queue.pop()], [Some(off), Some(up), None]);
 }
