@@ -46,7 +46,7 @@ def read_model(path):
     start = 8 + int.from_bytes(content[:8], "little")
     table = json.loads(content[8:start])
     header = json.loads(table.pop("__metadata__")["wavenet"])
-    if header["format_version"] != 1:
+    if header["format_version"] not in (1, 2):
         raise ValueError(f"format version {header['format_version']}")
     tensors = {}
     for name, entry in table.items():
@@ -54,9 +54,13 @@ def read_model(path):
         raw = content[begin:end]
         if entry["dtype"] == "BF16":
             values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(F32)
+        elif entry["dtype"] == "I8":
+            values = np.frombuffer(raw, "i1").astype(F32)
         else:
             values = np.frombuffer(raw, "<f4")
         tensors[name] = values.reshape(entry["shape"])
+    for name in [name for name in tensors if name.endswith(".scale")]:
+        tensors[name.removesuffix(".scale")] *= tensors.pop(name)[..., None]
     return {**DEFAULTS, **header["config"]}, tensors
 
 
