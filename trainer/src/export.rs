@@ -9,9 +9,9 @@ use wavenet_engine::{Dtype, Weights};
 use crate::cli::DtypeArg;
 
 const NOTES: &str = "\
-Players run the new file in its type unless told otherwise (wavenet render --dtype). bf16 and int8 keep
-what the player of that type computes with, to the bit; what it rounds away is gone from the file, so
-keep the wide one. eval --dtype tells beforehand what a type costs.";
+Players run the new file in its type unless told otherwise. bf16 and int8 keep what a player of that
+type computes with, to the bit; what it rounds away is not in the file, so keep the wide one too.
+eval --dtype tells beforehand what a type costs.";
 
 /// `export`
 #[derive(Debug, Args)]
