@@ -81,8 +81,8 @@ pub struct KeyTable {
     pub start_turns: Vec<f32>,
 }
 
-/// How weights are stored and multiplied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How weights are stored and multiplied, from wide to narrow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32-bit floats: the reference.
@@ -92,6 +92,16 @@ pub enum Dtype {
     Bf16,
     /// 8-bit integers with exact sums.
     Int8,
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        })
+    }
 }
 
 impl Default for NoteRecipe {

@@ -22,6 +22,7 @@ pub mod reference;
 pub mod renderer;
 pub mod resample;
 pub mod sampling;
+mod storage;
 pub mod stream;
 pub mod synth;
 pub mod weights;

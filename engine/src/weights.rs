@@ -2,10 +2,10 @@
 //!
 //! [`Layout`] says which tensors a config has, in which order and shape (docs/model-format.md is
 //! its prose twin). [`Weights`] holds the values. A model file is one `.safetensors` whose metadata
-//! carries the format version and the config; reading any bytes gives either valid weights or an
-//! error that says what is wrong.
+//! carries the format version and the config (`storage.rs` says how the numbers lie in it); reading
+//! any bytes gives either valid weights or an error that says what is wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -13,13 +13,15 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, Dtype};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::sampling::Philox;
+use crate::storage;
 
-/// The only version so far. A reader refuses every other one.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version, of files with int8 in them; all others are still written as version 1, which
+/// older programs read. A reader refuses newer ones.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The single key of the file's metadata: one key, so that equal models are equal bytes.
 const METADATA_KEY: &str = "wavenet";
@@ -152,6 +154,7 @@ pub struct Weights {
     config: Config,
     layout: Layout,
     values: Vec<f32>,
+    storage: Dtype,
 }
 
 impl Weights {
@@ -163,7 +166,7 @@ impl Weights {
         config.validate()?;
         let layout = Layout::new(&config);
         let values = vec![0.0; layout.len];
-        Ok(Self { config, layout, values })
+        Ok(Self { config, layout, values, storage: Dtype::F32 })
     }
 
     /// The weights that training starts from: uniform with variance 1 / fan-in (LeCun), biases zero.
@@ -216,6 +219,19 @@ impl Weights {
         &self.values[range.clone()]
     }
 
+    /// How the file keeps its numbers: the narrowest type in it.
+    pub fn storage(&self) -> Dtype {
+        self.storage
+    }
+
+    /// Makes files of this type from now on, which players run in this type unless told otherwise.
+    /// They play the same bytes in it as the wider file would; in a wider type they do not, as the
+    /// file has lost what the narrower one rounds. The values here stay what they are.
+    pub fn store_as(&mut self, dtype: Dtype) {
+        self.storage = dtype;
+        self.config.default_dtype = dtype;
+    }
+
     /// Reads a model file.
     ///
     /// # Errors
@@ -262,17 +278,17 @@ impl Weights {
         }
         let unreadable = |error| format(format!("its `wavenet` metadata is unreadable ({error})"));
         let version: Version = serde_json::from_str(header).map_err(unreadable)?;
-        if version.format_version != FORMAT_VERSION {
+        let version = version.format_version;
+        if !(1..=FORMAT_VERSION).contains(&version) {
             return Err(Error::Unsupported(format!(
-                "model format version {}; this program reads version {FORMAT_VERSION}, so update it",
-                version.format_version
+                "model format version {version}; this program reads 1 to {FORMAT_VERSION}, so update it"
             )));
         }
         let header: Header = serde_json::from_str(header).map_err(unreadable)?;
         header.config.validate()?;
         // A config that asks for more than the file holds is refused before memory is taken for it.
         let layout = Layout::new(&header.config);
-        if layout.len > bytes.len() / 2 {
+        if layout.len > bytes.len() {
             return Err(format(format!(
                 "its config asks for {} parameters, more than its {} bytes can hold",
                 layout.len,
@@ -282,33 +298,26 @@ impl Weights {
         let tensors = SafeTensors::deserialize(bytes)
             .map_err(|error| format(format!("its tensors are damaged ({error})")))?;
         let mut weights = Self::zeros(header.config)?;
+        let mut known = BTreeSet::new();
         for spec in &layout.specs {
-            let shape = |got: &[usize]| Error::Shape {
-                tensor: spec.name.clone(),
-                expected: spec.shape.clone(),
-                got: got.to_vec(),
-            };
-            let tensor = tensors.tensor(&spec.name).map_err(|_| shape(&[]))?;
-            if tensor.shape() != spec.shape {
-                return Err(shape(tensor.shape()));
-            }
             let values = &mut weights.values[spec.range.clone()];
-            read_values(&spec.name, &tensor, values)?;
+            let dtype = storage::decode(&tensors, version, spec, values)?;
             if !values.iter().all(|value| value.is_finite()) {
                 return Err(format(format!("tensor `{}` holds NaN or infinity", spec.name)));
             }
+            weights.storage = weights.storage.max(dtype);
+            known.insert(spec.name.clone());
+            if dtype == Dtype::Int8 {
+                known.insert(storage::scale_name(&spec.name));
+            }
         }
-        if let Some(name) = tensors
-            .names()
-            .into_iter()
-            .find(|name| !layout.specs.iter().any(|spec| spec.name == **name))
-        {
+        if let Some(name) = tensors.names().into_iter().find(|&name| !known.contains(name)) {
             return Err(format(format!("it has a tensor `{name}` that its config does not know")));
         }
         Ok(weights)
     }
 
-    /// The model as the bytes of its file; equal models give equal bytes.
+    /// The model as the bytes of its file, of [`Weights::storage`]; equal models give equal bytes.
     ///
     /// # Errors
     /// [`Error::Format`] where a value is not finite.
@@ -316,15 +325,16 @@ impl Weights {
         if !self.values.iter().all(|value| value.is_finite()) {
             return Err(Error::Format("a weight is NaN or infinite; it is not saved".into()));
         }
-        let header = Header { format_version: FORMAT_VERSION, config: self.config.clone() };
+        let tensors = storage::encode(self);
+        let has_int8 = tensors.iter().any(|tensor| tensor.dtype == FileDtype::I8);
+        let format_version = if has_int8 { FORMAT_VERSION } else { 1 };
+        let header = Header { format_version, config: self.config.clone() };
         let header = serde_json::to_string(&header).map_err(|e| Error::Format(e.to_string()))?;
-        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let mut views = Vec::with_capacity(self.layout.specs.len());
-        for spec in &self.layout.specs {
-            let slice = &bytes[spec.range.start * 4..spec.range.end * 4];
-            let view = TensorView::new(FileDtype::F32, spec.shape.clone(), slice)
+        let mut views = Vec::with_capacity(tensors.len());
+        for tensor in &tensors {
+            let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)
                 .map_err(|error| Error::Format(error.to_string()))?;
-            views.push((spec.name.clone(), view));
+            views.push((&tensor.name, view));
         }
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), header)]);
         safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Format(e.to_string()))
@@ -346,24 +356,4 @@ impl Weights {
 /// Names out of the file may hold anything; a message stays one line of bearable length.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
-}
-
-/// Widens a stored tensor to f32, exactly.
-fn read_values(name: &str, tensor: &TensorView<'_>, values: &mut [f32]) -> Result<()> {
-    match tensor.dtype() {
-        FileDtype::F32 => {
-            for (value, bytes) in values.iter_mut().zip(tensor.data().chunks_exact(4)) {
-                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            }
-        }
-        FileDtype::BF16 => {
-            for (value, bytes) in values.iter_mut().zip(tensor.data().chunks_exact(2)) {
-                *value = half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
-            }
-        }
-        other => {
-            return Err(Error::Unsupported(format!("tensor `{name}` stored as {other:?}")));
-        }
-    }
-    Ok(())
 }

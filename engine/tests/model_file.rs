@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use wavenet_engine::{Config, Error, KeyTable, NoteRecipe, Recipe, Weights};
+use wavenet_engine::{Config, Dtype as Storage, Error, KeyTable, NoteRecipe, Recipe, Weights};
 
 fn config() -> Config {
     let start_turns = vec![0.1, 0.2, 0.3];
@@ -38,6 +38,13 @@ fn model() -> Weights {
     weights
 }
 
+/// The same in a smaller file: what a bf16 or an int8 cannot hold is left out.
+fn stored(dtype: Storage) -> Weights {
+    let mut weights = Weights::random(config(), 5).unwrap();
+    weights.store_as(dtype);
+    weights
+}
+
 fn bits(weights: &Weights) -> Vec<u32> {
     weights.values().iter().map(|value| value.to_bits()).collect()
 }
@@ -59,7 +66,11 @@ struct Parts {
 
 impl Parts {
     fn new() -> Self {
-        let bytes = model().to_bytes().unwrap();
+        Self::of(&model())
+    }
+
+    fn of(model: &Weights) -> Self {
+        let bytes = model.to_bytes().unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let raw = |(name, view): (String, TensorView<'_>)| Raw {
             name,
@@ -202,7 +213,7 @@ fn damaged_metadata_is_named() {
         let text = Parts { metadata, ..Parts::new() }.error().to_string();
         assert!(text.contains("`wavenet`"), "{text}");
     }
-    for version in ["0", "2", "4294967295"] {
+    for version in ["0", "3", "4294967295"] {
         let to = format!("\"format_version\":{version}");
         let error = Parts::new().edit("\"format_version\":1", &to).error();
         let named = matches!(&error, Error::Unsupported(what) if what.contains(version));
@@ -244,6 +255,93 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
+fn smaller_files_keep_what_kernels_do_not_round() {
+    let wide = Weights::random(config(), 5).unwrap();
+    let f32_bytes = wide.to_bytes().unwrap();
+    for (dtype, kind, version) in [(Storage::Bf16, Dtype::BF16, 1), (Storage::Int8, Dtype::I8, 2)] {
+        let narrow = stored(dtype);
+        let parts = Parts::of(&narrow);
+        let header = &parts.metadata.as_ref().unwrap()["wavenet"];
+        assert!(header.contains(&format!("\"format_version\":{version}")), "{header}");
+        let of_kind = parts.tensors.iter().filter(|raw| raw.dtype == kind);
+        let names: Vec<&str> = of_kind.map(|raw| raw.name.as_str()).collect();
+        assert!(names.contains(&"end1.weight") && names.contains(&"layers.0.skip.weight"));
+        assert!(!names.iter().any(|name| name.ends_with(".bias") || name.contains("embedding")));
+        let only_bf16 = ["layers.0.filter.weight", "layers.0.gate.weight", "end2.weight"];
+        assert!(only_bf16.iter().all(|name| names.contains(name) == (dtype == Storage::Bf16)));
+
+        let loaded = Weights::from_bytes(&narrow.to_bytes().unwrap()).unwrap();
+        assert_eq!((loaded.storage(), loaded.config().default_dtype), (dtype, dtype));
+        let mut largest = 0.0_f32;
+        for spec in &loaded.layout().specs {
+            for (narrow, wide) in loaded.get(&spec.range).iter().zip(wide.get(&spec.range)) {
+                let is_kept = !names.contains(&spec.name.as_str());
+                assert!(!is_kept || narrow.to_bits() == wide.to_bits(), "{}", spec.name);
+                largest = largest.max((narrow - wide).abs());
+            }
+        }
+        // Random weights lie within 1.8: half a step of 1 / 127 or of 2^-8 of that.
+        assert!(largest > 1e-4 && largest < 0.008, "{dtype}: {largest}");
+
+        // Back to a wide file, of version 1: the numbers stay what they are.
+        let mut back = loaded.clone();
+        back.store_as(Storage::F32);
+        let bytes = back.to_bytes().unwrap();
+        assert_eq!(bytes.len(), f32_bytes.len());
+        assert_eq!(bits(&Weights::from_bytes(&bytes).unwrap()), bits(&loaded));
+    }
+}
+
+#[test]
+fn damaged_int8_is_named() {
+    let parts = || Parts::of(&stored(Storage::Int8));
+    let scale = "end1.weight.scale";
+    for value in [0.0, -0.0, -1.0, f32::NAN, f32::INFINITY, 1e-40, 0.1] {
+        let mut parts = parts();
+        parts.tensor(scale).bytes[4..8].copy_from_slice(&f32::to_le_bytes(value));
+        let text = parts.error().to_string();
+        assert!(text.contains(scale) && text.contains("no scale"), "{text}");
+    }
+    let mut none = parts();
+    none.tensors.retain(|raw| raw.name != scale);
+    let error = none.error();
+    assert!(
+        matches!(&error, Error::Shape { tensor, got, .. } if tensor == scale && got.is_empty()),
+        "{error}"
+    );
+    let mut short = parts();
+    let raw = short.tensor(scale);
+    (raw.shape, raw.bytes) = (vec![2], raw.bytes[..8].to_vec());
+    let error = short.error();
+    assert!(matches!(&error, Error::Shape { expected, .. } if expected == &[3]), "{error}");
+    let mut narrow = parts();
+    let raw = narrow.tensor(scale);
+    (raw.dtype, raw.bytes) = (Dtype::BF16, vec![1; 6]);
+    let error = narrow.error();
+    assert!(matches!(&error, Error::Unsupported(what) if what.contains(scale)), "{error}");
+
+    let mut lowest = parts();
+    lowest.tensor("end1.weight").bytes[0] = 0x80;
+    assert!(lowest.error().to_string().contains("-128"));
+    let mut beyond = parts();
+    beyond.tensor(scale).bytes[..4]
+        .copy_from_slice(&1e38_f32.to_bits().next_multiple_of(256).to_le_bytes());
+    assert!(beyond.error().to_string().contains("infinity"));
+    // Scales of what is no int8, int8 without rows, and int8 where the version has none.
+    let mut extra = parts();
+    let copy = Raw { name: "end2.weight.scale".into(), ..extra.tensor("end2.bias").clone() };
+    extra.tensors.push(copy);
+    assert!(extra.error().to_string().contains("end2.weight.scale"));
+    let mut vector = parts();
+    let raw = vector.tensor("end2.bias");
+    (raw.dtype, raw.bytes) = (Dtype::I8, vec![1; 8]);
+    let error = vector.error();
+    assert!(matches!(&error, Error::Unsupported(what) if what.contains("I8")), "{error}");
+    let older = parts().edit("\"format_version\":2", "\"format_version\":1").error();
+    assert!(matches!(&older, Error::Unsupported(what) if what.contains("I8")), "{older}");
+}
+
+#[test]
 fn a_missing_file_and_a_folder_are_named_by_their_path() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().join("none.safetensors"), folder.path().to_owned()] {
@@ -274,8 +372,9 @@ proptest! {
     fn changed_bytes_are_read_or_refused(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         in_header in any::<bool>(),
+        dtype in prop::sample::select(vec![Storage::F32, Storage::Bf16, Storage::Int8]),
     ) {
-        let mut bytes = model().to_bytes().unwrap();
+        let mut bytes = stored(dtype).to_bytes().unwrap();
         let header_len = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let end = if in_header { header_len } else { bytes.len() };
         for (index, value) in changes {

@@ -30,6 +30,7 @@ struct Report<'a> {
     conditioning: Conditioning<'a>,
     root_key: u8,
     default_dtype: Dtype,
+    storage: Dtype,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,20 +89,22 @@ impl<'a> Report<'a> {
             },
             root_key: config.root_key,
             default_dtype: config.default_dtype,
+            storage: model.weights.storage(),
         }
     }
 
     fn table(&self) -> String {
         let classes = if self.classes.is_empty() { "none".into() } else { self.classes.join(", ") };
-        let dtype = match self.default_dtype {
-            Dtype::F32 => "f32",
-            Dtype::Bf16 => "bf16",
-            Dtype::Int8 => "int8",
-        };
+        let parameters = format!(
+            "{}, stored as {}, run as {}",
+            grouped(self.parameters as u64),
+            self.storage,
+            self.default_dtype
+        );
         let mut rows = vec![
             ("model", self.model.to_owned()),
             ("file", format!("{} bytes", grouped(self.file_bytes))),
-            ("parameters", format!("{}, run as {dtype}", grouped(self.parameters as u64))),
+            ("parameters", parameters),
             ("sample rate", format!("{} Hz", grouped(self.sample_rate_hz.into()))),
             (
                 "receptive field",

@@ -8,13 +8,14 @@ Usage: numpy_wavenet.py MODEL.safetensors < REQUEST.json > ANSWER.json
 
 The request is a list of jobs, the answer the list of their results:
 
-    {"job": "logits", "codes": [...], "conditioning": [[...], ...], "exact": bool}  -> [[...], ...]
+    {"job": "logits", "codes": [...], "conditioning": [[...], ...], "contract": type or null}
+                                                                        -> [[...], ...]
     {"job": "pick", "logits": [[...], ...], "temperature": T, "top_p": P, "draws": [...]} -> [...]
     {"job": "draws", "seed": s, "stream": m, "count": n}  -> [...]
     {"job": "mulaw", "levels": n, "samples": [...]}  -> {"values": [...], "codes": [...]}
     {"job": "note", "key": k, "velocity": v, "frames": n}  -> [[local channels], ...]
 
-"exact" obeys the numeric contract to the bit (section 9), in f32; otherwise the mathematics of
+A contract (section 9), "f32", "bf16" or "int8", is obeyed to the bit; without one the mathematics of
 section 5 is computed in f64.
 """
 
@@ -46,7 +47,7 @@ def read_model(path):
     start = 8 + int.from_bytes(content[:8], "little")
     table = json.loads(content[8:start])
     header = json.loads(table.pop("__metadata__")["wavenet"])
-    if header["format_version"] != 1:
+    if header["format_version"] not in (1, 2):
         raise ValueError(f"format version {header['format_version']}")
     tensors = {}
     for name, entry in table.items():
@@ -54,9 +55,13 @@ def read_model(path):
         raw = content[begin:end]
         if entry["dtype"] == "BF16":
             values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(F32)
+        elif entry["dtype"] == "I8":
+            values = np.frombuffer(raw, "i1").astype(F32)
         else:
             values = np.frombuffer(raw, "<f4")
         tensors[name] = values.reshape(entry["shape"])
+    for name in [name for name in tensors if name.endswith(".scale")]:
+        tensors[name.removesuffix(".scale")] *= tensors.pop(name)[..., None]
     return {**DEFAULTS, **header["config"]}, tensors
 
 
@@ -81,15 +86,32 @@ class Mathematics:
     """f64, in whatever order NumPy sums."""
 
     real = F64
-    tanh = staticmethod(np.tanh)
 
     @staticmethod
-    def sigmoid(x):
-        return 1 / (1 + np.exp(-x))
+    def weights(tensors):
+        return {name: values.astype(F64) for name, values in tensors.items()}
 
     @staticmethod
-    def product(weight, rows):
-        return rows @ weight.astype(F64).T
+    def units(f, g):
+        return np.tanh(f) / (1 + np.exp(-g))
+
+    @staticmethod
+    def onto(c, weight, rows):
+        return c + rows @ weight.T
+
+    @classmethod
+    def first_taps_onto(cls, c, weight, rows):
+        return cls.onto(c, weight, rows)
+
+    @classmethod
+    def units_onto(cls, c, weights, units):
+        for weight, z in zip(weights, units, strict=True):
+            c = cls.onto(c, weight, z)
+        return c
+
+    @classmethod
+    def relu_onto(cls, c, weight, rows, last=False):
+        return cls.onto(c, weight, np.maximum(rows, cls.real(0)))
 
 
 def fma(a, b, c):
@@ -112,10 +134,14 @@ def chain(x, first, rest):
     return p
 
 
-class Contract:
+class Contract(Mathematics):
     """f32, to the bit."""
 
     real = F32
+
+    @staticmethod
+    def weights(tensors):
+        return tensors
 
     @staticmethod
     def exp(x):
@@ -127,19 +153,24 @@ class Contract:
         return p * np.exp2(n).astype(F32)
 
     @staticmethod
-    def tanh(x):
+    def tanh_parts(x):
         x = np.minimum(np.maximum(x, F32(-9.02)), F32(9.02))
         y = x * x
         p = chain(y, 1.3319061e-8, [2.0583473e-5, 0.003494034, 0.13379717, 1])
         q = chain(y, 7.762015e-7, [0.0003283092, 0.02587107, 0.46713033, 1])
-        return np.minimum(np.maximum(x * p / q, F32(-1)), F32(1))
+        return x * p, q
 
     @staticmethod
-    def sigmoid(x):
-        return fma(Contract.tanh(F32(0.5) * x), F32(0.5), F32(0.5))
+    def tanh(x):
+        p, q = Contract.tanh_parts(x)
+        return np.minimum(np.maximum(p / q, F32(-1)), F32(1))
+
+    @classmethod
+    def units(cls, f, g):
+        return cls.tanh(f) * fma(cls.tanh(F32(0.5) * g), F32(0.5), F32(0.5))
 
     @staticmethod
-    def product(weight, rows):
+    def onto(c, weight, rows):
         inputs = weight.shape[1]
         quarter = -(-inputs // 4)
         missing = ((0, 0), (0, 4 * quarter - inputs))
@@ -150,7 +181,74 @@ class Contract:
             for column in range(first, first + quarter):
                 total = fma(weight[None, :, column], rows[:, column, None], total)
             chains.append(total)
-        return ((chains[0] + chains[1]) + chains[2]) + chains[3]
+        return c + (((chains[0] + chains[1]) + chains[2]) + chains[3])
+
+
+class Bf16(Contract):
+    """The same with rounded matrices."""
+
+    @staticmethod
+    def weights(tensors):
+        def rounded(name, values):
+            if values.ndim < 2 or "embedding" in name:
+                return values
+            bits = values.view(np.uint32)
+            return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(F32)
+
+        return {name: rounded(name, values) for name, values in tensors.items()}
+
+
+class Int8(Contract):
+    """Exact integer sums."""
+
+    @staticmethod
+    def quantise(weight):
+        scale = np.abs(weight).max(axis=1) / F32(127)
+        scale = ((scale.view(np.uint32) + 255) & np.uint32(0xFFFFFF00)).view(F32)[:, None]
+        q = np.clip(np.rint(weight / np.where(scale > 0, scale, F32(1))), -127, 127)
+        return q.astype(F64), scale
+
+    @staticmethod
+    def integers_onto(c, weight, q_x, b):
+        q_w, a = Int8.quantise(weight)
+        return fma((q_x @ q_w.T).astype(F32), a.T * b, c)
+
+    @staticmethod
+    def inputs(rows, most):
+        m = np.abs(rows).max(axis=1, keepdims=True)
+        m = np.where(m < F32(1e-30), F32(0), m)
+        factor = F32(most) / np.where(m > 0, m, F32(1))
+        return np.where(m > 0, np.rint(rows * factor), 0).astype(F64), m / F32(most)
+
+    @classmethod
+    def onto(cls, c, weight, rows):
+        return cls.integers_onto(c, weight, *cls.inputs(rows, 127))
+
+    @classmethod
+    def first_taps_onto(cls, c, weight, rows):
+        return Contract.onto(c, weight, rows)
+
+    @classmethod
+    def units(cls, f, g):
+        (n, d), (m, e) = cls.tanh_parts(f), cls.tanh_parts(F32(0.5) * g)
+        return np.rint(63.5 * ((n * (m + e)) / (d * e)).astype(F64))
+
+    @classmethod
+    def units_onto(cls, c, weights, units):
+        weights, units = np.concatenate(weights, axis=1), np.concatenate(units, axis=1)
+        return cls.integers_onto(c, weights, units, F32(1) / F32(127))
+
+    @classmethod
+    def relu_onto(cls, c, weight, rows, last=False):
+        inputs = cls.inputs(np.maximum(rows, F32(0)), 255)
+        total = cls.integers_onto(c, weight, *inputs)
+        if last:
+            q_w, a = cls.quantise(weight)
+            total = cls.integers_onto(total, weight - a * q_w.astype(F32), *inputs)
+        return total
+
+
+WAYS = {None: Mathematics, "f32": Contract, "bf16": Bf16, "int8": Int8}
 
 
 def shift(rows, frames):
@@ -162,7 +260,7 @@ def logits(config, tensors, codes, conditioning, way):
     taps, dilations = config["kernel_size"], config["dilations"]
     silent = 1 + (taps - 1) * sum(dilations)
     codes = np.concatenate([np.full(silent, config["levels"] // 2), np.asarray(codes, int)])
-    get = {name: values.astype(way.real) for name, values in tensors.items()}
+    get = way.weights(tensors)
     h = None
     if conditioning is not None and len(conditioning[0]) > 0:
         h = np.asarray(conditioning, F32).astype(way.real)
@@ -172,26 +270,29 @@ def logits(config, tensors, codes, conditioning, way):
     skip_bias = np.zeros(config["skip_channels"], way.real)
     for layer in range(len(dilations)):
         skip_bias = skip_bias + get[f"layers.{layer}.skip.bias"]
-    s = skip_bias
+    skips, units = [], []
     for layer, dilation in enumerate(dilations):
+        taps_onto = way.onto if layer else way.first_taps_onto
+
         def half(name):
             name = f"layers.{layer}.{name}"
             weight = get[f"{name}.weight"]
             total = get[f"{name}.bias"]
             for tap in range(taps - 1):
-                total = total + way.product(weight[tap], shift(x, (taps - 1 - tap) * dilation))
+                total = taps_onto(total, weight[tap], shift(x, (taps - 1 - tap) * dilation))
             if h is not None:
-                total = total + way.product(get[f"{name}.conditioning.weight"], h)
-            return total + way.product(weight[taps - 1], x)
+                total = way.onto(total, get[f"{name}.conditioning.weight"], h)
+            return taps_onto(total, weight[taps - 1], x)
 
-        z = way.tanh(half("filter")) * way.sigmoid(half("gate"))
-        s = s + way.product(get[f"layers.{layer}.skip.weight"], z)
+        units.append(way.units(half("filter"), half("gate")))
+        skips.append(get[f"layers.{layer}.skip.weight"])
         if layer + 1 < len(dilations):
             name = f"layers.{layer}.residual"
-            x = x + (get[f"{name}.bias"] + way.product(get[f"{name}.weight"], z))
-    hidden = get["end1.bias"] + way.product(get["end1.weight"], np.maximum(s, way.real(0)))
-    hidden = np.maximum(hidden, way.real(0))
-    return (get["end2.bias"] + way.product(get["end2.weight"], hidden))[silent:]
+            change = way.units_onto(get[f"{name}.bias"], [get[f"{name}.weight"]], units[-1:])
+            x = x + change
+    s = way.units_onto(skip_bias, skips, units)
+    hidden = way.relu_onto(get["end1.bias"], get["end1.weight"], s)
+    return way.relu_onto(get["end2.bias"], get["end2.weight"], hidden, last=True)[silent:]
 
 
 # Section 7: the conditioning vector of a note that is held.
@@ -281,7 +382,7 @@ def pick(row, temperature, top_p, number):
 def answer(config, tensors, request):
     job = request["job"]
     if job == "logits":
-        way = Contract if request["exact"] else Mathematics
+        way = WAYS[request["contract"]]
         rows = logits(config, tensors, request["codes"], request["conditioning"], way)
         return rows.tolist()
     if job == "pick":

@@ -8,7 +8,7 @@ pub mod host;
 
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::synth::{Settings, Synth};
-use wavenet_engine::{Config, Dtype, Isa, MuLaw, Packed, Philox, State, Weights};
+use wavenet_engine::{Config, Isa, MuLaw, Packed, Philox, State, Weights};
 
 /// A shape so small that it is made and played in no time; it knows no notes.
 pub fn tiny_config() -> Config {
@@ -61,9 +61,10 @@ pub fn lively_weights(config: Config, seed: u64) -> Weights {
     weights
 }
 
-/// The model ready to run in f32.
+/// The model ready to run in its own type, as players run it.
 pub fn pack(weights: &Weights) -> Packed {
-    Packed::new(weights, Dtype::F32, Isa::Auto).expect("f32 runs everywhere")
+    let dtype = weights.config().default_dtype;
+    Packed::new(weights, dtype, Isa::Auto).expect("every type runs everywhere")
 }
 
 /// A lively model, ready to be played at a rate.

@@ -10,11 +10,14 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use wavenet_engine::conditioning::NoteConditioner;
 use wavenet_engine::{
-    Config, KeyTable, MuLaw, NoteRecipe, Philox, Recipe, Sampling, State, Weights,
+    Config, Dtype, Isa, KeyTable, MuLaw, NoteRecipe, Packed, Philox, Recipe, Sampling, State,
+    Weights,
 };
 use wavenet_tests::{
     heard, lively_weights, noise, pack, random_codes, random_conditioning, step_by_step,
 };
+
+const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 
 /// The python to ask, or `None` with the reason said aloud.
 fn python() -> Option<String> {
@@ -107,19 +110,32 @@ fn logits_agree_and_under_the_contract_to_the_bit() {
         let config = weights.config();
         let codes = random_codes(config, 3, 150);
         let conditioning = random_conditioning(config, 3, 150);
-        let job = |exact: bool| {
+        let job = |contract: Option<Dtype>| {
             let rows = rows(&conditioning, config.conditioning_channels());
-            json!({"job": "logits", "codes": codes, "conditioning": rows, "exact": exact})
+            json!({"job": "logits", "codes": codes, "conditioning": rows, "contract": contract})
         };
-        let answers = ask(&python, &weights, &[job(false), job(true)]);
-        let steps = step_by_step(&pack(&weights), &codes, &conditioning);
-        let (mathematics, contract) = (numbers(&answers[0]), numbers(&answers[1]));
-        assert_eq!(mathematics.len(), steps.len());
-        for (a, b) in mathematics.iter().zip(&steps) {
-            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        let jobs = [None].into_iter().chain(DTYPES.map(Some)).map(job);
+        let answers = ask(&python, &weights, &jobs.collect::<Vec<_>>());
+        for (dtype, contract) in DTYPES.into_iter().zip(&answers[1..]) {
+            let packed = Packed::new(&weights, dtype, Isa::Auto).unwrap();
+            let steps = step_by_step(&packed, &codes, &conditioning);
+            let contract = numbers(contract);
+            let same = contract.iter().zip(&steps).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same && contract.len() == steps.len(), "{dtype}");
+
+            // The file in this type is the same model to the peer too.
+            let mut narrow = weights.clone();
+            narrow.store_as(dtype);
+            let answer = ask(&python, &narrow, &[job(Some(dtype))]);
+            assert!(numbers(&answer[0]) == contract, "{dtype}");
+            if dtype == Dtype::F32 {
+                let mathematics = numbers(&answers[0]);
+                assert_eq!(mathematics.len(), steps.len());
+                for (a, b) in mathematics.iter().zip(&steps) {
+                    assert!((a - b).abs() < 1e-4, "{a} {b}");
+                }
+            }
         }
-        let same = contract.iter().zip(&steps).all(|(a, b)| a.to_bits() == b.to_bits());
-        assert!(same && contract.len() == steps.len());
     }
 }
 
@@ -146,7 +162,7 @@ fn free_running_codes_are_the_same() {
                 generated.push(code);
             }
             let clip = json!({"job": "logits", "codes": heard(config, &generated),
-                "conditioning": rows(&conditioning, h), "exact": true});
+                "conditioning": rows(&conditioning, h), "contract": "f32"});
             let numbers = json!({"job": "draws", "seed": 0x0123_4567_89ab_cdef_u64,
                 "stream": 3_u64 << 40 | 60, "count": frames});
             let answers = ask(&python, &weights, &[clip, numbers]);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::export::ExportArgs;
 use crate::settings::Conditioning;
 use crate::training::Budget;
 
@@ -39,6 +40,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure how well a model knows some recordings
     Eval(EvalArgs),
+    /// Write a model with smaller numbers, and the type that it is played in
+    Export(ExportArgs),
     /// Measure how long a training step takes
     Bench(BenchArgs),
 }

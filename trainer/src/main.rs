@@ -18,6 +18,7 @@ use wavenet_trainer::cli::{
     TrainArgs, one_line, threads,
 };
 use wavenet_trainer::eval::eval;
+use wavenet_trainer::export::export;
 use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
@@ -61,6 +62,7 @@ fn run(command: &Command) -> Result<String> {
         Command::Prepare(args) => prepare_command(args),
         Command::Train(args) => train_command(args),
         Command::Eval(args) => eval_command(args),
+        Command::Export(args) => export(load_model(&args.model)?, args),
         Command::Bench(args) => bench_command(args),
     }
 }

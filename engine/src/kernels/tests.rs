@@ -200,3 +200,39 @@ fn narrow_weights_are_near_the_wide_ones() {
         assert!(share < most && share > 1e-5, "{dtype:?}: {share}");
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20) })]
+
+    /// A file stored in a type plays in it what the wide model does, to the bit.
+    #[test]
+    fn a_smaller_file_plays_the_same_bytes(
+        config in shapes(),
+        seed in 0..99_u64,
+        strange in prop::option::of(prop_oneof![Just(0.0_f32), Just(1e-30), Just(1e30), Just(1e-42)]),
+    ) {
+        let mut wide = weights(&config, seed);
+        if let Some(factor) = strange {
+            // Every second row of a matrix of each kind.
+            for spec in wide.layout().specs.clone().iter().filter(|spec| spec.shape.len() > 1) {
+                let columns = spec.shape[spec.shape.len() - 1];
+                let rows = wide.values_mut()[spec.range.clone()].chunks_exact_mut(columns);
+                rows.step_by(2).flatten().for_each(|weight| *weight *= factor);
+            }
+        }
+        for dtype in [Dtype::Bf16, Dtype::Int8] {
+            let mut narrow = wide.clone();
+            narrow.store_as(dtype);
+            let bytes = narrow.to_bytes().unwrap();
+            let loaded = Weights::from_bytes(&bytes).unwrap();
+            prop_assert_eq!(loaded.config().default_dtype, dtype);
+            prop_assert!(loaded.storage() == dtype || strange.is_some());
+            prop_assert!(loaded.to_bytes().unwrap() == bytes, "it changes when it is saved again");
+            let [wide, loaded] = [&wide, &loaded].map(|weights| {
+                let packed = Packed::new(weights, dtype, Isa::Auto).unwrap();
+                run(&packed, 2, seed, true)
+            });
+            prop_assert!(wide == loaded, "{dtype}");
+        }
+    }
+}

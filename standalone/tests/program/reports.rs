@@ -30,6 +30,7 @@ fn inspect_gives_the_promised_names() {
         ("classes", Value::from(vec!["alice", "bob"])),
         ("root_key", Value::from(60)),
         ("default_dtype", Value::from("f32")),
+        ("storage", Value::from("f32")),
         ("file_bytes", Value::from(file_bytes)),
     ] {
         assert_eq!(report[name], expected, "{name}");
@@ -47,7 +48,14 @@ fn inspect_gives_the_promised_names() {
 fn inspect_has_a_table_for_people() {
     let folder = Folder::new();
     let table = folder.succeed("inspect --model choir.safetensors");
-    for part in ["16,000 Hz", "alice, bob", "16 samples, 1.0 ms", "1 2 4 8", "it drones"] {
+    for part in [
+        "16,000 Hz",
+        "alice, bob",
+        "16 samples, 1.0 ms",
+        "1 2 4 8",
+        "it drones",
+        "stored as f32, run as f32",
+    ] {
         assert!(table.contains(part), "{table}");
     }
     assert!(folder.succeed("inspect").contains("built-in piano"));

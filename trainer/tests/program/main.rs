@@ -2,6 +2,7 @@
 //! it leaves. Recordings last parts of a second and models are tiny, so that a run takes little.
 
 mod data;
+mod export;
 mod refusals;
 mod train;
 

@@ -1,0 +1,69 @@
+//! `export`: smaller files of the same model.
+
+use wavenet_engine::{Config, Dtype, Weights};
+
+use crate::Folder;
+
+/// A folder with `wide.safetensors`, of random numbers.
+fn folder() -> Folder {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let config = Config { residual_channels: 16, dilations: vec![1, 2], ..Config::default() };
+    Weights::random(config, 3).unwrap().save(&folder.path("wide.safetensors")).unwrap();
+    folder
+}
+
+fn export(folder: &Folder, from: &str, to: &str, dtype: &str) -> String {
+    let files = format!("--model {from}.safetensors --out {to}.safetensors");
+    let (told, said) = folder.succeed(&format!("export {files} --dtype {dtype}"));
+    assert_eq!(said, "");
+    told
+}
+
+#[test]
+fn smaller_files_say_what_they_are() {
+    let folder = folder();
+    let wide = folder.read("wide.safetensors");
+    for (dtype, expected) in [("bf16", Dtype::Bf16), ("int8", Dtype::Int8)] {
+        let told = export(&folder, "wide", dtype, dtype);
+        let bytes = folder.read(&format!("{dtype}.safetensors"));
+        assert!(bytes.len() * 4 < wide.len() * 3, "{} of {}", bytes.len(), wide.len());
+        let parts =
+            [bytes.len().to_string(), wide.len().to_string(), format!("as {dtype} by default")];
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        assert_eq!(told.lines().count(), 1);
+        let weights = Weights::from_bytes(&bytes).unwrap();
+        assert_eq!((weights.storage(), weights.config().default_dtype), (expected, expected));
+        // Once more, over itself: nothing is lost twice.
+        export(&folder, dtype, dtype, dtype);
+        assert!(folder.read(&format!("{dtype}.safetensors")) == bytes);
+        // A wide file of the same numbers.
+        export(&folder, dtype, "again", "f32");
+        assert_eq!(folder.read("again.safetensors").len(), wide.len());
+    }
+    export(&folder, "wide", "same", "f32");
+    assert!(folder.read("same.safetensors") == wide);
+    assert_eq!(folder.names().len(), 5, "{:?}", folder.names());
+}
+
+#[test]
+fn what_cannot_be_exported() {
+    let folder = folder();
+    folder.write("broken.safetensors", &folder.read("wide.safetensors")[..1000]);
+    for (arguments, expected) in [
+        ("--model wide.safetensors --out x", "--dtype"),
+        ("--model wide.safetensors --dtype int8", "--out"),
+        ("--out x --dtype int8", "--model"),
+        ("--model wide.safetensors --out x --dtype int4", "int8"),
+        (
+            "--model none.safetensors --out x --dtype int8",
+            "cannot read the model: none.safetensors",
+        ),
+        ("--model broken.safetensors --out x --dtype int8", "get a fresh copy"),
+        ("--model . --out x --dtype int8", "is not a file"),
+        ("--model wide.safetensors --out no/x --dtype int8", "no/x"),
+        ("--model wide.safetensors --out . --dtype int8", "name a file"),
+    ] {
+        let lines = folder.refuse(&format!("export {arguments}"), expected);
+        assert_eq!(lines.len(), 1, "{arguments}: {lines:?}");
+    }
+}
