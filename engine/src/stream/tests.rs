@@ -224,9 +224,10 @@ fn of_two_models_loaded_before_the_next_block_the_last_is_heard_from_its_first_f
         let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
         let mut out = vec![0.0; 12_000];
         player.process(&[], &mut out, Pace::Offline);
+        // The generator has caught up: what is loaded begins where it stands.
+        std::thread::sleep(Duration::from_millis(200));
         loads.iter().for_each(|&seed| controls.load(renderer(seed)).unwrap());
-        // Room for both to be taken.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(200));
         player.process(&on, &mut out, Pace::Offline);
         let first = out.clone();
         player.process(&[], &mut out, Pace::Offline);
