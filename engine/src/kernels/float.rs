@@ -7,7 +7,7 @@
 
 use super::aligned::{Aligned, Plain};
 use super::kernel::Kernel;
-use super::matrix::{Matrix, Product, Source, padded};
+use super::matrix::{InputKind, Matrix, Product, Source, padded};
 use super::simd::{BLOCK, Floats, Simd};
 use crate::math::{sigmoid, tanh};
 
@@ -149,7 +149,7 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         W::stored(weight)
     }
 
-    fn width(channels: usize) -> usize {
+    fn width(channels: usize, _: InputKind) -> usize {
         padded(channels)
     }
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What a relu leaves is never negative: there the scale is the largest / 255, and q is stored as it
-//! is. A row of inputs is its bytes and, in its last four, its scale.
+//! is. A row of inputs is its bytes and, where it is not always the same, its scale in the last four.
 
 use super::aligned::Aligned;
 use super::kernel::Kernel;
@@ -78,7 +78,7 @@ impl Matrix for Int8Matrix {
 
     fn pack(kernel: Kernel, source: &Source<'_>) -> Self {
         let group = kernel.int8_group();
-        let stride = Self::width(source.inputs);
+        let stride = Self::width(source.inputs, source.kind);
         let inputs = ((source.segments() - 1) * stride + source.inputs).next_multiple_of(STEP);
         let (mut blocks, mut corrections, mut scales) = (Vec::new(), Vec::new(), Vec::new());
         source.for_each_block(|rows| {
@@ -119,7 +119,7 @@ impl Matrix for Int8Matrix {
             blocks: blocks.len(),
             group,
             inputs,
-            scale_at: (source.kind != InputKind::Gated).then_some(stride - size_of::<f32>()),
+            scale_at: (source.kind != InputKind::Gated).then(|| stride - size_of::<f32>()),
         }
     }
 
@@ -142,8 +142,9 @@ impl Matrix for Int8Matrix {
         weight
     }
 
-    fn width(channels: usize) -> usize {
-        (channels + size_of::<f32>()).next_multiple_of(BLOCK)
+    fn width(channels: usize, kind: InputKind) -> usize {
+        let scale = if kind == InputKind::Gated { 0 } else { size_of::<f32>() };
+        (channels + scale).next_multiple_of(BLOCK)
     }
 
     #[inline(always)]

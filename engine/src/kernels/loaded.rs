@@ -2,7 +2,7 @@
 //! weights.
 
 use super::kernel::Kernel;
-use super::matrix::{Matrix, Product, Rows};
+use super::matrix::{InputKind, Matrix, Product, Rows};
 use super::memory::{AheadShape, Memory, Silence};
 use super::packed::PackedWeights;
 use super::step::{Heard, Model, step};
@@ -23,7 +23,8 @@ impl<M: Matrix> Loaded<M> {
     pub(super) fn new(kernel: Kernel, weights: &Weights) -> Self {
         let config = weights.config();
         let packed = PackedWeights::<M>::new(kernel, weights);
-        let queue_shape = QueueShape::new(config, M::width(config.residual_channels));
+        let queue_shape =
+            QueueShape::new(config, M::width(config.residual_channels, InputKind::Any));
         let silence = Silence {
             code: MuLaw::new(config.levels).silence(),
             rows: vec![M::Value::default(); config.layers() * queue_shape.width],

@@ -70,8 +70,8 @@ pub(super) trait Matrix: Sized {
     fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self>;
     /// A weight as it enters tables computed ahead.
     fn stored(weight: f32) -> f32;
-    /// Values of a row that holds `channels` inputs.
-    fn width(channels: usize) -> usize;
+    /// Values of a row that holds `channels` inputs of a kind.
+    fn width(channels: usize, kind: InputKind) -> usize;
     /// Turns floats into a row of inputs.
     fn convert(from: &[f32], row: &mut [Self::Value]);
     /// The same for floats none of which is negative, for [`InputKind::Rectified`].

@@ -1,7 +1,7 @@
 //! What the lanes of one model remember, and the buffers of a step.
 
 use super::aligned::{Aligned, Plain};
-use super::matrix::{Matrix, padded};
+use super::matrix::{InputKind, Matrix, padded};
 use super::packed::PackedWeights;
 use crate::config::Config;
 use crate::queue::{QueueShape, Queues};
@@ -160,12 +160,14 @@ pub(super) struct Starts {
 impl<T: Plain> Scratch<T> {
     fn new<M: Matrix<Value = T>>(weights: &PackedWeights<M>, lanes: usize) -> Self {
         let x = padded(weights.residual_channels);
-        let h = M::width(weights.conditioning_channels);
+        let h = M::width(weights.conditioning_channels, InputKind::Any);
         let units = weights.layers.len() * weights.units_width;
         let (skips, hidden, logits) =
             (padded(weights.skip_channels), padded(weights.end_channels), padded(weights.levels));
-        let (skip_inputs, hidden_inputs) =
-            (M::width(weights.skip_channels), M::width(weights.end_channels));
+        let (skip_inputs, hidden_inputs) = (
+            M::width(weights.skip_channels, InputKind::Rectified),
+            M::width(weights.end_channels, InputKind::Rectified),
+        );
         let every = |stride| (0..lanes).map(|lane| lane * stride).collect::<Vec<_>>();
         Self {
             x: Aligned::zeros(lanes * x),

@@ -112,7 +112,7 @@ impl<M: Matrix> PackedWeights<M> {
             skip_channels: config.skip_channels,
             end_channels: config.end_channels,
             sums_width: 2 * padded(g),
-            units_width: M::width(g),
+            units_width: M::width(g, InputKind::Gated),
             tables: tables::<M>(kernel, weights, &embedding),
             embedding,
             layers,

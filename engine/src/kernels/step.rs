@@ -13,7 +13,7 @@
 //! with one pass over its weights; a lane's sums are its own, so neighbours change nothing.
 
 use super::kernel::Kernel;
-use super::matrix::{Matrix, Product, Rows, padded};
+use super::matrix::{InputKind, Matrix, Product, Rows, padded};
 use super::memory::{AheadShape, Memory, Scratch};
 use super::packed::PackedWeights;
 use super::simd::{Simd, Task};
@@ -197,7 +197,7 @@ impl<M: Matrix> Task for Begin<'_, M> {
             scratch.x[index * width..(index + 1) * width]
                 .copy_from_slice(&weights.embedding[row..row + width]);
             if h > 0 {
-                let row = &mut scratch.h[scratch.starts.h[index]..][..M::width(h)];
+                let row = &mut scratch.h[scratch.starts.h[index]..][..M::width(h, InputKind::Any)];
                 M::convert(&self.heard.conditioning[index * h..(index + 1) * h], row);
             }
             let width = weights.sums_width;
@@ -304,7 +304,7 @@ impl<M: Matrix> Task for Relu<'_, M> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let rows = self.rows.chunks_exact_mut(M::width(self.channels));
+        let rows = self.rows.chunks_exact_mut(M::width(self.channels, InputKind::Rectified));
         for (from, row) in
             self.from.chunks_exact_mut(padded(self.channels)).zip(rows).take(self.count)
         {
