@@ -87,15 +87,14 @@ const CODES: usize = 256;
 #[inline(always)]
 pub fn pick(logits: &[f32], sampling: Sampling, draw: u32) -> u8 {
     let logits = &logits[..logits.len().min(CODES)];
-    // Codes that do not exist weigh nothing.
-    let mut padded = [f32::NEG_INFINITY; CODES];
-    padded[..logits.len()].copy_from_slice(logits);
-    let max = maximum(&padded);
+    let mut room = [0.0; CODES];
+    let padded = padded(logits, &mut room);
+    let max = maximum(padded);
     if sampling.temperature <= 0.0 || max == f32::NEG_INFINITY {
         return first_maximum(logits);
     }
     let mut weights = [0_u32; CODES];
-    for (weight, &logit) in weights.iter_mut().zip(&padded) {
+    for (weight, &logit) in weights.iter_mut().zip(padded) {
         let mut distance = logit - max;
         if sampling.temperature != 1.0 {
             distance /= sampling.temperature;
@@ -114,18 +113,39 @@ pub fn pick(logits: &[f32], sampling: Sampling, draw: u32) -> u8 {
     if total == 0 {
         return first_maximum(logits);
     }
-    let mut left = ((u64::from(draw) * u64::from(total)) >> 32) as u32;
-    let mut group = 0;
-    while group + 1 < sums.len() && left >= sums[group] {
-        left -= sums[group];
-        group += 1;
+    let target = ((u64::from(draw) * u64::from(total)) >> 32) as u32;
+    let (group, target) = first_beyond(&sums, target);
+    let mut weights_of_group = [0; GROUP];
+    weights_of_group.copy_from_slice(&weights[group * GROUP..(group + 1) * GROUP]);
+    let (code, _) = first_beyond(&weights_of_group, target);
+    (group * GROUP + code) as u8
+}
+
+/// The logits followed by codes that do not exist, which weigh nothing.
+#[inline(always)]
+fn padded<'a>(logits: &'a [f32], room: &'a mut [f32; CODES]) -> &'a [f32; CODES] {
+    match <&[f32; CODES]>::try_from(logits) {
+        Ok(all) => all,
+        Err(_) => {
+            room.fill(f32::NEG_INFINITY);
+            room[..logits.len()].copy_from_slice(logits);
+            room
+        }
     }
-    let mut code = group * GROUP;
-    while code + 1 < CODES && left >= weights[code] {
-        left -= weights[code];
-        code += 1;
+}
+
+/// The first place whose prefix sum exceeds `target`, which the sum of all does, and how far `target`
+/// lies above the places before it. It looks at all of them: where to stop could not be foretold.
+#[inline(always)]
+fn first_beyond(values: &[u32; GROUP], target: u32) -> (usize, u32) {
+    let (mut place, mut before, mut sum) = (0, 0, 0);
+    for value in values {
+        sum += value;
+        let is_before = sum <= target;
+        place += usize::from(is_before);
+        before = if is_before { sum } else { before };
     }
-    code as u8
+    (place.min(GROUP - 1), target - before)
 }
 
 /// The whole part of a value from 0 to 2^23; 0 for NaN. A cast would do, but it does not become
@@ -163,7 +183,14 @@ fn maximum(logits: &[f32; CODES]) -> f32 {
             *largest = larger(*largest, logit);
         }
     }
-    largest.into_iter().fold(f32::NEG_INFINITY, larger)
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for index in 0..half {
+            largest[index] = larger(largest[index], largest[index + half]);
+        }
+        half /= 2;
+    }
+    largest[0]
 }
 
 /// The lowest code of the largest logit.

@@ -2,8 +2,7 @@
 //!
 //! What a kernel would round anyway is stored rounded, and only that: so a smaller file plays the
 //! same bytes in its type as the one that it was made from. bf16 rounds every matrix but the
-//! embeddings. int8 leaves two more alone: layer 0's taps, which become tables in f32, and the last
-//! product, to which a second one adds what rounding lost.
+//! embeddings. int8 leaves layer 0's taps alone too: they become tables in f32.
 //!
 //! ```text
 //! w = scale q          q in -127 ..= 127, one scale a row: its largest |w| / 127 (`row_scale`)
@@ -191,6 +190,7 @@ fn int8_matrices<'a>(config: &Config, layout: &'a Layout) -> Vec<(usize, Vec<&'a
     let skips = layout.layers.iter().map(|layer| &layer.skip.weight).collect();
     all.push((config.gate_channels, skips));
     all.push((config.skip_channels, vec![&layout.end1.weight]));
+    all.push((config.end_channels, vec![&layout.end2.weight]));
     all
 }
 

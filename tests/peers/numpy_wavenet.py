@@ -110,7 +110,7 @@ class Mathematics:
         return c
 
     @classmethod
-    def relu_onto(cls, c, weight, rows, last=False):
+    def relu_onto(cls, c, weight, rows):
         return cls.onto(c, weight, np.maximum(rows, cls.real(0)))
 
 
@@ -239,13 +239,8 @@ class Int8(Contract):
         return cls.integers_onto(c, weights, units, F32(1) / F32(127))
 
     @classmethod
-    def relu_onto(cls, c, weight, rows, last=False):
-        inputs = cls.inputs(np.maximum(rows, F32(0)), 255)
-        total = cls.integers_onto(c, weight, *inputs)
-        if last:
-            q_w, a = cls.quantise(weight)
-            total = cls.integers_onto(total, weight - a * q_w.astype(F32), *inputs)
-        return total
+    def relu_onto(cls, c, weight, rows):
+        return cls.integers_onto(c, weight, *cls.inputs(np.maximum(rows, F32(0)), 255))
 
 
 WAYS = {None: Mathematics, "f32": Contract, "bf16": Bf16, "int8": Int8}
@@ -292,7 +287,7 @@ def logits(config, tensors, codes, conditioning, way):
             x = x + change
     s = way.units_onto(skip_bias, skips, units)
     hidden = way.relu_onto(get["end1.bias"], get["end1.weight"], s)
-    return way.relu_onto(get["end2.bias"], get["end2.weight"], hidden, last=True)[silent:]
+    return way.relu_onto(get["end2.bias"], get["end2.weight"], hidden)[silent:]
 
 
 # Section 7: the conditioning vector of a note that is held.

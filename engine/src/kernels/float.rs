@@ -7,7 +7,7 @@
 
 use super::aligned::{Aligned, Plain};
 use super::kernel::Kernel;
-use super::matrix::{InputKind, Matrix, Product, Source, padded};
+use super::matrix::{InputKind, Matrix, Product, Source, padded, relu};
 use super::simd::{BLOCK, Floats, Simd};
 use crate::math::{sigmoid, tanh};
 
@@ -141,10 +141,6 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
         }
     }
 
-    fn pack_rest(_: Kernel, _: &Source<'_>) -> Option<Self> {
-        None
-    }
-
     fn stored(weight: f32) -> f32 {
         W::stored(weight)
     }
@@ -162,7 +158,9 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
 
     #[inline(always)]
     fn convert_rectified(from: &[f32], row: &mut [f32]) {
-        Self::convert(from, row);
+        for (value, &from) in row.iter_mut().zip(from) {
+            *value = relu(from);
+        }
     }
 
     #[inline(always)]

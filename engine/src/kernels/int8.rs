@@ -14,7 +14,7 @@
 
 use super::aligned::Aligned;
 use super::kernel::Kernel;
-use super::matrix::{InputKind, Matrix, Product, Source};
+use super::matrix::{InputKind, Matrix, Product, Source, relu};
 use super::simd::{BLOCK, Dots, Simd};
 use crate::math::tanh_ratio;
 
@@ -59,15 +59,15 @@ pub(crate) fn rounded(weight: f32, scale: f32) -> i8 {
 
 /// Writes a row: the largest magnitude becomes `most`.
 #[inline(always)]
-fn quantise(from: &[f32], row: &mut [u8], most: f32, round: f32) {
+fn quantise(from: &[f32], row: &mut [u8], most: f32, round: f32, relu: impl Fn(f32) -> f32) {
     let (row, scale) = row.split_at_mut(row.len() - size_of::<f32>());
     // Magnitudes as integers: so the order is total, and the loop becomes vector instructions.
-    let bits = from.iter().fold(0, |max, value| max.max(value.to_bits() & 0x7fff_ffff));
+    let bits = from.iter().fold(0, |max, &value| max.max(relu(value).to_bits() & 0x7fff_ffff));
     let largest = f32::from_bits(bits);
     let is_usable = (SMALLEST..=f32::MAX).contains(&largest);
     let factor = if is_usable { most / largest } else { 0.0 };
     for (value, &from) in row.iter_mut().zip(from) {
-        *value = (from * factor + round).to_bits() as u8;
+        *value = (relu(from) * factor + round).to_bits() as u8;
     }
     let largest = if is_usable { largest } else { 0.0 };
     scale.copy_from_slice(&(largest / most).to_ne_bytes());
@@ -123,21 +123,6 @@ impl Matrix for Int8Matrix {
         }
     }
 
-    fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self> {
-        let rest = |part: &Vec<&[f32]>| -> Vec<f32> {
-            let rows = part.concat();
-            let rows = rows.chunks_exact(source.inputs).flat_map(|row| {
-                let scale =
-                    row_scale(row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs())));
-                row.iter().map(move |&weight| weight - scale * f32::from(rounded(weight, scale)))
-            });
-            rows.collect()
-        };
-        let rests: Vec<Vec<f32>> = source.stack.iter().map(rest).collect();
-        let stack: Vec<&[f32]> = rests.iter().map(|rest| &rest[..]).collect();
-        Some(Self::pack(kernel, &Source::stacked(&stack, source.inputs, source.kind)))
-    }
-
     fn stored(weight: f32) -> f32 {
         weight
     }
@@ -149,12 +134,12 @@ impl Matrix for Int8Matrix {
 
     #[inline(always)]
     fn convert(from: &[f32], row: &mut [u8]) {
-        quantise(from, row, 127.0, ROUND);
+        quantise(from, row, 127.0, ROUND, |value| value);
     }
 
     #[inline(always)]
     fn convert_rectified(from: &[f32], row: &mut [u8]) {
-        quantise(from, row, 255.0, ROUND_RECTIFIED);
+        quantise(from, row, 255.0, ROUND_RECTIFIED, relu);
     }
 
     #[inline(always)]

@@ -12,6 +12,12 @@ pub(super) fn padded(channels: usize) -> usize {
     channels.next_multiple_of(BLOCK)
 }
 
+/// max(0, value); 0 for NaN.
+#[inline(always)]
+pub(super) fn relu(value: f32) -> f32 {
+    if value > 0.0 { value } else { 0.0 }
+}
+
 /// Weights before they are packed.
 pub(super) struct Source<'a> {
     /// Row-major matrices `[rows, inputs]`. Shape: `[stacked][segments]`; each of those stacked is
@@ -66,15 +72,13 @@ pub(super) trait Matrix: Sized {
 
     /// Packs for a kernel.
     fn pack(kernel: Kernel, source: &Source<'_>) -> Self;
-    /// What packing rounded away, packed in its turn; `None` where that is not worth a product.
-    fn pack_rest(kernel: Kernel, source: &Source<'_>) -> Option<Self>;
     /// A weight as it enters tables computed ahead.
     fn stored(weight: f32) -> f32;
     /// Values of a row that holds `channels` inputs of a kind.
     fn width(channels: usize, kind: InputKind) -> usize;
     /// Turns floats into a row of inputs.
     fn convert(from: &[f32], row: &mut [Self::Value]);
-    /// The same for floats none of which is negative, for [`InputKind::Rectified`].
+    /// The same after a relu, for [`InputKind::Rectified`].
     fn convert_rectified(from: &[f32], row: &mut [Self::Value]);
     /// Turns the sums of filter and gate into a row of gated units.
     fn gate(filter: &[f32], gate: &[f32], row: &mut [Self::Value]);

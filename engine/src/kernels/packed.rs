@@ -57,8 +57,6 @@ pub(super) struct PackedWeights<M> {
     pub(super) end1: Affine<M>,
     /// `[levels', A]`
     pub(super) end2: Affine<M>,
-    /// What end2 lost: most of what 8 bits cost in the prediction, they cost here.
-    pub(super) end2_rest: Option<M>,
 }
 
 impl<M: Matrix> PackedWeights<M> {
@@ -118,14 +116,6 @@ impl<M: Matrix> PackedWeights<M> {
             layers,
             skip: Affine { matrix: M::pack(kernel, &skips), bias: pad(&skip_bias) },
             end1: affine(&layout.end1, config.skip_channels, InputKind::Rectified),
-            end2_rest: M::pack_rest(
-                kernel,
-                &Source::stacked(
-                    &[weights.get(&layout.end2.weight)],
-                    config.end_channels,
-                    InputKind::Rectified,
-                ),
-            ),
             end2: affine(&layout.end2, config.end_channels, InputKind::Rectified),
         }
     }

@@ -83,11 +83,7 @@ pub(super) fn step<M: Matrix>(
     for &lane in heard.lanes {
         memory.queues.advance(lane);
     }
-    head(kernel, weights, &mut memory.scratch, count);
-    let rows = memory.scratch.logits.chunks_exact(padded(weights.levels));
-    for (logits, row) in logits.chunks_exact_mut(weights.levels).zip(rows).take(count) {
-        logits.copy_from_slice(&row[..weights.levels]);
-    }
+    head(kernel, weights, &mut memory.scratch, count, logits);
 }
 
 /// The skips of all layers and the two products after them.
@@ -96,6 +92,7 @@ fn head<M: Matrix>(
     weights: &PackedWeights<M>,
     scratch: &mut Scratch<M::Value>,
     count: usize,
+    logits: &mut [f32],
 ) {
     let starts = &scratch.starts;
     let bias = &starts.bias[..count];
@@ -106,7 +103,7 @@ fn head<M: Matrix>(
         out: &mut scratch.skips,
         out_starts: &starts.skips[..count],
     });
-    let (skips, inputs) = (&mut scratch.skips, &mut scratch.skip_inputs);
+    let (skips, inputs) = (&scratch.skips, &mut scratch.skip_inputs);
     kernel.run(Relu::<M> { from: skips, channels: weights.skip_channels, rows: inputs, count });
     kernel.run(Product {
         matrix: &weights.end1.matrix,
@@ -115,23 +112,22 @@ fn head<M: Matrix>(
         out: &mut scratch.hidden,
         out_starts: &starts.hidden[..count],
     });
-    let (hidden, inputs) = (&mut scratch.hidden, &mut scratch.hidden_inputs);
+    let (hidden, inputs) = (&scratch.hidden, &mut scratch.hidden_inputs);
     kernel.run(Relu::<M> { from: hidden, channels: weights.end_channels, rows: inputs, count });
+    // Rows of whole blocks can be written where they are wanted.
+    let is_whole = weights.levels == padded(weights.levels);
     kernel.run(Product {
         matrix: &weights.end2.matrix,
         inputs: Rows { memory: inputs, starts: &starts.hidden_inputs[..count] },
         init: Some(Rows { memory: &weights.end2.bias, starts: bias }),
-        out: &mut scratch.logits,
+        out: if is_whole { logits } else { &mut scratch.logits },
         out_starts: &starts.logits[..count],
     });
-    if let Some(matrix) = &weights.end2_rest {
-        kernel.run(Product {
-            matrix,
-            inputs: Rows { memory: inputs, starts: &starts.hidden_inputs[..count] },
-            init: None,
-            out: &mut scratch.logits,
-            out_starts: &starts.logits[..count],
-        });
+    if !is_whole {
+        let rows = scratch.logits.chunks_exact(padded(weights.levels));
+        for (logits, row) in logits.chunks_exact_mut(weights.levels).zip(rows) {
+            logits.copy_from_slice(&row[..weights.levels]);
+        }
     }
 }
 
@@ -293,7 +289,7 @@ impl<M: Matrix> Task for Gate<'_, M> {
 
 /// max(0, a), then ready to be multiplied.
 struct Relu<'a, M: Matrix> {
-    from: &'a mut [f32],
+    from: &'a [f32],
     channels: usize,
     rows: &'a mut [M::Value],
     count: usize,
@@ -305,12 +301,8 @@ impl<M: Matrix> Task for Relu<'_, M> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let rows = self.rows.chunks_exact_mut(M::width(self.channels, InputKind::Rectified));
-        for (from, row) in
-            self.from.chunks_exact_mut(padded(self.channels)).zip(rows).take(self.count)
+        for (from, row) in self.from.chunks_exact(padded(self.channels)).zip(rows).take(self.count)
         {
-            for value in &mut *from {
-                *value = if *value > 0.0 { *value } else { 0.0 };
-            }
             M::convert_rectified(from, row);
         }
     }
