@@ -41,12 +41,7 @@ pub fn eval(
     threads: usize,
     stop: &AtomicBool,
 ) -> Result<EvalReport> {
-    suits(weights.config(), &prepared)?;
-    let notes = match &weights.config().conditioning {
-        Recipe::Note(recipe) => Some(Notes::analyse(&prepared, recipe)?),
-        Recipe::None => None,
-    };
-    let material = Material::new(prepared, weights.config(), notes.as_ref(), &[0])?;
+    let material = material(weights.config(), prepared)?;
     let stretches = material.cover(split, WINDOW, u64::MAX);
     ensure!(!stretches.is_empty(), "that part of the data is empty: choose another --split");
     let fill = |index: usize, segment: &mut Segment| {
@@ -71,6 +66,19 @@ pub fn eval(
         accuracy: loss.accuracy(),
         samples: loss.samples,
     })
+}
+
+/// Recordings as a finished model wants to be told of them.
+///
+/// # Errors
+/// One line: the corpus does not suit the model, or cannot be read.
+pub fn material(config: &Config, prepared: Prepared) -> Result<Material> {
+    suits(config, &prepared)?;
+    let notes = match &config.conditioning {
+        Recipe::Note(recipe) => Some(Notes::analyse(&prepared, recipe)?),
+        Recipe::None => None,
+    };
+    Material::new(prepared, config, notes.as_ref(), &[0])
 }
 
 /// The loss of a segment, computed by the engine.

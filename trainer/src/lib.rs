@@ -19,6 +19,7 @@ pub mod optimizer;
 pub mod partials;
 pub mod prepare;
 pub mod prepared;
+pub mod rounding;
 pub mod settings;
 pub mod synth_recordings;
 pub mod training;

@@ -14,11 +14,11 @@ use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::cli::{
-    BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
-    TrainArgs, one_line, threads,
+    BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
+    SynthArgs, TrainArgs, one_line, threads,
 };
-use wavenet_trainer::eval::eval;
-use wavenet_trainer::export::export;
+use wavenet_trainer::eval::{eval, material};
+use wavenet_trainer::export::{ExportArgs, export};
 use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
@@ -62,7 +62,7 @@ fn run(command: &Command) -> Result<String> {
         Command::Prepare(args) => prepare_command(args),
         Command::Train(args) => train_command(args),
         Command::Eval(args) => eval_command(args),
-        Command::Export(args) => export(load_model(&args.model)?, args),
+        Command::Export(args) => export_command(args),
         Command::Bench(args) => bench_command(args),
     }
 }
@@ -215,8 +215,7 @@ fn describe(config: &Config) {
 fn eval_command(args: &EvalArgs) -> Result<String> {
     listen_for_ctrl_c()?;
     let weights = load_model(&args.model)?;
-    // Recordings are prepared in a folder that goes with the command.
-    let scratch = tempfile::tempdir().context("no temporary folder can be made")?;
+    let scratch = scratch_folder()?;
     let data = DataArgs {
         data: args.data.clone(),
         valid: None,
@@ -225,9 +224,7 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
         seed: args.seed,
         threads: args.threads,
     };
-    let out = scratch.path().join("prepared");
-    let options = prepare_options(&data, out, weights.config().sample_rate_hz);
-    let prepared = with_bar(|progress| open_or_prepare(&options, progress))?;
+    let prepared = prepared_in(&scratch, &data, &weights)?;
     let split = match args.split {
         SplitArg::All => None,
         SplitArg::Train => Some(Split::Train),
@@ -254,6 +251,40 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
             report.samples
         )
     })
+}
+
+fn export_command(args: &ExportArgs) -> Result<String> {
+    let weights = load_model(&args.model)?;
+    let Some(data) = &args.data else { return export(weights, None, args) };
+    ensure!(args.dtype == DtypeArg::Int8, "--data is for --dtype int8 only: leave it out");
+    listen_for_ctrl_c()?;
+    let scratch = scratch_folder()?;
+    let data = DataArgs {
+        data: data.clone(),
+        valid: None,
+        valid_fraction: 0.1,
+        no_trim: false,
+        seed: 1,
+        threads: None,
+    };
+    let prepared = prepared_in(&scratch, &data, &weights)?;
+    let material = material(weights.config(), prepared)?;
+    export(weights, Some(&material), args)
+}
+
+/// Recordings are prepared in a folder that goes with the command.
+fn scratch_folder() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().context("no temporary folder can be made")
+}
+
+fn prepared_in(
+    scratch: &tempfile::TempDir,
+    data: &DataArgs,
+    weights: &Weights,
+) -> Result<Prepared> {
+    let out = scratch.path().join("prepared");
+    let options = prepare_options(data, out, weights.config().sample_rate_hz);
+    with_bar(|progress| open_or_prepare(&options, progress))
 }
 
 fn load_model(path: &Path) -> Result<Weights> {

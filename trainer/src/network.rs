@@ -10,6 +10,7 @@
 
 mod backward;
 mod forward;
+mod hidden;
 mod packed;
 
 use std::sync::Mutex;

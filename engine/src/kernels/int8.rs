@@ -47,7 +47,7 @@ pub(super) struct Int8Matrix {
 
 /// The scale of a row of weights: of its largest magnitude / 127, rounded up to 16 bits of mantissa.
 /// So `scale q` is exact in f32, and weights that went through int8 once do not change again.
-pub(crate) fn row_scale(largest: f32) -> f32 {
+pub fn row_scale(largest: f32) -> f32 {
     f32::from_bits((largest / 127.0).to_bits().wrapping_add(0xff) & !0xff)
 }
 

@@ -140,7 +140,7 @@ pub(super) struct Scratch<T> {
 /// Where rows begin, one a lane.
 #[derive(Debug)]
 pub(super) struct Starts {
-    /// In a bias: at 0, whichever the lane.
+    /// In a bias: at 0, whichever the lane, and up to `MOST_AHEAD` a lane.
     pub(super) bias: Vec<usize>,
     pub(super) x: Vec<usize>,
     pub(super) sums: Vec<usize>,
@@ -181,7 +181,7 @@ impl<T: Plain> Scratch<T> {
             hidden_inputs: Aligned::zeros(lanes * hidden_inputs),
             logits: Aligned::zeros(lanes * logits),
             starts: Starts {
-                bias: every(0),
+                bias: vec![0; lanes * MOST_AHEAD],
                 x: every(x),
                 sums: every(weights.sums_width),
                 h: every(h),

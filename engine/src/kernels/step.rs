@@ -155,18 +155,17 @@ fn compute_ahead<M: Matrix>(
                 starts.ahead.push(ahead_shape.start(layer, lane, time.wrapping_add(sample)));
             }
         }
-        // In parts, as the bias has one start a lane.
-        let most = starts.bias.len().max(1);
-        for (queue, out) in starts.queue.chunks(most).zip(starts.ahead.chunks(most)) {
-            let bias = Rows { memory: &part.bias[..], starts: &starts.bias[..queue.len()] };
-            kernel.run(Product {
-                matrix,
-                inputs: Rows { memory: queues.memory(), starts: queue },
-                init: (tap == 0).then_some(bias),
-                out: ahead,
-                out_starts: out,
-            });
+        let rows = starts.queue.len();
+        if rows == 0 {
+            return;
         }
+        kernel.run(Product {
+            matrix,
+            inputs: Rows { memory: queues.memory(), starts: &starts.queue },
+            init: (tap == 0).then_some(Rows { memory: &part.bias, starts: &starts.bias[..rows] }),
+            out: ahead,
+            out_starts: &starts.ahead,
+        });
     }
 }
 

@@ -46,6 +46,26 @@ fn smaller_files_say_what_they_are() {
 }
 
 #[test]
+fn int8_rounds_by_recordings() {
+    let folder = folder();
+    folder.succeed("synth --out recordings --seconds 1");
+    let options = "--model wide.safetensors --dtype int8 --data recordings/sine";
+    for out in ["careful", "again"] {
+        let told = folder.succeed(&format!("export {options} --out {out}.safetensors")).0;
+        assert!(told.contains("rounded by") && told.lines().count() == 1, "{told}");
+    }
+    export(&folder, "wide", "nearest", "int8");
+    let read = |name: &str| folder.read(&format!("{name}.safetensors"));
+    assert!(read("careful") == read("again"));
+    let [careful, nearest] =
+        ["careful", "nearest"].map(|name| Weights::from_bytes(&read(name)).unwrap());
+    for spec in &careful.layout().specs {
+        let is_same = careful.get(&spec.range) == nearest.get(&spec.range);
+        assert_eq!(is_same, spec.name != "end2.weight", "{}", spec.name);
+    }
+}
+
+#[test]
 fn what_cannot_be_exported() {
     let folder = folder();
     folder.write("broken.safetensors", &folder.read("wide.safetensors")[..1000]);
@@ -60,6 +80,8 @@ fn what_cannot_be_exported() {
         ),
         ("--model broken.safetensors --out x --dtype int8", "get a fresh copy"),
         ("--model . --out x --dtype int8", "is not a file"),
+        ("--model wide.safetensors --out x --dtype bf16 --data .", "int8 only"),
+        ("--model wide.safetensors --out x --dtype int8 --data none", "none"),
         ("--model wide.safetensors --out no/x --dtype int8", "no/x"),
         ("--model wide.safetensors --out . --dtype int8", "name a file"),
     ] {
