@@ -25,9 +25,11 @@ mod loaded;
 mod matrix;
 mod memory;
 mod packed;
+pub mod roof;
 mod scalar;
 mod simd;
 mod step;
+mod work;
 
 use crate::config::{Config, Dtype};
 use crate::error::Result;
@@ -41,6 +43,7 @@ use loaded::Loaded;
 use memory::Memory;
 use simd::{Simd, Task};
 use step::Heard;
+pub use work::Work;
 
 /// Which instructions a caller asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
