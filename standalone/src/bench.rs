@@ -1,8 +1,10 @@
 //! `wavenet bench`: how many samples a second a model makes here.
 //!
 //! Voices step together as they do in a synth: conditioning, one step, the choice of a code, which
-//! is fed back. Envelopes, mixing and resampling are left out.
+//! is fed back. Envelopes, mixing and resampling are left out. Beside each figure stands how near it
+//! comes to what this core can do (`roofline.rs`).
 
+mod roofline;
 mod sweep;
 
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weig
 
 use crate::cli::{BenchArgs, Isa, RunArgs, Shape};
 use crate::model::{Model, slowness};
+use roofline::{Roofline, Roofs};
 
 /// A model file may hold 1 GiB; more random weights than that are not made either.
 const MAX_PARAMETERS: usize = 1 << 28;
@@ -41,6 +44,8 @@ struct Report {
     samples_per_second: f64,
     samples_per_second_per_voice: f64,
     realtime_factor: f64,
+    #[serde(flatten)]
+    roofline: Roofline,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
 }
@@ -71,8 +76,13 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
 fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<Report> {
     let packed = model.pack(run)?;
     let mut band = Band::new(&packed, voices);
+    let mut roofs = Roofs::new(&packed, model.dtype(run));
     band.play_for(WARM_UP.min(Duration::from_secs_f64(seconds)));
+    // Before and after, as the clock swings.
+    roofs.look(seconds);
+    band.play_for(WARM_UP.min(Duration::from_secs_f64(seconds)) / 10);
     let (steps, seconds) = band.play_for(Duration::from_secs_f64(seconds));
+    roofs.look(seconds);
 
     let config = packed.config();
     let each = steps as f64 / seconds;
@@ -95,6 +105,7 @@ fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<
         samples_per_second: each * voices as f64,
         samples_per_second_per_voice: each,
         realtime_factor: each / f64::from(config.sample_rate_hz),
+        roofline: Roofline::new(packed.work(), voices, roofs.rates(), each),
         note: slowness(&packed),
     })
 }
@@ -107,12 +118,13 @@ impl Report {
         };
         let note = self.note.map(|note| format!("\nnote: {note}")).unwrap_or_default();
         format!(
-            "{} ({}), {voices}: {:.0} samples a second in all, {:.2} times real time at {} Hz{note}",
+            "{} ({}), {voices}: {:.0} samples a second in all, {:.2} times real time at {} Hz\n{}{note}",
             self.model,
             self.shape,
             self.samples_per_second,
             self.realtime_factor,
-            self.sample_rate_hz
+            self.sample_rate_hz,
+            self.roofline.sentence()
         )
     }
 }
