@@ -25,6 +25,8 @@ mod loaded;
 mod matrix;
 mod memory;
 mod packed;
+#[doc(hidden)]
+pub mod parts;
 pub mod roof;
 mod scalar;
 mod simd;
