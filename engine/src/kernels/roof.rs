@@ -3,7 +3,7 @@
 //! The roofline model (Williams, Waterman and Patterson 2009): a step that reads B bytes of weights
 //! and makes P multiply-adds takes at least `max(B / bandwidth, P / peak rate)` seconds. How many it
 //! reads and makes, `work.rs` counts; here are the bandwidth and the rate, each by a loop over the
-//! same [`Simd`] traits that the products are written in, so compiled for the same instructions.
+//! same `Simd` traits that the products are written in, so compiled for the same instructions.
 //! A call does a fixed amount of work and tells how much; the caller holds the clock.
 
 use std::hint::black_box;
