@@ -107,3 +107,16 @@ impl<M: Matrix> Task for Gate<'_, M> {
         M::gate(self.filter, self.gate, self.row);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_odd_sizes_fit_their_memory() {
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
+            Part::product(dtype, Isa::Auto, 17, 5, 3).unwrap().run();
+            Part::gate(dtype, Isa::Auto, 5).unwrap().run();
+        }
+    }
+}
