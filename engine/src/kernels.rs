@@ -25,9 +25,13 @@ mod loaded;
 mod matrix;
 mod memory;
 mod packed;
+#[doc(hidden)]
+pub mod parts;
+pub mod roof;
 mod scalar;
 mod simd;
 mod step;
+mod work;
 
 use crate::config::{Config, Dtype};
 use crate::error::Result;
@@ -42,6 +46,7 @@ use loaded::Loaded;
 use memory::Memory;
 use simd::{Simd, Task};
 use step::Heard;
+pub use work::Work;
 
 /// Which instructions a caller asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

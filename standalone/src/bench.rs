@@ -1,8 +1,10 @@
 //! `wavenet bench`: how many samples a second a model makes here.
 //!
 //! Voices step together as they do in a synth: conditioning, one step, the choice of a code, which
-//! is fed back. Envelopes, mixing and resampling are left out.
+//! is fed back. Envelopes, mixing and resampling are left out. Beside each figure stands how near it
+//! comes to what this core can do (`roofline.rs`).
 
+mod roofline;
 mod sweep;
 
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weig
 
 use crate::cli::{BenchArgs, Isa, RunArgs, Shape};
 use crate::model::{Model, slowness};
+use roofline::{LOOK, Roofline, Roofs};
 
 /// A model file may hold 1 GiB; more random weights than that are not made either.
 const MAX_PARAMETERS: usize = 1 << 28;
@@ -41,6 +44,8 @@ struct Report {
     samples_per_second: f64,
     samples_per_second_per_voice: f64,
     realtime_factor: f64,
+    #[serde(flatten)]
+    roofline: Roofline,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
 }
@@ -71,11 +76,16 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
 fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<Report> {
     let packed = model.pack(run)?;
     let mut band = Band::new(&packed, voices);
+    let mut roofs = Roofs::new(&packed, model.dtype(run));
     band.play_for(WARM_UP.min(Duration::from_secs_f64(seconds)));
-    let (steps, seconds) = band.play_for(Duration::from_secs_f64(seconds));
+    // Before and after, as the clock swings.
+    roofs.look(seconds);
+    band.play_for(WARM_UP.min(Duration::from_secs_f64(seconds)) / 10);
+    let played = band.play_for(Duration::from_secs_f64(seconds));
+    roofs.look(seconds);
 
     let config = packed.config();
-    let each = steps as f64 / seconds;
+    let each = played.steps_per_second;
     Ok(Report {
         model: model.name.clone(),
         shape: format!(
@@ -91,10 +101,11 @@ fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<
         threads: 1,
         dtype: model.dtype(run),
         isa: run.isa,
-        seconds,
+        seconds: played.seconds,
         samples_per_second: each * voices as f64,
         samples_per_second_per_voice: each,
         realtime_factor: each / f64::from(config.sample_rate_hz),
+        roofline: Roofline::new(packed.work(), voices, roofs.rates(), played.best_steps_per_second),
         note: slowness(&packed),
     })
 }
@@ -107,12 +118,13 @@ impl Report {
         };
         let note = self.note.map(|note| format!("\nnote: {note}")).unwrap_or_default();
         format!(
-            "{} ({}), {voices}: {:.0} samples a second in all, {:.2} times real time at {} Hz{note}",
+            "{} ({}), {voices}: {:.0} samples a second in all, {:.2} times real time at {} Hz\n{}{note}",
             self.model,
             self.shape,
             self.samples_per_second,
             self.realtime_factor,
-            self.sample_rate_hz
+            self.sample_rate_hz,
+            self.roofline.sentence()
         )
     }
 }
@@ -132,6 +144,14 @@ fn random_model(shape: Shape) -> Result<Model> {
     ensure!(parameters <= MAX_PARAMETERS, "--shape has {parameters} parameters; 2^28 at most");
     let weights = Weights::random(config, 1)?;
     Ok(Model { weights, name: "random weights".into(), file_bytes: 0 })
+}
+
+/// How fast the steps went.
+struct Played {
+    seconds: f64,
+    steps_per_second: f64,
+    /// Of the best [`LOOK`].
+    best_steps_per_second: f64,
 }
 
 /// Voices that play without end, and what they need for it.
@@ -178,16 +198,24 @@ impl<'a> Band<'a> {
         }
     }
 
-    /// Steps until the time is over; returns the steps made and the seconds they took.
-    fn play_for(&mut self, time: Duration) -> (u64, f64) {
+    /// Steps until the time is over.
+    fn play_for(&mut self, time: Duration) -> Played {
         let (began, first) = (Instant::now(), self.age);
+        let (mut look, mut look_first, mut best) = (began, first, 0.0_f64);
         loop {
             for _ in 0..CHUNK {
                 self.step();
             }
-            let elapsed = began.elapsed();
-            if elapsed >= time {
-                return (self.age - first, elapsed.as_secs_f64());
+            let now = Instant::now();
+            if now - look >= LOOK {
+                best = best.max((self.age - look_first) as f64 / (now - look).as_secs_f64());
+                (look, look_first) = (now, self.age);
+            }
+            if now - began >= time {
+                let seconds = (now - began).as_secs_f64();
+                let steps_per_second = (self.age - first) as f64 / seconds;
+                let best_steps_per_second = best.max(steps_per_second);
+                return Played { seconds, steps_per_second, best_steps_per_second };
             }
         }
     }

@@ -13,9 +13,9 @@ use crate::weights::Weights;
 /// Everything about a model that does not change.
 #[derive(Debug)]
 pub(super) struct Loaded<M: Matrix> {
-    weights: PackedWeights<M>,
+    pub(super) weights: PackedWeights<M>,
     queue_shape: QueueShape,
-    ahead_shape: AheadShape,
+    pub(super) ahead_shape: AheadShape,
     silence: Silence<M::Value>,
 }
 

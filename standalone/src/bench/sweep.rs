@@ -47,20 +47,30 @@ pub(super) fn sweep(args: &BenchArgs) -> Result<String> {
 /// One line for each pair of one voice and eight.
 fn table(reports: &[Report]) -> String {
     let mut lines = vec![format!(
-        "{:<26} {:<5} {:<7} {:>11} {:>9} {:>11} {:>9}",
-        "samples a second", "dtype", "isa", "1 voice", "x real", "8 voices", "x real"
+        "{:<26} {:<5} {:<7} {:>11} {:>9} {:>13} {:>11} {:>9} {:>13}",
+        "samples a second",
+        "dtype",
+        "isa",
+        "1 voice",
+        "x real",
+        "of roof",
+        "8 voices",
+        "x real",
+        "of roof"
     )];
     for pair in reports.chunks(VOICES.len()) {
         let [first, .., last] = pair else { continue };
         lines.push(format!(
-            "{:<26} {:<5} {:<7} {:>11.0} {:>9.2} {:>11.0} {:>9.2}",
+            "{:<26} {:<5} {:<7} {:>11.0} {:>9.2} {:>13} {:>11.0} {:>9.2} {:>13}",
             format!("{} {}", first.model.split(' ').next_back().unwrap_or_default(), first.shape),
             format!("{:?}", first.dtype).to_lowercase(),
             format!("{:?}", first.isa).to_lowercase(),
             first.samples_per_second,
             first.realtime_factor,
+            first.roofline.share(),
             last.samples_per_second,
             last.realtime_factor,
+            last.roofline.share(),
         ));
     }
     lines.join("\n")

@@ -95,8 +95,30 @@ fn bench_gives_the_promised_names_and_they_agree() {
         assert!(each > 0.0);
         assert!((number("samples_per_second") / each / f64::from(voices) - 1.0).abs() < 1e-9);
         assert!((number("realtime_factor") * 16_000.0 / each - 1.0).abs() < 1e-9);
+
+        let share = number("share_of_roof");
+        assert!(0.0 < share && share < 1.2, "{share}");
+        let best = number("best_steps_per_second");
+        assert!(
+            best >= each && (best / number("roof_steps_per_second") / share - 1.0).abs() < 1e-9
+        );
+        let read = number("weight_bytes_read_per_step");
+        assert!(0.0 < read && read < number("weight_bytes"), "past taps are read now and then");
+        // Each f32 is multiplied once a voice.
+        let weights = number("weight_bytes") / 4.0;
+        assert_eq!(number("multiply_adds_per_step"), weights * f64::from(voices));
+        let bound = if number("weight_read_bytes_per_second") / read
+            < number("multiply_adds_per_second") / number("multiply_adds_per_step")
+        {
+            "reads"
+        } else {
+            "multiply_adds"
+        };
+        assert_eq!(report["roof"], bound);
+        assert!(number("l2_read_bytes_per_second") > 0.0);
     }
-    assert!(folder.succeed("bench --seconds 0.01").contains("samples a second"));
+    let sentences = folder.succeed("bench --seconds 0.01");
+    assert!(sentences.contains("samples a second") && sentences.contains("% of the roof"));
 }
 
 #[test]
