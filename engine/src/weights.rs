@@ -19,8 +19,6 @@ use crate::files;
 use crate::sampling::Philox;
 use crate::storage;
 
-pub use crate::kernels::row_scale as int8_row_scale;
-
 /// The newest version, of files with int8 in them; all others are still written as version 1, which
 /// older programs read. A reader refuses newer ones.
 pub const FORMAT_VERSION: u32 = 2;

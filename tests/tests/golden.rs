@@ -56,7 +56,7 @@ fn a_drone_is_these_bytes() {
     let drone = [Event { frame: 0, kind: EventKind::Drone }];
     let found = DTYPES
         .map(|dtype| hash(shape(2, Recipe::None), dtype, &drone, Sampling::default(), SECOND));
-    assert_eq!(found, ["3cd7d2093d1e516c", "b6c2c85e42678dc6", "ae002ef3877c8e36"]);
+    assert_eq!(found, ["3cd7d2093d1e516c", "b6c2c85e42678dc6", "4155ab732f153c64"]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_chord_is_these_bytes() {
     let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
     let notes = Recipe::Note(NoteRecipe::default());
     let found = DTYPES.map(|dtype| hash(shape(3, notes.clone()), dtype, &events, sampling, SECOND));
-    assert_eq!(found, ["e4eaafff2edd1204", "11b611103e34ed5c", "62dd0b64ce835118"]);
+    assert_eq!(found, ["e4eaafff2edd1204", "11b611103e34ed5c", "e5210be9315e5494"]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_moment_is_these_bytes() {
     let sampling = Sampling { temperature: 0.8, top_p: 0.95 };
     let notes = Recipe::Note(NoteRecipe::default());
     let found = DTYPES.map(|dtype| hash(shape(2, notes.clone()), dtype, &events, sampling, 1_500));
-    assert_eq!(found, ["80594f938338cf1c", "7d5e9657ae81efa4", "5a4b92c08249396f"]);
+    assert_eq!(found, ["80594f938338cf1c", "7d5e9657ae81efa4", "e27c26bdb75e6d58"]);
 }
 
 /// The moment again on a processor without AVX and fused multiply-add, and on one without AVX-512.

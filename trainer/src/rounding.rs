@@ -16,7 +16,7 @@
 use anyhow::{Context, Result, ensure};
 use nalgebra::{Cholesky, DMatrix};
 use wavenet_engine::Weights;
-use wavenet_engine::weights::int8_row_scale;
+use wavenet_engine::kernels::row_scale;
 
 use crate::material::Material;
 use crate::network::{Network, Segment};
@@ -69,7 +69,7 @@ fn round_row(row: &mut [f32], order: &[usize], factor: &DMatrix<f64>) {
     let (widest, largest) = row.iter().enumerate().fold((0, 0.0_f32), |most, (index, weight)| {
         if weight.abs() > most.1 { (index, weight.abs()) } else { most }
     });
-    let scale = f64::from(int8_row_scale(largest));
+    let scale = f64::from(row_scale(largest));
     if scale <= 0.0 {
         return;
     }
@@ -140,9 +140,9 @@ mod tests {
         round_rows(&mut careful, INPUTS, &products).unwrap();
         let (mut by_care, mut by_nearest) = (0.0, 0.0);
         for (careful, wide) in careful.chunks(INPUTS).zip(wide.chunks(INPUTS)) {
-            let scale = int8_row_scale(wide.iter().fold(0.0, |max, w| max.max(w.abs())));
+            let scale = row_scale(wide.iter().fold(0.0, |max, w| max.max(w.abs())));
             // The player finds the same scale, and whole multiples of it.
-            assert_eq!(int8_row_scale(careful.iter().fold(0.0, |max, w| max.max(w.abs()))), scale);
+            assert_eq!(row_scale(careful.iter().fold(0.0, |max, w| max.max(w.abs()))), scale);
             assert!(careful.iter().all(|w| (w / scale).fract() == 0.0));
             let nearest: Vec<f32> =
                 wide.iter().map(|w| (w / scale).round_ties_even() * scale).collect();

@@ -67,7 +67,7 @@ fn numbers(count: usize) -> Vec<f32> {
 fn product<M: Matrix + 'static>(kernel: Kernel, rows: usize, inputs: usize, voices: usize) -> Part {
     let weights = numbers(rows * inputs);
     let matrix = M::pack(kernel, &Source::stacked(&[&weights], inputs, InputKind::Any));
-    let (width, out_width) = (M::width(inputs), padded(rows));
+    let (width, out_width) = (M::width(inputs, InputKind::Any), padded(rows));
     let mut memory = vec![M::Value::default(); voices * width];
     for (row, values) in memory.chunks_exact_mut(width).zip(numbers(voices * inputs).chunks(inputs))
     {
@@ -89,7 +89,7 @@ fn product<M: Matrix + 'static>(kernel: Kernel, rows: usize, inputs: usize, voic
 
 fn gate<M: Matrix + 'static>(kernel: Kernel, channels: usize) -> Part {
     let (filter, gate) = (numbers(padded(channels)), numbers(padded(channels)));
-    let mut row = vec![M::Value::default(); M::width(channels)];
+    let mut row = vec![M::Value::default(); M::width(channels, InputKind::Gated)];
     Part(Box::new(move || kernel.run(Gate::<M> { filter: &filter, gate: &gate, row: &mut row })))
 }
 

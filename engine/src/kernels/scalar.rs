@@ -65,10 +65,15 @@ impl Floats for Array {
     #[inline(always)]
     unsafe fn load_bf16(from: *const u32) -> [Self; 2] {
         // SAFETY: the caller's.
-        let pairs = unsafe { from.cast::<[u32; BLOCK]>().read_unaligned() };
-        let lower = pairs.map(|pair| f32::from_bits(pair << 16));
-        let upper = pairs.map(|pair| f32::from_bits(pair & 0xffff_0000));
-        [Self(lower), Self(upper)]
+        let pairs = unsafe { &*from.cast::<[u32; BLOCK]>() };
+        let mut out = [Self([0.0; BLOCK]); 2];
+        for (lower, pair) in out[0].0.iter_mut().zip(pairs) {
+            *lower = f32::from_bits(pair << 16);
+        }
+        for (upper, pair) in out[1].0.iter_mut().zip(pairs) {
+            *upper = f32::from_bits(pair & 0xffff_0000);
+        }
+        out
     }
 
     #[inline(always)]
@@ -101,7 +106,7 @@ impl Floats for Array {
 pub(super) struct Sums([i32; BLOCK]);
 
 impl Dots for Sums {
-    type Inputs = [i32; 4];
+    type Inputs = [i16; 4];
 
     #[inline(always)]
     fn zero() -> Self {
@@ -109,25 +114,26 @@ impl Dots for Sums {
     }
 
     #[inline(always)]
-    unsafe fn load_inputs(from: *const u8) -> [i32; 4] {
+    unsafe fn load_inputs(from: *const u8) -> [i16; 4] {
         // SAFETY: the caller's.
-        unsafe { from.cast::<[u8; 4]>().read() }.map(i32::from)
+        unsafe { from.cast::<[u8; 4]>().read() }.map(i16::from)
     }
 
     #[inline(always)]
     unsafe fn add_products<const N: usize>(
         sums: &mut [Self; N],
         weights: *const i8,
-        inputs: &[[i32; 4]; N],
+        inputs: &[[i16; 4]; N],
     ) {
         // SAFETY: the caller's.
-        let weights = unsafe { weights.cast::<[[i8; 4]; BLOCK]>().read() };
-        for (sums, inputs) in sums.iter_mut().zip(inputs) {
-            for (sum, weights) in sums.0.iter_mut().zip(&weights) {
-                for (&weight, input) in weights.iter().zip(inputs) {
-                    // As the vectors do: what overflows on the way is right in the end.
-                    *sum = sum.wrapping_add(i32::from(weight) * input);
-                }
+        let weights = unsafe { &*weights.cast::<[[i8; 4]; BLOCK]>() };
+        for (sums, x) in sums.iter_mut().zip(inputs) {
+            for (sum, w) in sums.0.iter_mut().zip(weights) {
+                // An i16 holds each product: 128 times 255 at most.
+                let products: [i32; 4] = std::array::from_fn(|i| i32::from(i16::from(w[i]) * x[i]));
+                // As the vectors do: what overflows on the way is right in the end.
+                let four = (products[0] + products[1]) + (products[2] + products[3]);
+                *sum = sum.wrapping_add(four);
             }
         }
     }
