@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::ExportArgs;
+use crate::network::Device;
 use crate::settings::Conditioning;
 use crate::training::Budget;
 
@@ -141,6 +142,9 @@ pub struct TrainArgs {
     /// What the model is told beside its past
     #[arg(long, value_enum, default_value_t = ConditioningArg::Auto)]
     pub conditioning: ConditioningArg,
+    /// What computes the steps
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Save (and validate) every so many steps
     #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
@@ -262,6 +266,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 8192, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub window: u32,
+    /// What computes the steps
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -98,7 +98,7 @@ fn synth(args: &SynthArgs) -> Result<String> {
 fn prepare_command(args: &PrepareArgs) -> Result<String> {
     listen_for_ctrl_c()?;
     let options = prepare_options(&args.data, args.out.clone(), args.rate);
-    let prepared = with_bar(|progress| prepare(&options, progress))?;
+    let prepared = with_bar(KEPT, |progress| prepare(&options, progress))?;
     show_table(&prepared)?;
     Ok(format!("prepared in {}", args.out.display()))
 }
@@ -111,6 +111,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         out: args.out.clone(),
         budget: args.budget(),
         seed: args.data.seed,
+        device: args.device,
         threads: args.data.threads(),
         checkpoint_steps: args.checkpoint_steps,
         resume: args.resume,
@@ -120,7 +121,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
     let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
-    let prepared = with_bar(|progress| open_or_prepare(&sources, progress))?;
+    let prepared = with_bar(KEPT, |progress| open_or_prepare(&sources, progress))?;
     show_table(&prepared)?;
 
     condition(&mut config, &prepared, args.conditioning.into())?;
@@ -227,7 +228,7 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
     };
     let out = scratch.path().join("prepared");
     let options = prepare_options(&data, out, weights.config().sample_rate_hz);
-    let prepared = with_bar(|progress| open_or_prepare(&options, progress))?;
+    let prepared = with_bar("interrupted", |progress| open_or_prepare(&options, progress))?;
     let split = match args.split {
         SplitArg::All => None,
         SplitArg::Train => Some(Split::Train),
@@ -280,6 +281,7 @@ fn bench_command(args: &BenchArgs) -> Result<String> {
         shape: args.shape,
         batch: args.batch as usize,
         window: args.window as usize,
+        device: args.device,
         threads: threads(args.threads),
         steps: args.steps as usize,
     })?;
@@ -306,8 +308,11 @@ fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOption
     }
 }
 
-/// Shows a bar while files are decoded; Ctrl-C ends it.
+const KEPT: &str = "interrupted; the same command goes on with the recordings that are left";
+
+/// Shows a bar while files are decoded; Ctrl-C ends it with these words.
 fn with_bar(
+    interrupted: &'static str,
     work: impl FnOnce(
         &mut dyn FnMut(wavenet_trainer::prepare::Progress<'_>) -> Result<()>,
     ) -> Result<Prepared>,
@@ -317,7 +322,7 @@ fn with_bar(
         bar.set_style(style.progress_chars("━━─"));
     }
     let prepared = work(&mut |progress| {
-        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted; nothing was written");
+        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "{interrupted}");
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(short(progress.name));

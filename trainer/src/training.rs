@@ -15,7 +15,7 @@ use wavenet_engine::{Config, Weights};
 
 use crate::checkpoint::{self, Run};
 use crate::material::{Material, Stretch};
-use crate::network::{Loss, Network, Segment};
+use crate::network::{Device, Loss, Network, Segment};
 use crate::optimizer::{AdamW, Moments, Schedule};
 use crate::prepared::Split;
 use crate::settings::{Training, check_model};
@@ -41,6 +41,8 @@ pub struct TrainOptions {
     pub budget: Budget,
     /// Key of every random choice.
     pub seed: u64,
+    /// What computes the steps.
+    pub device: Device,
     /// Worker threads.
     pub threads: usize,
     /// Steps between two checkpoints.
@@ -77,6 +79,7 @@ const VALIDATION_WINDOW: usize = 8192;
 /// # Errors
 /// One line.
 pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
+    options.device.check()?;
     options.training.validate()?;
     check_model(config)?;
     checkpoint::check_out(&options.out)?;
@@ -201,7 +204,7 @@ impl<'a> Session<'a> {
             options,
             total_steps,
             settings,
-            network: Network::new(config, options.threads),
+            network: Network::on(options.device, config, options.threads)?,
             gradient: vec![0.0; weights.values().len()],
             averaged,
             weights,

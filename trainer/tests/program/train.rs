@@ -100,7 +100,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_while_files_are_decoded_leaves_nothing() {
+fn ctrl_c_while_files_are_decoded_keeps_them() {
     for command in ["prepare --out p", "train --out x.safetensors"] {
         let folder = Folder::new();
         // Minutes of work, from one file of ten seconds.
@@ -117,14 +117,20 @@ fn ctrl_c_while_files_are_decoded_leaves_nothing() {
             if command.starts_with("prepare") { "--rate 15000" } else { "--config tiny.toml" };
         let mut child =
             folder.command(&format!("{command} --data many --threads 1 {rate}")).spawn().unwrap();
-        wait_until(&mut child, || folder.names() != before);
+        // Until the first of them is decoded.
+        let out = command.split(' ').next_back().unwrap().replace("safetensors", "prepared");
+        let journal = folder.path(&format!(".prepare-{out}/new/sources.jsonl"));
+        wait_until(&mut child, || journal.metadata().is_ok_and(|file| file.len() > 0));
         let output = interrupt(child, "-INT");
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
-            "wavenet-trainer: interrupted; nothing was written\n"
+            "wavenet-trainer: interrupted; the same command goes on with the recordings that are left\n"
         );
         assert_eq!(output.status.code(), Some(130));
-        assert_eq!(folder.names(), before);
+        let left: Vec<_> = folder.names().into_iter().filter(|n| !before.contains(n)).collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        let journal = folder.read(&format!("{}/new/sources.jsonl", left[0]));
+        assert!(journal.ends_with(b"}\n"), "nothing was kept");
     }
 }
 
