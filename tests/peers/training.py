@@ -1,9 +1,8 @@
 """How long a training step of the same WaveNet takes in PyTorch and in candle, beside ours, in the same minutes.
 
-    training.py TRAINER [--rounds N] [--candle TRAINER_WITH_CANDLE]
+    training.py TRAINER [--rounds N] [--threads N ...] [--shapes R,S,A,LAYERS ...]
 
-TRAINER is the built `wavenet-trainer`; candle's figure needs one with the feature `candle`. A step is
-all of it: forward, loss, backward, clipping by the global norm, AdamW; f32; four segments of 8,192 random
+TRAINER is `wavenet-trainer`, built with the feature `candle`. A step is all of it: forward, loss, backward, clipping by the global norm, AdamW; f32; four segments of 8,192 random
 codes, every one of which counts. PyTorch runs in three formulations of the same function, eagerly and
 compiled, and the fastest of each is the one reported: which it is depends on the machine. Its malloc is
 told to keep what it has, since returning tens of megabytes to the system at each step and faulting them
@@ -176,8 +175,7 @@ class Ours:
 
 def contestants(arguments, threads, shape):
     yield Ours("ours", arguments.trainer, "cpu", threads, shape)
-    if arguments.candle:
-        yield Ours("candle", arguments.candle, "candle", threads, shape)
+    yield Ours("candle", arguments.trainer, "candle", threads, shape)
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -211,7 +209,6 @@ def main():
         return peer(formulation, mode, int(threads), [int(part) for part in shape.split(",")])
     parser = argparse.ArgumentParser()
     parser.add_argument("trainer")
-    parser.add_argument("--candle")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--shapes", nargs="*", default=SHAPES)

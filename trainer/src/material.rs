@@ -2,14 +2,16 @@
 //!
 //! Without notes a clip is an entry of the prepared corpus, read from disk where it is needed. With
 //! notes each recording is analysed once into the phases of its partials ([`crate::partials`]), kept
-//! in memory, and copied at other pitches by resampling, its phases with it: keys between the
-//! recorded ones are heard that way.
+//! in memory, and copied at other pitches by resampling into a file, its phases with it: keys between
+//! the recorded ones are heard that way.
 //!
 //! Every clip is preceded by silence: a receptive field of the code of 0.0 with an all-zero
 //! conditioning vector. A segment is a receptive field of warm-up, then the samples that count; at a
 //! clip's beginning the warm-up is that silence, so attacks are learned.
 
 mod notes;
+mod prefetch;
+mod store;
 
 use anyhow::{Context, Result, ensure};
 use wavenet_engine::conditioning::NoteConditioner;
@@ -20,6 +22,8 @@ use crate::prepared::{Prepared, Split};
 
 use notes::NoteClip;
 pub use notes::Notes;
+pub use prefetch::{Make, Prefetch};
+use store::{Store, StoreWriter};
 
 /// One clip.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Material {
     mulaw: MuLaw,
     conditioner: Option<NoteConditioner>,
     clips: Vec<Clip>,
+    /// The samples of all notes.
+    store: Option<Store>,
     /// Training clips: place in `clips`, and the sum of frames up to and with each.
     train: Vec<(usize, u64)>,
 }
@@ -67,6 +73,7 @@ impl Material {
     ) -> Result<Self> {
         let conditioner = NoteConditioner::new(config);
         let mut clips = Vec::new();
+        let mut store = None;
         for (index, entry) in prepared.entries().iter().enumerate() {
             let class = match &entry.label {
                 Some(label) if !config.classes.is_empty() => config.class_index(label)?,
@@ -78,9 +85,13 @@ impl Material {
                 clips.push(clip(entry.frames, None));
                 continue;
             }
+            let store = match &mut store {
+                Some(store) => store,
+                None => store.insert(StoreWriter::create(prepared.folder())?),
+            };
             let notes = notes.context("a model of notes needs their analysis")?;
             let shifts = if entry.split == Split::Train { shifts } else { &[0] };
-            for note in notes.clips(&prepared, index, shifts)? {
+            for note in notes.clips(&prepared, index, shifts, store)? {
                 clips.push(clip(note.frames() as u64, Some(note)));
             }
         }
@@ -93,7 +104,8 @@ impl Material {
             })
             .collect();
         let mulaw = MuLaw::new(config.levels);
-        Ok(Self { prepared, config: config.clone(), mulaw, conditioner, clips, train })
+        let store = store.map(StoreWriter::finish).transpose()?;
+        Ok(Self { prepared, store, config: config.clone(), mulaw, conditioner, clips, train })
     }
 
     /// Frames of the training clips.
@@ -154,9 +166,9 @@ impl Material {
         // One sample more, to know the input of the first row.
         let before = u64::from(first > 0);
         let mut samples = vec![0.0; rows - sound_from + before as usize];
-        match &clip.note {
-            Some(note) => note.read(first - before, &mut samples),
-            None => self.prepared.read(clip.entry, first - before, &mut samples)?,
+        match (&clip.note, &self.store) {
+            (Some(note), Some(store)) => note.read(store, first - before, &mut samples)?,
+            _ => self.prepared.read(clip.entry, first - before, &mut samples)?,
         }
         let silence = self.mulaw.silence();
         let codes = samples.iter().map(|&sample| self.mulaw.encode(sample));

@@ -213,6 +213,25 @@ impl Network {
         Ok(total)
     }
 
+    /// As [`Network::gradient`], of segments that are there already; they come back in some state.
+    ///
+    /// # Errors
+    /// That of the device.
+    pub fn gradient_of(
+        &mut self,
+        weights: &Weights,
+        batch: &mut [Segment],
+        gradient: &mut [f32],
+    ) -> Result<Loss> {
+        let batch: Vec<Mutex<&mut Segment>> = batch.iter_mut().map(Mutex::new).collect();
+        let fill = |index: usize, segment: &mut Segment| -> Result<()> {
+            let mut there = batch[index].lock().unwrap_or_else(|poison| poison.into_inner());
+            std::mem::swap(&mut **there, segment);
+            Ok(())
+        };
+        self.gradient(weights, batch.len(), &fill, gradient)
+    }
+
     /// Loss over `count` segments, without a gradient.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use wavenet_engine::{Config, Weights};
 
 use crate::checkpoint::{self, Run};
-use crate::material::{Material, Stretch};
+use crate::material::{Material, Prefetch, Stretch};
 use crate::network::{Device, Loss, Network, Segment};
 use crate::optimizer::{AdamW, Moments, Schedule};
 use crate::prepared::Split;
@@ -128,19 +128,34 @@ pub fn train(
     check(config, options)?;
     ensure!(material.train_frames() > 0, "there is nothing to train on");
     let mut session = Session::begin(material, config, options)?;
-    let mut interrupted = false;
+    let make = |number: u64, segment: &mut Segment| {
+        let window = options.training.window;
+        material.fill(material.train_stretch(options.seed, number, window)?, segment)
+    };
+    std::thread::scope(|scope| {
+        let lanes = options.threads.min(options.training.batch);
+        run(&mut session, &mut Prefetch::new(scope, lanes, &make), stop)
+    })
+    .and_then(|interrupted| session.finish(interrupted))
+}
+
+/// Steps until the budget is spent (`false`) or `stop` is set (`true`).
+fn run(
+    session: &mut Session<'_>,
+    windows: &mut Prefetch<'_, '_>,
+    stop: &AtomicBool,
+) -> Result<bool> {
     while !session.is_done() {
         if stop.load(Ordering::Relaxed) {
             ensure!(
                 session.moments.step > 0,
                 "interrupted before the first step; no model was written"
             );
-            interrupted = true;
-            break;
+            return Ok(true);
         }
-        session.step()?;
+        session.step(windows)?;
     }
-    session.finish(interrupted)
+    Ok(false)
 }
 
 /// A run under way.
@@ -154,6 +169,8 @@ struct Session<'a> {
     averaged: Weights,
     moments: Moments,
     gradient: Vec<f32>,
+    /// The segments of a step.
+    batch: Vec<Segment>,
     adam: AdamW,
     schedule: Schedule,
     validation: Vec<Stretch>,
@@ -206,6 +223,7 @@ impl<'a> Session<'a> {
             settings,
             network: Network::on(options.device, config, options.threads)?,
             gradient: vec![0.0; weights.values().len()],
+            batch: vec![Segment::default(); training.batch],
             averaged,
             weights,
             moments,
@@ -245,15 +263,10 @@ impl<'a> Session<'a> {
         self.share_done() >= 1.0
     }
 
-    fn step(&mut self) -> Result<()> {
-        let (step, batch) = (self.moments.step, self.options.training.batch);
-        let (material, seed) = (self.material, self.options.seed);
-        let window = self.options.training.window;
-        let fill = |index: usize, segment: &mut Segment| {
-            let number = step * batch as u64 + index as u64;
-            material.fill(material.train_stretch(seed, number, window)?, segment)
-        };
-        let loss = self.network.gradient(&self.weights, batch, &fill, &mut self.gradient)?;
+    fn step(&mut self, windows: &mut Prefetch<'_, '_>) -> Result<()> {
+        let step = self.moments.step;
+        windows.fill(step * self.batch.len() as u64, &mut self.batch)?;
+        let loss = self.network.gradient_of(&self.weights, &mut self.batch, &mut self.gradient)?;
         let rate = self.schedule.at(step, self.share_done());
         let norm =
             self.adam.step(&mut self.moments, rate, &mut self.gradient, self.weights.values_mut());

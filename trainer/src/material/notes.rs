@@ -12,6 +12,7 @@ use wavenet_engine::conditioning::{HIGHEST_PARTIAL, NoteConditioner, turns_from}
 use wavenet_engine::resample::Resampler;
 use wavenet_engine::{KeyTable, NoteRecipe};
 
+use super::store::{Store, StoreWriter};
 use crate::partials::{PartialTracks, analyse};
 use crate::prepared::Prepared;
 
@@ -140,6 +141,7 @@ impl Notes {
         prepared: &Prepared,
         entry: usize,
         shifts: &[i32],
+        store: &mut StoreWriter,
     ) -> Result<Vec<NoteClip>> {
         let Some(Ok(note)) = self.entries.get(entry) else {
             return Ok(Vec::new());
@@ -150,7 +152,7 @@ impl Notes {
         prepared.read(entry, skipped as u64, &mut samples)?;
         let name = &prepared.entries()[entry].name;
         let clip = |&shift: &i32| {
-            NoteClip::new(note, &samples, prepared.rate_hz(), shift, self.partials)
+            NoteClip::new(note, &samples, prepared.rate_hz(), shift, self.partials, store)
                 .with_context(|| name.clone())
         };
         shifts.iter().map(clip).collect()
@@ -160,7 +162,9 @@ impl Notes {
 /// One note at one pitch.
 #[derive(Debug)]
 pub(super) struct NoteClip {
-    samples: Vec<f32>,
+    /// Where its samples lie in the store.
+    offset_frames: u64,
+    frames: usize,
     tracks: Arc<PartialTracks>,
     /// Frame of the recording at which the clip begins, and the note's age there.
     start_frame: usize,
@@ -181,6 +185,7 @@ impl NoteClip {
         rate_hz: u32,
         shift: i32,
         partials: usize,
+        store: &mut StoreWriter,
     ) -> Result<Self> {
         let rate = f64::from(rate_hz);
         // Converted to a lower rate and played at the model's, the recording sounds higher.
@@ -195,7 +200,8 @@ impl NoteClip {
             note.tracks.present(k) && hz <= HIGHEST_PARTIAL * rate
         };
         Ok(Self {
-            samples: shifted,
+            offset_frames: store.append(&shifted)?,
+            frames: shifted.len(),
             tracks: Arc::clone(&note.tracks),
             start_frame: note.start_frame.max(note.entry_offset),
             start_age: (note.entry_offset.saturating_sub(note.start_frame) as f64 / speed) as u64,
@@ -207,15 +213,15 @@ impl NoteClip {
     }
 
     pub(super) fn frames(&self) -> usize {
-        self.samples.len()
+        self.frames
     }
 
-    /// Copies from a frame on; beyond the end there is silence.
-    pub(super) fn read(&self, start: u64, out: &mut [f32]) {
-        let from = self.samples.get(start as usize..).unwrap_or(&[]);
-        let known = from.len().min(out.len());
-        out[..known].copy_from_slice(&from[..known]);
+    /// Reads from a frame on; beyond the end there is silence.
+    pub(super) fn read(&self, store: &Store, start: u64, out: &mut [f32]) -> Result<()> {
+        let known = self.frames.saturating_sub(start as usize).min(out.len());
+        store.read(self.offset_frames + start, &mut out[..known])?;
         out[known..].fill(0.0);
+        Ok(())
     }
 
     /// The local conditioning vector of a frame of the clip.

@@ -31,7 +31,9 @@ impl Workspace {
         }
         for layer in 0..config.layers() {
             grow(&mut self.x[layer], rows * r);
-            grow(&mut self.gates[layer], rows * 2 * g);
+            // Without a gradient nobody reads the gates of another chunk.
+            let kept = if pass == Pass::WithGradient { rows } else { CHUNK };
+            grow(&mut self.gates[layer], kept * 2 * g);
             if pass == Pass::WithGradient {
                 grow(&mut self.dx[layer], rows * r);
                 self.dx[layer][..rows * r].fill(0.0);
@@ -97,7 +99,7 @@ impl Workspace {
             let len = range.len();
             self.chunk.skips[..len * s].fill(0.0);
             for (index, layer) in packed.layers.iter().enumerate() {
-                self.forward_layer(config, layer, index, range.clone(), counts);
+                self.forward_layer(config, layer, index, range.clone(), counts, pass);
             }
             if !counts {
                 if pass == Pass::WithGradient {
@@ -127,6 +129,7 @@ impl Workspace {
         index: usize,
         range: std::ops::Range<usize>,
         counts: bool,
+        pass: Pass,
     ) {
         let (r, g, s) = (config.residual_channels, config.gate_channels, config.skip_channels);
         let len = range.len();
@@ -145,7 +148,8 @@ impl Workspace {
         );
         let width = config.kernel_size * r + config.conditioning_channels();
         let ChunkBuffers { columns, z, out, skips, .. } = &mut self.chunk;
-        let sums = &mut self.gates[index][range.start * 2 * g..range.end * 2 * g];
+        let first = if pass == Pass::WithGradient { range.start } else { 0 };
+        let sums = &mut self.gates[index][first * 2 * g..(first + len) * 2 * g];
         multiply_transposed(
             View::new(columns, len, width),
             View::new(&layer.gate.weight, 2 * g, width),

@@ -134,6 +134,35 @@ fn ctrl_c_while_files_are_decoded_keeps_them() {
     }
 }
 
+/// The program's own peak, as Linux keeps it, of whole runs: steps, checkpoints and validation.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_default_model_trains_within_500_mb() {
+    let folder = Folder::new();
+    folder.write("defaults.toml", "");
+    for (name, hz) in [("A3", 220.0), ("E4", 330.0), ("A4", 440.0)] {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 1.0));
+    }
+    for data in ["tones", "notes"] {
+        let options = format!("--config defaults.toml --data {data} --steps 4 --threads 4");
+        let mut child = folder.command(&training("x.safetensors", &options)).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak_kb = 0;
+        while child.try_wait().unwrap().is_none() {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            // A program that has just ended has no memory.
+            if let Some(line) = line {
+                peak_kb = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(child.wait().unwrap().success());
+        eprintln!("{data}: {peak_kb} kB at most");
+        assert!((10_000..500_000).contains(&peak_kb), "{data}: {peak_kb} kB");
+    }
+}
+
 #[cfg(unix)]
 fn interrupt(child: std::process::Child, signal: &str) -> std::process::Output {
     let kill = std::process::Command::new("kill").arg(signal).arg(child.id().to_string()).status();
