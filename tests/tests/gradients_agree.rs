@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use wavenet_engine::reference::Reference;
 use wavenet_engine::{Config, NoteRecipe, Recipe, Weights};
 use wavenet_tests::{lively_weights, noise, random_codes};
-use wavenet_trainer::network::{Device, Network, Segment};
+use wavenet_trainer::network::{self, Network, Segment};
 
 /// A segment as the trainer cuts it: a receptive field of silence, then a clip.
 fn segment(config: &Config, index: usize) -> Segment {
@@ -130,7 +130,8 @@ fn the_graph_behind_the_trainers_interface_gives_the_same() {
             assert_eq!((loss.hits, loss.samples), (alone.hits, alone.samples));
             (loss, gradient)
         };
-        let ((ours, gradient), (theirs, expected)) = (run(Device::Cpu), run(Device::Candle));
+        let ((ours, gradient), (theirs, expected)) =
+            (run(network::Device::Cpu), run(network::Device::Candle));
         assert!((ours.nats - theirs.nats).abs() < 1e-5 * ours.nats);
         assert_eq!((ours.hits, ours.samples), (theirs.hits, theirs.samples));
         assert!(theirs.samples > 900 - config.receptive_field() as u64);
@@ -140,7 +141,7 @@ fn the_graph_behind_the_trainers_interface_gives_the_same() {
 
 #[test]
 fn a_device_that_was_not_built_says_how_to_build_it() {
-    let Err(error) = Network::on(Device::Cuda, &Config::default(), 1) else {
+    let Err(error) = Network::on(network::Device::Cuda, &Config::default(), 1) else {
         panic!("this test runs without the feature cuda");
     };
     let line = format!("{error:#}");

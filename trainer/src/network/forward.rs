@@ -4,7 +4,9 @@ use wavenet_engine::Config;
 
 use super::packed::{Affine, Layer, Packed};
 use super::{CHUNK, ChunkBuffers, Loss, Pass, Segment, Workspace};
-use crate::kernels::elementwise::{add, add_columns, gate, relu_backward, relu_rows, softmax_loss};
+use crate::kernels::elementwise::{
+    add, add_columns, gate, relu_backward, relu_rows, residual_and_skip, softmax_loss,
+};
 use crate::kernels::gemm::{Into, View, multiply, multiply_transposed, transposed_multiply};
 
 /// Rows of a segment in chunks; one always begins where the loss begins to count.
@@ -160,22 +162,12 @@ impl Workspace {
 
         let weight = View::new(&layer.out.weight, residual + s, g).rows(outputs);
         multiply_transposed(View::new(z, len, g), weight, out, Into::Replace);
-        if residual > 0 {
-            let (before, after) = self.x.split_at_mut(index + 1);
-            let rows = range.start * r..range.end * r;
-            let x = before[index][rows.clone()].chunks_exact(r);
-            let next = after[0][rows].chunks_exact_mut(r);
-            for ((x, next), out) in x.zip(next).zip(out.chunks_exact(outputs)) {
-                for i in 0..r {
-                    next[i] = x[i] + (out[i] + layer.out.bias[i]);
-                }
-            }
-        }
-        if counts {
-            for (skips, out) in skips.chunks_exact_mut(s).zip(out.chunks_exact(outputs)).take(len) {
-                add(skips, &out[residual..]);
-            }
-        }
+        let (out, bias) = (&out[..len * outputs], &layer.out.bias[..residual]);
+        let rows = range.start * r..range.end * r;
+        let (before, after) = self.x.split_at_mut(index + 1);
+        // The last layer has no next.
+        let next = after.first_mut().map_or(&mut [][..], |next| &mut next[rows.clone()]);
+        residual_and_skip(out, outputs, bias, &before[index][rows], next, skips);
     }
 }
 
@@ -200,16 +192,24 @@ pub(super) fn gather_columns(
     let (r, k) = (config.residual_channels, config.kernel_size);
     let h_width = config.conditioning_channels();
     let width = k * r + h_width;
-    for (columns, row) in columns.chunks_exact_mut(width).zip(range) {
-        for tap in 0..k {
-            let back = (k - 1 - tap) * config.dilations[layer];
-            let columns = &mut columns[tap * r..(tap + 1) * r];
-            match row.checked_sub(back) {
-                Some(then) => columns.copy_from_slice(&x[then * r..(then + 1) * r]),
-                None => columns.fill(0.0),
-            }
+    for tap in 0..k {
+        let back = (k - 1 - tap) * config.dilations[layer];
+        // Rows whose tap lies before the segment.
+        let before = back.saturating_sub(range.start).min(range.len());
+        let mut rows = columns.chunks_exact_mut(width).take(range.len());
+        for columns in rows.by_ref().take(before) {
+            columns[tap * r..][..r].fill(0.0);
         }
-        columns[k * r..].copy_from_slice(&h[row * h_width..(row + 1) * h_width]);
+        let then = &x[(range.start + before).saturating_sub(back) * r..];
+        for (columns, then) in rows.zip(then.chunks_exact(r)) {
+            columns[tap * r..][..r].copy_from_slice(then);
+        }
+    }
+    if h_width > 0 {
+        let h = h[range.start * h_width..range.end * h_width].chunks_exact(h_width);
+        for (columns, h) in columns.chunks_exact_mut(width).zip(h) {
+            columns[k * r..].copy_from_slice(h);
+        }
     }
 }
 
