@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use wavenet_engine::files;
 
 use crate::optimizer::Moments;
+use crate::training::history::History;
 
 const METADATA_KEY: &str = "wavenet-trainer";
 const VERSION: u32 = 1;
@@ -30,12 +31,15 @@ pub struct Run {
     pub elapsed_s: f64,
     /// Everything that decides the steps: resuming with other settings is refused.
     pub settings: String,
+    /// The losses so far.
+    #[serde(default)]
+    pub history: History,
 }
 
 impl Run {
     /// A run's place.
     pub fn new(step: u64, elapsed_s: f64, settings: String) -> Self {
-        Self { version: VERSION, step, elapsed_s, settings }
+        Self { version: VERSION, step, elapsed_s, settings, history: History::default() }
     }
 }
 

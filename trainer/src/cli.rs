@@ -145,6 +145,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_steps: u64,
+    /// Folder for a log of the run: log.jsonl, and event files that TensorBoard opens
+    #[arg(long, value_name = "DIR")]
+    pub log: Option<PathBuf>,
+    /// Steps between two lines of the log
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), requires = "log")]
+    pub log_steps: u64,
     /// Go on where an earlier run with the same settings stopped
     #[arg(long)]
     pub resume: bool,

@@ -19,9 +19,11 @@ use wavenet_trainer::cli::{
 };
 use wavenet_trainer::eval::eval;
 use wavenet_trainer::export::export;
+use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
+use wavenet_trainer::report;
 use wavenet_trainer::settings::{RunFile, condition};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
@@ -115,8 +117,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         checkpoint_steps: args.checkpoint_steps,
         resume: args.resume,
         training,
+        log: args.log.clone().map(|folder| LogOptions { folder, steps: args.log_steps }),
     };
     check(&config, &options)?;
+    report::check(&options.out)?;
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
     let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
@@ -133,6 +137,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     let material = Material::new(prepared, &config, notes.as_ref(), shifts)?;
     let outcome = train(&material, &config, &options, &INTERRUPTED)?;
 
+    let report = report::write(&material, &options, &outcome).with_context(|| {
+        format!("{} is saved, but its report cannot be written", args.out.display())
+    })?;
+
     let out = args.out.display();
     let measured = format!(
         "{:.3} bits a sample on validation data, {:.0} % of the unigram's {:.3}",
@@ -147,17 +155,12 @@ fn train_command(args: &TrainArgs) -> Result<String> {
             outcome.steps
         );
     }
-    // Worse than knowing nothing but how often each code occurs: only the recordings themselves fit.
-    let advice = if outcome.valid_bits > outcome.unigram_bits {
-        "it knows its recordings by heart and nothing else: add recordings (minutes of sound, not \
-         seconds), or train less\n"
-    } else {
-        ""
-    };
     Ok(format!(
-        "{} steps: {measured}\n{advice}\
-         {out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png",
-        outcome.steps
+        "{} steps: {measured}\n\
+         {out} is done, {} is its report. To hear it: wavenet render --model {out} --out sound.wav \
+         --png sound.png",
+        outcome.steps,
+        report.display()
     ))
 }
 

@@ -96,6 +96,11 @@ impl Material {
         Ok(Self { prepared, config: config.clone(), mulaw, conditioner, clips, train })
     }
 
+    /// The corpus.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
     /// Frames of the training clips.
     pub fn train_frames(&self) -> u64 {
         self.train.last().map_or(0, |(_, sum)| *sum)

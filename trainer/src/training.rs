@@ -4,7 +4,10 @@
 //! the weights: the same settings give the same model, bit for bit, stopped and resumed or not
 //! (with a budget of steps or epochs; a budget of minutes depends on the clock).
 
+pub mod diagnosis;
+pub mod history;
 mod progress;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +17,15 @@ use anyhow::{Context, Result, bail, ensure};
 use wavenet_engine::{Config, Weights};
 
 use crate::checkpoint::{self, Run};
+use crate::log::{self, LogOptions};
 use crate::material::{Material, Stretch};
 use crate::network::{Loss, Network, Segment};
 use crate::optimizer::{AdamW, Moments, Schedule};
 use crate::prepared::Split;
 use crate::settings::{Training, check_model};
-use progress::{Progress, say};
+use diagnosis::Finding;
+use history::History;
+use watch::{Step, Watch};
 
 /// When a run is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,6 +55,8 @@ pub struct TrainOptions {
     pub resume: bool,
     /// How to train.
     pub training: Training,
+    /// Where and how often to log, if at all.
+    pub log: Option<LogOptions>,
 }
 
 /// How a run ended.
@@ -62,6 +70,10 @@ pub struct Outcome {
     pub valid_bits: f64,
     /// Entropy of the validation part's codes.
     pub unigram_bits: f64,
+    /// The losses on the way, from the first step.
+    pub history: History,
+    /// What is to be looked at; nothing after a healthy run.
+    pub findings: Vec<Finding>,
 }
 
 /// Frames of validation audio heard while training, and at the end.
@@ -80,6 +92,9 @@ pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
     options.training.validate()?;
     check_model(config)?;
     checkpoint::check_out(&options.out)?;
+    if let Some(log) = &options.log {
+        log::check(&log.folder, options.resume)?;
+    }
     let state = checkpoint::state_path(&options.out);
     if !options.resume || !state.exists() {
         return Ok(());
@@ -156,7 +171,7 @@ struct Session<'a> {
     validation: Vec<Stretch>,
     /// Step of the checkpoint on disk, if it is of this run.
     saved_step: Option<u64>,
-    progress: Progress,
+    watch: Watch,
     started: Instant,
     elapsed_before_s: f64,
 }
@@ -176,6 +191,7 @@ impl<'a> Session<'a> {
         let mut weights = Weights::random(config.clone(), options.seed)?;
         let mut moments = Moments::new(weights.values());
         let (mut elapsed_before_s, mut saved_step) = (0.0, None);
+        let (mut history, mut said) = (History::default(), None);
         let state = checkpoint::state_path(&options.out);
         if options.resume && state.exists() {
             // First, as other settings may mean another number of parameters.
@@ -186,9 +202,11 @@ impl<'a> Session<'a> {
             moments = loaded;
             elapsed_before_s = run.elapsed_s;
             saved_step = Some(run.step);
-            say(&format!("going on after step {}", run.step));
+            said = Some(format!("going on after step {}", run.step));
+            history = run.history;
         } else if options.resume {
-            say(&format!("there is no {} to resume from: starting afresh", state.display()));
+            let state = state.display();
+            said = Some(format!("there is no {state} to resume from: starting afresh"));
         }
         let averaged = weights.clone();
         let validation = material.cover(Some(Split::Valid), VALIDATION_WINDOW, QUICK_VALIDATION);
@@ -196,6 +214,10 @@ impl<'a> Session<'a> {
             !validation.is_empty(),
             "no recording is left to validate on: name some with --valid, or add recordings"
         );
+        let known = (moments.step, history);
+        let log = options.log.as_ref();
+        let watch = Watch::begin(material, config, training, log, total_steps, known)?;
+        said.iter().for_each(|line| watch.say(line));
         Ok(Self {
             material,
             options,
@@ -219,7 +241,7 @@ impl<'a> Session<'a> {
             },
             validation,
             saved_step,
-            progress: Progress::new(total_steps),
+            watch,
             started: Instant::now(),
             elapsed_before_s,
         })
@@ -257,11 +279,18 @@ impl<'a> Session<'a> {
         if !loss.nats.is_finite() || !norm.is_finite() {
             return self.diverged();
         }
-        self.progress.step(self.moments.step, self.share_done(), loss, rate);
+        self.watch.step(Step {
+            step: self.moments.step,
+            share_done: self.share_done(),
+            loss,
+            learning_rate: rate,
+            gradient_norm: norm,
+            elapsed_s: self.elapsed_s(),
+        });
         if self.moments.step.is_multiple_of(self.options.checkpoint_steps) {
             self.checkpoint()?;
             let bits = self.validate()?.bits_per_sample();
-            self.progress.validated(bits);
+            self.watch.validated(bits, &self.averaged);
         }
         Ok(())
     }
@@ -287,7 +316,8 @@ impl<'a> Session<'a> {
         if !values.all(|value| value.is_finite()) {
             return self.diverged();
         }
-        let run = Run::new(self.moments.step, self.elapsed_s(), self.settings.clone());
+        let mut run = Run::new(self.moments.step, self.elapsed_s(), self.settings.clone());
+        run.history = self.watch.history.clone();
         let state = checkpoint::state_path(&self.options.out);
         checkpoint::save(&state, &run, self.weights.values(), &self.moments)?;
         self.averaged.values_mut().copy_from_slice(&self.moments.average);
@@ -303,15 +333,18 @@ impl<'a> Session<'a> {
 
     fn finish(mut self, interrupted: bool) -> Result<Outcome> {
         self.checkpoint()?;
-        self.progress.finish();
         let limit = if interrupted { QUICK_VALIDATION } else { FINAL_VALIDATION };
         self.validation = self.material.cover(Some(Split::Valid), VALIDATION_WINDOW, limit);
-        let loss = self.validate()?;
+        let valid_bits = self.validate()?.bits_per_sample();
+        let unigram_bits = self.material.unigram_bits(&self.validation)?;
+        let findings = self.watch.finished(&self.averaged, valid_bits, unigram_bits);
         Ok(Outcome {
             steps: self.moments.step,
             interrupted,
-            valid_bits: loss.bits_per_sample(),
-            unigram_bits: self.material.unigram_bits(&self.validation)?,
+            valid_bits,
+            unigram_bits,
+            history: self.watch.history,
+            findings,
         })
     }
 }
