@@ -9,6 +9,10 @@ use wavenet_engine::{Dtype, Isa, MuLaw, Packed, Recipe, Sampling, Weights};
 
 use crate::prepared::Prepared;
 
+/// A recording's sound begins with its first sample above this (-50 dB), and so much before it.
+const AUDIBLE: f32 = 3e-3;
+const LEAD_MS: u64 = 20;
+
 /// Mono samples in [-1, 1].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clip {
@@ -59,7 +63,7 @@ impl Clip {
         Ok(Self { samples, rate_hz: config.sample_rate_hz })
     }
 
-    /// The beginning of an entry of a corpus, rounded to the levels that a model knows.
+    /// An entry of a corpus from its first sound on, rounded to the levels that a model knows.
     ///
     /// # Errors
     /// There is no such entry, or the disk failed.
@@ -70,8 +74,24 @@ impl Clip {
         levels: usize,
     ) -> Result<Self> {
         let entry = prepared.entries().get(index).context("there is no such recording")?;
-        let mut samples = vec![0.0; entry.frames.min(max_frames as u64) as usize];
-        prepared.read(index, 0, &mut samples)?;
+        let max_frames = entry.frames.min(max_frames as u64) as usize;
+        let mut samples = vec![0.0; max_frames];
+        let mut start = 0;
+        // In steps of a clip, so that a long recording is not held in memory.
+        while start + max_frames as u64 <= entry.frames {
+            prepared.read(index, start, &mut samples)?;
+            if let Some(heard) = samples.iter().position(|sample| sample.abs() > AUDIBLE) {
+                let lead = LEAD_MS * u64::from(prepared.rate_hz()) / 1000;
+                start = (start + heard as u64).saturating_sub(lead);
+                break;
+            }
+            start += max_frames.max(1) as u64;
+        }
+        samples.truncate(entry.frames.saturating_sub(start).min(max_frames as u64) as usize);
+        if samples.is_empty() {
+            (start, samples) = (0, vec![0.0; max_frames]);
+        }
+        prepared.read(index, start, &mut samples)?;
         let mulaw = MuLaw::new(levels);
         samples.iter_mut().for_each(|sample| *sample = mulaw.decode(mulaw.encode(*sample)));
         Ok(Self { samples, rate_hz: prepared.rate_hz() })

@@ -2,7 +2,9 @@
 //! it leaves. Recordings last parts of a second and models are tiny, so that a run takes little.
 
 mod data;
+mod diagnosis;
 mod export;
+mod log;
 mod refusals;
 mod train;
 

@@ -18,7 +18,7 @@ fn the_seed_decides_every_byte_and_the_threads_none() {
     }
     assert_eq!(
         folder.names()[..4],
-        ["a.prepared", "a.safetensors", "a.state", "b.prepared"].map(str::to_owned)
+        ["a.html", "a.prepared", "a.safetensors", "a.state"].map(str::to_owned)
     );
 }
 
@@ -87,7 +87,8 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         assert!(last.ends_with("x.safetensors is saved, the same command with --resume goes on"));
         assert_eq!(
             folder.names(),
-            ["tiny.toml", "tones", "x.prepared", "x.safetensors", "x.state"].map(str::to_owned)
+            ["tiny.toml", "tones", "x.html", "x.prepared", "x.safetensors", "x.state"]
+                .map(str::to_owned)
         );
         let (report, _) = folder.succeed("eval --json --model x.safetensors --data tones");
         assert!(report.contains("bits_per_sample"));
