@@ -29,11 +29,11 @@ const RULE: RGBColor = RGBColor(1, 1, 1);
 const CURVES: [RGBColor; 3] = [RGBColor(2, 2, 2), RGBColor(3, 3, 3), RGBColor(4, 4, 4)];
 
 /// The picture's size, and its panel, in units of the picture.
-const SIZE: (u32, u32) = (680, 300);
-const LEFT: i32 = 56;
-const RIGHT: i32 = 664;
-const TOP: i32 = 12;
-const BOTTOM: i32 = 254;
+const SIZE: (u32, u32) = (440, 260);
+const LEFT: i32 = 40;
+const RIGHT: i32 = 424;
+const TOP: i32 = 10;
+const BOTTOM: i32 = 206;
 /// Curves of fewer points show each.
 const FEW: usize = 40;
 
@@ -98,7 +98,7 @@ fn draw(
         root.draw(&PathElement::new(vec![(LEFT, up(y)), (RIGHT, up(y))], RULE))?;
         root.draw(&words((LEFT - 10, up(y)), label, HPos::Right, VPos::Center))?;
     }
-    for (x, label) in ticks::round(x_low, x_high, 8) {
+    for (x, label) in ticks::round(x_low, x_high, 6) {
         root.draw(&PathElement::new(vec![(across(x), BOTTOM), (across(x), BOTTOM + 5)], RULE))?;
         root.draw(&words((across(x), BOTTOM + 10), label, HPos::Center, VPos::Top))?;
     }

@@ -12,6 +12,8 @@ use crate::prepared::Prepared;
 /// A recording's sound begins with its first sample above this (-50 dB), and so much before it.
 const AUDIBLE: f32 = 3e-3;
 const LEAD_MS: u64 = 20;
+/// Frames that are searched at a time.
+const PART_FRAMES: u64 = 1 << 16;
 
 /// Mono samples in [-1, 1].
 #[derive(Debug, Clone, PartialEq)]
@@ -75,22 +77,8 @@ impl Clip {
     ) -> Result<Self> {
         let entry = prepared.entries().get(index).context("there is no such recording")?;
         let max_frames = entry.frames.min(max_frames as u64) as usize;
-        let mut samples = vec![0.0; max_frames];
-        let mut start = 0;
-        // In steps of a clip, so that a long recording is not held in memory.
-        while start + max_frames as u64 <= entry.frames {
-            prepared.read(index, start, &mut samples)?;
-            if let Some(heard) = samples.iter().position(|sample| sample.abs() > AUDIBLE) {
-                let lead = LEAD_MS * u64::from(prepared.rate_hz()) / 1000;
-                start = (start + heard as u64).saturating_sub(lead);
-                break;
-            }
-            start += max_frames.max(1) as u64;
-        }
-        samples.truncate(entry.frames.saturating_sub(start).min(max_frames as u64) as usize);
-        if samples.is_empty() {
-            (start, samples) = (0, vec![0.0; max_frames]);
-        }
+        let start = first_sound(prepared, index, entry.frames)?;
+        let mut samples = vec![0.0; (entry.frames - start).min(max_frames as u64) as usize];
         prepared.read(index, start, &mut samples)?;
         let mulaw = MuLaw::new(levels);
         samples.iter_mut().for_each(|sample| *sample = mulaw.decode(mulaw.encode(*sample)));
@@ -116,6 +104,21 @@ impl Clip {
         writer.finalize()?;
         Ok(bytes.into_inner())
     }
+}
+
+/// The frame of an entry at which its first sound is about to begin; 0 where there is none.
+fn first_sound(prepared: &Prepared, index: usize, frames: u64) -> Result<u64> {
+    // Part by part: a long recording need not fit into memory.
+    let mut part = vec![0.0; frames.min(PART_FRAMES) as usize];
+    for start in (0..frames).step_by(PART_FRAMES as usize) {
+        let part = &mut part[..(frames - start).min(PART_FRAMES) as usize];
+        prepared.read(index, start, part)?;
+        if let Some(heard) = part.iter().position(|sample| sample.abs() > AUDIBLE) {
+            let lead_frames = LEAD_MS * u64::from(prepared.rate_hz()) / 1000;
+            return Ok((start + heard as u64).saturating_sub(lead_frames));
+        }
+    }
+    Ok(0)
 }
 
 #[cfg(test)]

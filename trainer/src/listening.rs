@@ -67,7 +67,8 @@ pub fn examples(prepared: &Prepared, config: &Config) -> Result<Vec<Example>> {
     if has_notes {
         candidates.retain(|(_, entry)| entry.key.is_some());
         let valid = candidates.iter().filter(|(_, entry)| entry.split == Split::Valid).count();
-        candidates.truncate(if valid > 0 { valid } else { usize::MAX });
+        // Three recordings that it was not trained on are enough to compare with.
+        candidates.truncate(if valid >= MAX_PAIRS { valid } else { usize::MAX });
         candidates.sort_by_key(|(_, entry)| entry.key);
         candidates.dedup_by_key(|(_, entry)| entry.key);
         if let [first, .., last] = candidates[..] {
@@ -114,8 +115,8 @@ pub fn examples(prepared: &Prepared, config: &Config) -> Result<Vec<Example>> {
 
 /// What is wrong with a sound beside recordings; `None` where it is like them.
 pub fn flaw(played: &Clip, real: &[&Clip]) -> Option<Flaw> {
-    let loudest = real.iter().map(|clip| level_db(&clip.samples)).fold(f64::MIN, f64::max);
-    if level_db(&played.samples) < SILENT_DB {
+    let loudest = real.iter().map(|clip| sustained_db(clip)).fold(f64::MIN, f64::max);
+    if sustained_db(played) < SILENT_DB {
         return (loudest > HEARD_DB).then_some(Flaw::Silent);
     }
     let flattest = real.iter().map(|clip| flatness(&clip.samples)).fold(0.0, f64::max);
@@ -127,6 +128,15 @@ pub fn flaw(played: &Clip, real: &[&Clip]) -> Option<Flaw> {
 pub fn level_db(samples: &[f32]) -> f64 {
     let power: f64 = samples.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
     10.0 * libm::log10((power / samples.len().max(1) as f64).max(1e-20))
+}
+
+/// The level that is exceeded for a tenth of the time: a stray click makes no sound of silence.
+fn sustained_db(clip: &Clip) -> f64 {
+    let frame = (clip.rate_hz / 20).max(1) as usize;
+    let mut levels: Vec<f64> = clip.samples.chunks(frame).map(level_db).collect();
+    levels.sort_by(f64::total_cmp);
+    let place = levels.len() * 9 / 10;
+    levels.get(place).copied().unwrap_or(f64::MIN)
 }
 
 /// Spectral flatness, 0 to 1; 1 for nothing at all.
@@ -184,7 +194,8 @@ mod tests {
     #[test]
     fn silence_and_noise_are_flaws_only_where_recordings_are_neither() {
         let (sine, noise) = (clip(sine(0.5)), clip(noise(16_000)));
-        let silence = clip(vec![1e-4; 16_000]);
+        let mut silence = clip(vec![1e-4; 16_000]);
+        silence.samples[7_000] = 1.0;
         assert_eq!(flaw(&noise, &[&sine]), Some(Flaw::Noise));
         assert_eq!(flaw(&silence, &[&sine]), Some(Flaw::Silent));
         assert_eq!(flaw(&sine, &[&sine]), None);

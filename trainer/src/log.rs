@@ -85,8 +85,8 @@ pub fn check(folder: &Path, resume: bool) -> Result<()> {
         resume || !folder.join(LINES_FILE).exists(),
         "{shown} holds the log of an earlier run; name another folder, or go on with --resume"
     );
-    ensure!(!folder.exists() || folder.is_dir(), "{shown} is a file; --log names a folder");
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    ensure!(there.is_dir(), "{} is a file; --log names a folder", there.display());
     files::beside(&there.join(LINES_FILE))
         .with_context(|| format!("nothing can be logged in {shown}; choose another folder"))?;
     Ok(())

@@ -8,7 +8,7 @@ use wavenet_picture::curves::{self, Curve};
 use super::sounds::{Pair, Sound};
 use super::{Facts, REVISION};
 use crate::prepare::{Row, Table};
-use crate::training::Outcome;
+use crate::training::{Budget, Outcome};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -72,7 +72,7 @@ fn heading(facts: &Facts<'_>) -> Markup {
                 @if outcome.interrupted { " The run was interrupted; " code { "--resume" } " goes on." }
             }
             dl.tiles {
-                (tile("of the unigram's bits", &format!("{share:.0} %")))
+                (tile("of the unigram", &format!("{share:.0} %")))
                 (tile("steps", &thousands(outcome.steps)))
                 (tile("of training", &duration(seconds)))
                 (tile("parameters", &thousands(weights.values().len() as u64)))
@@ -155,11 +155,15 @@ fn learning(outcome: &Outcome) -> Result<Markup> {
         _ => ("hours", 3600.0),
     };
     let both = |x: &dyn Fn(u64, f64) -> f64, name| {
-        let trained = history.trained.iter();
-        let trained = trained.map(|at| (x(at.step, at.elapsed_s), at.bits)).collect();
+        let trained: Vec<(f64, f64)> =
+            history.trained.iter().map(|at| (x(at.step, at.elapsed_s), at.bits)).collect();
         let validated = history.validated.iter();
         let validated = validated.map(|at| (x(at.step, at.elapsed_s), at.bits)).collect();
-        let curves = [Curve { points: trained, colour: 0 }, Curve { points: validated, colour: 1 }];
+        let curves = [
+            Curve { colour: 2, points: trained.clone() },
+            Curve { colour: 0, points: smoothed(&trained) },
+            Curve { colour: 1, points: validated },
+        ];
         curves::svg(&curves, name)
     };
     let over_steps = both(&|step, _| step as f64, "steps")?;
@@ -177,6 +181,18 @@ fn learning(outcome: &Outcome) -> Result<Markup> {
             }
         }
     })
+}
+
+/// Each point the mean of those around it, a fiftieth of the curve to either side.
+fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let reach = points.len() / 50;
+    let mean = |at: usize| {
+        // As far to the left as to the right, so that the ends stay in place.
+        let reach = reach.min(at).min(points.len() - 1 - at);
+        let around = &points[at - reach..=at + reach];
+        around.iter().map(|(_, y)| y).sum::<f64>() / around.len() as f64
+    };
+    points.iter().enumerate().map(|(at, (x, _))| (*x, mean(at))).collect()
 }
 
 fn recordings(table: &Table) -> Markup {
@@ -249,7 +265,11 @@ fn settings(facts: &Facts<'_>) -> Result<Markup> {
     }
     let training = serde_json::to_value(&facts.options.training)?;
     let run = serde_json::json!({
-        "budget": format!("{:?}", facts.options.budget),
+        "budget": match facts.options.budget {
+            Budget::Steps(steps) => format!("{steps} steps"),
+            Budget::Epochs(epochs) => format!("{epochs} epochs"),
+            Budget::Minutes(minutes) => format!("{minutes} minutes"),
+        },
         "seed": facts.options.seed,
         "threads": facts.options.threads,
         "checkpoint_steps": facts.options.checkpoint_steps,

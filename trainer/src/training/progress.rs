@@ -12,6 +12,8 @@ use super::history::History;
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 /// Parts of a whole on the bar.
 const BAR_LENGTH: u64 = 10_000;
+/// Share of a new step in the loss that is shown.
+const SMOOTHING: f64 = 0.05;
 /// Columns of the little curve.
 const CURVE: usize = 20;
 
@@ -32,7 +34,7 @@ pub(super) struct Progress {
     total_steps: Option<u64>,
     started: Instant,
     last_line: Instant,
-    /// What a line elsewhere would say now, and whether it was said.
+    /// What a line would say now, unless it was said.
     line: Option<String>,
     share_before: Option<f64>,
     samples: u64,
@@ -70,7 +72,8 @@ impl Progress {
         self.samples += view.samples;
         self.spent += view.spent;
         let share_done = view.share_done;
-        let smoothed = self.smoothed_bits.map_or(view.bits, |old| old + 0.02 * (view.bits - old));
+        let smoothed =
+            self.smoothed_bits.map_or(view.bits, |old| old + SMOOTHING * (view.bits - old));
         self.smoothed_bits = Some(smoothed);
         let share_before = *self.share_before.get_or_insert(share_done);
         let speed = self.samples as f64 / self.spent.as_secs_f64().max(1e-9);
@@ -89,20 +92,17 @@ impl Progress {
             None => String::new(),
         };
         let rates = format!("rate {:.1e}  {:.0} k samples/s", view.learning_rate, speed / 1e3);
-        if self.bar.is_hidden() {
-            let percent = 100.0 * share_done.min(1.0);
-            let line = format!(
-                "{percent:>3.0} %  {place}  {smoothed:.3} bits/sample{valid}  {rates}  {left} left"
-            );
-            self.line = Some(line);
-            if self.last_line.elapsed() >= LINE_INTERVAL {
-                self.show_line();
-            }
-        } else {
+        let percent = 100.0 * share_done.min(1.0);
+        self.line = Some(format!(
+            "{percent:>3.0} %  {place}  {smoothed:.3} bits/sample{valid}  {rates}  {left} left"
+        ));
+        if !self.bar.is_hidden() {
             let curve = curve(view.history);
             self.bar.set_position((share_done.clamp(0.0, 1.0) * BAR_LENGTH as f64) as u64);
             self.bar.set_message(format!("{place}  {left} left"));
             self.bar.set_prefix(format!("{curve:CURVE$} {smoothed:.3} bits{valid}  {rates}"));
+        } else if self.last_line.elapsed() >= LINE_INTERVAL {
+            self.show_line();
         }
     }
 
@@ -111,10 +111,10 @@ impl Progress {
         self.best_bits = self.best_bits.min(bits);
     }
 
-    /// The last line stays.
+    /// Of the bar a line stays.
     pub(super) fn finish(&mut self) {
+        self.bar.finish_and_clear();
         self.show_line();
-        self.bar.abandon();
     }
 
     /// A line above the bar.

@@ -19,7 +19,7 @@ use crate::settings::Training;
 
 /// What was rendered to listen to took at most this share of the time since.
 const LISTENING_SHARE: u32 = 20;
-/// Share of the run after which what is heard should be neither silence nor noise.
+/// Share of the run after which what is heard, twice in a row, should be neither silence nor noise.
 const GROWN_UP: f64 = 0.5;
 
 /// One step, as it is watched.
@@ -145,9 +145,14 @@ impl Watch {
         let rested =
             self.listened.is_none_or(|(when, took)| when.elapsed() > LISTENING_SHARE * took);
         if rested && (self.log.is_some() || share_done >= GROWN_UP) {
+            let before = self.heard.and_then(|(_, heard)| heard);
             let heard = self.listen(step, share_done, weights);
-            if share_done >= GROWN_UP {
-                heard.iter().for_each(|finding| self.tell(finding));
+            // Heard once it may pass.
+            if let Some(finding) = heard
+                && before.is_some()
+                && share_done >= GROWN_UP
+            {
+                self.tell(&finding);
             }
         }
         self.began = Instant::now();

@@ -48,7 +48,7 @@ fn a_log_of_another_run_and_places_that_take_none_are_refused() {
     for (options, expected) in [
         ("--log runs/a", "holds the log of an earlier run"),
         ("--log file", "is a file"),
-        ("--log file/inside", "cannot"),
+        ("--log file/inside", "is a file"),
         ("--log-steps 3", "--log"),
     ] {
         folder.refuse(&training("x.safetensors", &format!("--steps 2 {options}")), expected);
