@@ -115,8 +115,8 @@ fn listen(pairs: &[Pair]) -> Markup {
             section {
                 h2 { "Listen" }
                 p.quiet {
-                    "Left a recording, as the model hears it; right what the model plays. Time runs to \
-                     the right, pitch upwards."
+                    "A recording, as the model hears it, and what the model plays. Time runs to the \
+                     right, pitch upwards."
                 }
                 @for pair in pairs {
                     h3 { (pair.title) }
