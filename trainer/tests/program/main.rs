@@ -3,6 +3,8 @@
 
 mod data;
 mod export;
+mod finetune;
+mod recovery;
 mod refusals;
 mod train;
 
