@@ -44,6 +44,15 @@ pub struct Record {
     pub without_gain: u64,
 }
 
+/// How the loss of the batches went, in bits a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// Exponential average over some 20 batches.
+    pub smoothed: f32,
+    /// The lowest that was.
+    pub lowest: f32,
+}
+
 /// Where a run is, apart from its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -52,8 +61,8 @@ pub struct Run {
     pub anchor_step: u64,
     /// Time spent training, over all sessions.
     pub elapsed_s: f64,
-    /// Bits a sample of the first batch.
-    pub first_bits: Option<f32>,
+    /// How the loss went, from the first batch on.
+    pub trend: Option<Trend>,
     /// Times that it went back so far: each halved the learning rate.
     pub rollbacks: u32,
     /// The validations.
@@ -81,7 +90,7 @@ impl Checkpoint {
         let run = Run {
             anchor_step: 0,
             elapsed_s: 0.0,
-            first_bits: None,
+            trend: None,
             rollbacks: 0,
             record: Record::default(),
             settings,

@@ -166,12 +166,12 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     let best = match outcome.best_step {
         step if step == outcome.steps => String::new(),
         step if outcome.is_out_of_patience => {
-            format!(" (out of patience; {out} is that of step {step})")
+            format!("out of patience: the model is the best, of step {step}\n")
         }
-        step => format!(" ({out} is the best, of step {step})"),
+        step => format!("the model is the best on validation data, of step {step}\n"),
     };
     Ok(format!(
-        "{} steps{best}: {measured}\n{advice}\
+        "{} steps: {measured}\n{best}{advice}\
          {out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png",
         outcome.steps
     ))

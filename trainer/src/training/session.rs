@@ -11,6 +11,7 @@ use anyhow::{Result, bail, ensure};
 use wavenet_engine::{Config, Weights};
 
 use super::progress::{Progress, say};
+use super::rollback::Verdict;
 use super::{Budget, Outcome, TrainOptions, best, rollback, validation};
 use super::{other_recordings, other_settings, settings_of};
 use crate::checkpoint::{self, Checkpoint, Checkpoints, RunSettings};
@@ -143,20 +144,21 @@ impl<'a> Session<'a> {
             material.fill(material.train_stretch(seed, number, window)?, segment)
         };
         let loss = self.network.gradient(&self.now.weights, batch, &fill, &mut self.gradient)?;
-        let bits = loss.bits_per_sample();
         let norm = self.adam.clip(&mut self.gradient);
         let levels = self.settings.model.levels;
-        if let Some(problem) = rollback::problem(bits, norm, self.now.run.first_bits, levels) {
-            return self.roll_back(&problem);
-        }
-        self.now.run.first_bits.get_or_insert(bits as f32);
+        let (trend, is_good) = match rollback::judge(loss, norm, self.now.run.trend, levels) {
+            Verdict::Exploded(problem) => return self.roll_back(&problem),
+            Verdict::Fine(trend, is_good) => (trend, is_good),
+        };
         let is_due = step.is_multiple_of(self.options.checkpoint_steps);
-        if is_due && step != self.now.run.anchor_step {
+        if is_due && is_good && step != self.now.run.anchor_step {
             if !self.now.is_finite() {
                 return self.roll_back("the loss is no longer a number");
             }
             self.save(true)?;
         }
+        // After the checkpoint: a resumed run hears this batch again.
+        self.now.run.trend = Some(trend);
         let rate = self.schedule.at(step, self.share_done())
             * rollback::rate_scale(self.now.run.rollbacks);
         let Checkpoint { weights, moments, .. } = &mut self.now;
