@@ -84,9 +84,16 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
             budget: Budget::Steps(steps),
             seed: 1,
             threads: 1,
+            patience: None,
+            finetune: None,
             checkpoint_steps: 10,
             resume,
-            training: Training { batch: 1, window: 256, ..Training::default() },
+            training: Training {
+                batch: 1,
+                window: 256,
+                validation_steps: 10,
+                ..Training::default()
+            },
             log: Some(LogOptions { folder: at("log"), steps: 5 }),
         };
         train(&material, &config, &options, &AtomicBool::new(false)).unwrap()

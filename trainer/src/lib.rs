@@ -4,9 +4,11 @@
 //! [`trim`] cuts silence, [`prepare`] does this for a folder and [`prepared`] keeps the result on
 //! disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
 //! computes their loss and gradient, [`optimizer`] moves the weights, [`training`] does this until
-//! told to stop and keeps [`checkpoint`]s. [`eval`] measures what came out, [`mod@export`] makes it small.
+//! told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard, [`finetune`] starts
+//! from another model. [`eval`] measures what came out, [`mod@export`] makes it small.
 
 pub mod audio;
+pub mod augmentation;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
@@ -14,6 +16,7 @@ pub mod clip;
 pub mod corpus;
 pub mod eval;
 pub mod export;
+pub mod finetune;
 pub mod listening;
 pub mod log;
 pub mod material;

@@ -71,6 +71,7 @@ impl Line {
 /// The log of a run.
 #[derive(Debug)]
 pub struct Log {
+    folder: PathBuf,
     lines: Lines,
     events: Events,
 }
@@ -101,7 +102,16 @@ impl Log {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let lines = Lines::open(&folder.join(LINES_FILE), step)?;
-        Ok(Self { lines, events: Events::open(folder, step)? })
+        Ok(Self { folder: folder.to_owned(), lines, events: Events::open(folder, step)? })
+    }
+
+    /// Goes on after an earlier step, as though it had been opened there.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn reopen(&mut self, step: u64) -> Result<()> {
+        *self = Self::open(&self.folder, step)?;
+        Ok(())
     }
 
     /// Writes a line and what it says as scalars.

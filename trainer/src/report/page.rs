@@ -69,6 +69,9 @@ fn heading(facts: &Facts<'_>) -> Markup {
                 strong { (format!("{:.2} bits", outcome.valid_bits)) }
                 ". Knowing only how often each value occurs would cost "
                 (format!("{:.2}", outcome.unigram_bits)) "."
+                @if outcome.best_step < outcome.steps {
+                    " It is the best of the run, of step " (thousands(outcome.best_step)) "."
+                }
                 @if outcome.interrupted { " The run was interrupted; " code { "--resume" } " goes on." }
             }
             dl.tiles {

@@ -60,6 +60,8 @@ fn names_from_outside_stay_text_and_nothing_is_loaded() {
         budget: Budget::Steps(3),
         seed: 1,
         threads: 1,
+        patience: None,
+        finetune: None,
         checkpoint_steps: 2,
         resume: false,
         training,

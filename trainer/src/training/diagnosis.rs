@@ -135,10 +135,11 @@ fn overfitting(history: &History) -> Option<Finding> {
         Finding::new(
             Kind::Overfitting,
             format!(
-                "validation has risen from {:.2} bits (step {}) to {:.2} while training fell from \
-                 {then:.2} to {now:.2}: it learns its recordings by heart; add recordings, train for \
-                 fewer steps, or choose a smaller model",
-                best.bits, best.step, last.bits
+                "validation has risen from {1:.2} bits (step {0}) to {2:.2} while training fell from \
+                 {then:.2} to {now:.2}: it learns its recordings by heart, and the best model stays \
+                 that of step {0}; add recordings, or choose a smaller model (--patience ends such a \
+                 run)",
+                best.step, best.bits, last.bits
             ),
         )
     })

@@ -63,7 +63,7 @@ impl Progress {
             samples: 0,
             spent: Duration::ZERO,
             smoothed_bits: history.trained.last().map(|point| point.bits),
-            valid_bits: valid.clone().last(),
+            valid_bits: valid.clone().next_back(),
             best_bits: valid.fold(f64::INFINITY, f64::min),
         }
     }

@@ -5,14 +5,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use wavenet_engine::{Config, Weights};
+use wavenet_engine::Weights;
 
+use super::TrainOptions;
 use super::diagnosis::{self, Finding};
 use super::history::History;
 use super::progress::{Progress, View};
+use crate::checkpoint::Checkpoint;
 use crate::clip::Clip;
 use crate::listening::{Example, Flaw, examples, flaw};
-use crate::log::{Line, Log, LogOptions};
+use crate::log::{Line, Log};
 use crate::material::Material;
 use crate::network::Loss;
 use crate::settings::Training;
@@ -45,7 +47,7 @@ struct Open {
 
 /// The watcher of one run.
 pub(super) struct Watch {
-    config: Config,
+    levels: usize,
     training: Training,
     progress: Progress,
     /// The losses so far.
@@ -66,19 +68,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch a run that goes on after `step` with what is known of it.
+    /// Begins to watch a run that goes on from `now`.
     pub(super) fn begin(
         material: &Material,
-        config: &Config,
-        training: &Training,
-        log: Option<&LogOptions>,
+        options: &TrainOptions,
         total_steps: Option<u64>,
-        (step, history): (u64, History),
+        now: &Checkpoint,
     ) -> Result<Self> {
+        let config = &now.run.settings.model;
+        let (step, history) = (now.step(), now.run.history.clone());
         let example = examples(material.prepared(), config)?.into_iter().next();
+        let log = options.log.as_ref();
         let mut watch = Self {
-            config: config.clone(),
-            training: training.clone(),
+            levels: config.levels,
+            training: options.training.clone(),
             progress: Progress::new(total_steps, &history),
             history,
             log: log.map(|log| Log::open(&log.folder, step)).transpose()?,
@@ -95,8 +98,10 @@ impl Watch {
         for finding in watch.of_data.clone() {
             watch.tell(&finding);
         }
-        if let (0, Some(example)) = (step, watch.example.take()) {
-            watch.write(|log| log.sound(0, "recording", &example.real));
+        if let Some(example) = watch.example.take() {
+            if step == 0 {
+                watch.write(|log| log.sound(0, "recording", &example.real));
+            }
             watch.example = Some(example);
         }
         Ok(watch)
@@ -158,27 +163,29 @@ impl Watch {
         self.began = Instant::now();
     }
 
-    /// After the last step and the validation that follows it. Gives what is to be looked at.
+    /// After the run has gone back to `now`: what was seen of later steps is forgotten.
+    pub(super) fn rolled_back(&mut self, now: &Checkpoint) {
+        self.history = now.run.history.clone();
+        self.open = Open::default();
+        self.heard = None;
+        let step = now.step();
+        self.write(|log| log.reopen(step));
+        self.began = Instant::now();
+    }
+
+    /// After the last step, with the model and its step. Gives what is to be looked at.
     pub(super) fn finished(
         &mut self,
+        step: u64,
         weights: &Weights,
         valid_bits: f64,
         unigram_bits: f64,
     ) -> Vec<Finding> {
-        let (step, share_done) = self.last.map_or((0, 1.0), |last| (last.step, last.share_done));
-        if let Some(Step { step, elapsed_s, .. }) = self.last
-            && self.history.validated.last().is_none_or(|last| last.step < step)
-        {
-            self.history.validated(step, elapsed_s, valid_bits);
-            self.write(|log| log.write(&Line::Validated { step, valid_bits, elapsed_s }));
-        }
         self.progress.finish();
         let mut findings = self.of_data.clone();
         findings.extend(self.of_losses());
         findings.extend(diagnosis::of_end(valid_bits, unigram_bits));
-        if self.last.is_some() {
-            findings.extend(self.listen(step, share_done, weights));
-        }
+        findings.extend(self.listen(step, 1.0, weights));
         findings.iter().for_each(|finding| self.tell(finding));
         findings
     }
@@ -190,7 +197,7 @@ impl Watch {
 
     fn of_losses(&self) -> Vec<Finding> {
         let Training { learning_rate, warmup_steps, .. } = self.training;
-        diagnosis::of_losses(&self.history, self.config.levels, learning_rate, warmup_steps)
+        diagnosis::of_losses(&self.history, self.levels, learning_rate, warmup_steps)
     }
 
     /// Says a finding, once.
@@ -201,13 +208,12 @@ impl Watch {
         }
     }
 
-    /// Plays the example, logs it, and says what is wrong with it.
+    /// Plays the example by the weights of a step, and says what is wrong with it.
     fn listen(&mut self, step: u64, share_done: f64, weights: &Weights) -> Option<Finding> {
         let heard = match self.heard {
             Some((at, heard)) if at == step => heard,
             _ => self.play(step, weights),
         };
-        self.heard = Some((step, heard));
         heard.map(|flaw| diagnosis::of_sound(flaw, share_done))
     }
 
@@ -215,12 +221,15 @@ impl Watch {
         let began = Instant::now();
         let example = self.example.take()?;
         let played = Clip::play(weights, &example.wanted).ok();
-        if let Some(clip) = &played {
+        // The best model may be of an earlier step than what was heard last.
+        let is_new = self.heard.is_none_or(|(at, _)| at < step) && self.last.is_some();
+        if let Some(clip) = played.as_ref().filter(|_| is_new) {
             self.write(|log| log.sound(step, "generated", clip));
         }
         let heard = played.and_then(|clip| flaw(&clip, &[&example.real]));
         self.example = Some(example);
         self.listened = Some((Instant::now(), began.elapsed()));
+        self.heard = Some((step, heard));
         heard
     }
 

@@ -44,7 +44,8 @@ fn noisy_tone() -> Vec<u8> {
 fn a_healthy_run_has_nothing_to_look_at() {
     let folder = Folder::new();
     folder.write("one/long.wav", noisy_tone());
-    let options = "--data one --steps 600 --checkpoint-steps 50";
+    folder.write("tiny.toml", TINY.to_owned() + "validation_steps = 50");
+    let options = "--data one --steps 600";
     let (_, said) = folder.succeed(&training("x.safetensors", options));
     assert!(!said.contains("warning"), "{said}");
     let html = String::from_utf8(folder.read("x.html")).unwrap();
@@ -63,8 +64,8 @@ fn validation_that_rises_while_training_falls() {
     let folder = Folder::new();
     folder.write("low/a.wav", tone(150.0, 1.0));
     folder.write("high/a.wav", tone(2_500.0, 1.0));
-    let options = "--data low --valid high --steps 400 --checkpoint-steps 25";
-    warns(&folder, options, "while training fell from");
+    folder.write("tiny.toml", TINY.to_owned() + "validation_steps = 25");
+    warns(&folder, "--data low --valid high --steps 400", "while training fell from");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Folder, training};
+use crate::{Folder, TINY, training};
 
 /// The steps of all lines that have a field, in order.
 fn steps(folder: &Folder, field: &str) -> Vec<u64> {
@@ -15,6 +15,7 @@ fn steps(folder: &Folder, field: &str) -> Vec<u64> {
 #[test]
 fn a_resumed_log_has_every_step_once() {
     let folder = Folder::new();
+    folder.write("tiny.toml", TINY.to_owned() + "validation_steps = 10");
     let options = "--log runs/a --log-steps 5 --checkpoint-steps 10";
     let train = |more: &str| training("x.safetensors", &format!("{options} {more}"));
     folder.succeed(&train("--steps 20"));

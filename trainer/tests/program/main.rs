@@ -4,7 +4,9 @@
 mod data;
 mod diagnosis;
 mod export;
+mod finetune;
 mod log;
+mod recovery;
 mod refusals;
 mod train;
 
