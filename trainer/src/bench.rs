@@ -86,7 +86,9 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport> {
     for step in 0..options.steps + 2 {
         let start = Instant::now();
         network.gradient(&weights, options.batch, &fill, &mut gradient)?;
-        AdamW::default().step(&mut moments, 1e-3, &mut gradient, weights.values_mut());
+        let adam = AdamW::default();
+        adam.clip(&mut gradient);
+        adam.step(&mut moments, 1e-3, &gradient, weights.values_mut());
         if step >= 2 {
             times_ms.push(start.elapsed().as_secs_f64() * 1e3);
         }

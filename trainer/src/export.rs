@@ -17,7 +17,7 @@ eval --dtype tells beforehand what a type costs.";
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct ExportArgs {
-    /// The model file to read
+    /// The model file to read, or a .state of a training run
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
     /// The model file to write

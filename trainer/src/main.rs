@@ -13,16 +13,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
+use wavenet_trainer::checkpoint::averaged_model;
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
     TrainArgs, one_line, threads,
 };
 use wavenet_trainer::eval::eval;
 use wavenet_trainer::export::export;
+use wavenet_trainer::finetune::Finetune;
+use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
-use wavenet_trainer::settings::{RunFile, condition};
+use wavenet_trainer::report;
+use wavenet_trainer::settings::{RunFile, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -105,19 +109,27 @@ fn prepare_command(args: &PrepareArgs) -> Result<String> {
 
 fn train_command(args: &TrainArgs) -> Result<String> {
     listen_for_ctrl_c()?;
-    let file = args.config.as_deref().map_or_else(|| Ok(RunFile::default()), RunFile::load)?;
-    let RunFile { model: mut config, training } = file;
+    let finetune = args.finetune.as_deref().map(|path| finetune(path, &args.out)).transpose()?;
+    let base = finetune.as_ref().map_or_else(default_model, Finetune::base_model);
+    let RunFile { model: mut config, training } = match &args.config {
+        Some(path) => RunFile::load(path, &base)?,
+        None => RunFile { model: base, ..RunFile::default() },
+    };
     let options = TrainOptions {
         out: args.out.clone(),
         budget: args.budget(),
         seed: args.data.seed,
         device: args.device,
         threads: args.data.threads(),
+        patience: args.patience,
         checkpoint_steps: args.checkpoint_steps,
         resume: args.resume,
+        finetune,
         training,
+        log: args.log.clone().map(|folder| LogOptions { folder, steps: args.log_steps }),
     };
     check(&config, &options)?;
+    report::check(&options.out)?;
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
     let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
@@ -131,8 +143,13 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     let notes = learn_notes(&mut config, &prepared)?;
     describe(&config);
     let shifts = &options.training.shifts;
-    let material = Material::new(prepared, &config, notes.as_ref(), shifts)?;
+    let material = Material::new(prepared, &config, notes.as_ref(), shifts)?
+        .augmented(options.training.augmentation.clone());
     let outcome = train(&material, &config, &options, &INTERRUPTED)?;
+
+    let report = report::write(&material, &options, &outcome).with_context(|| {
+        format!("{} is saved, but its report cannot be written", args.out.display())
+    })?;
 
     let out = args.out.display();
     let measured = format!(
@@ -148,18 +165,32 @@ fn train_command(args: &TrainArgs) -> Result<String> {
             outcome.steps
         );
     }
-    // Worse than knowing nothing but how often each code occurs: only the recordings themselves fit.
-    let advice = if outcome.valid_bits > outcome.unigram_bits {
-        "it knows its recordings by heart and nothing else: add recordings (minutes of sound, not \
-         seconds), or train less\n"
-    } else {
-        ""
+    let best = match outcome.best_step {
+        step if step == outcome.steps => String::new(),
+        step if outcome.is_out_of_patience => {
+            format!("out of patience: the model is the best, of step {step}\n")
+        }
+        step => format!("the model is the best on validation data, of step {step}\n"),
     };
     Ok(format!(
-        "{} steps: {measured}\n{advice}\
-         {out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png",
-        outcome.steps
+        "{} steps: {measured}\n{best}\
+         {out} is done, {} is its report. To hear it: wavenet render --model {out} --out sound.wav \
+         --png sound.png",
+        outcome.steps,
+        report.display()
     ))
+}
+
+/// The model that a run starts from.
+fn finetune(path: &Path, out: &Path) -> Result<Finetune> {
+    let is_same =
+        |a: &Path| a.canonicalize().is_ok_and(|a| out.canonicalize().is_ok_and(|b| a == b));
+    ensure!(
+        !is_same(path),
+        "{} would be replaced by the model that it starts: name another --out",
+        path.display()
+    );
+    Ok(Finetune::new(path, load_model(path)?))
 }
 
 /// Analyses the recordings of notes and puts what was found into the config.
@@ -264,6 +295,9 @@ fn load_model(path: &Path) -> Result<Weights> {
         !path.exists() || path.is_file(),
         "the model {name} is not a file; give the path of a .safetensors file"
     );
+    if path.extension().is_some_and(|extension| extension == "state") {
+        return averaged_model(path);
+    }
     Weights::load(path).map_err(|error| {
         let hint = match error {
             Error::Io { .. } => "cannot read the model".into(),

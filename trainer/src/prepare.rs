@@ -22,7 +22,7 @@ use crate::prepared::{
 use crate::trim::{SILENCE_DB, TrimOptions, trim};
 
 use sources::{Source, find_sources, fingerprint, source_key};
-pub use table::print_table;
+pub use table::{Row, Table, print_table};
 
 /// What to prepare, and how.
 #[derive(Clone, Debug, PartialEq)]

@@ -30,7 +30,7 @@ pub(crate) struct Line {
 }
 
 /// What a recording was before it became samples; as in [`super::Entry`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) source_rate_hz: u32,
     pub(crate) source_channels: u32,

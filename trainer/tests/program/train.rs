@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 use wavenet_engine::Weights;
-use wavenet_trainer::checkpoint;
 
 use crate::{Folder, tone, training};
 
@@ -18,7 +17,7 @@ fn the_seed_decides_every_byte_and_the_threads_none() {
     }
     assert_eq!(
         folder.names()[..4],
-        ["a.prepared", "a.safetensors", "a.state", "b.prepared"].map(str::to_owned)
+        ["a.html", "a.prepared", "a.safetensors", "a.state"].map(str::to_owned)
     );
 }
 
@@ -85,10 +84,10 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         let last = stderr.lines().last().unwrap();
         assert!(last.starts_with("wavenet-trainer: interrupted after "), "{last}");
         assert!(last.ends_with("x.safetensors is saved, the same command with --resume goes on"));
-        assert_eq!(
-            folder.names(),
-            ["tiny.toml", "tones", "x.prepared", "x.safetensors", "x.state"].map(str::to_owned)
-        );
+        let mut names = folder.names();
+        names.retain(|name| name != "x.previous.state");
+        let expected = ["tiny.toml", "tones", "x.html", "x.prepared", "x.safetensors", "x.state"];
+        assert_eq!(names, expected.map(str::to_owned));
         let (report, _) = folder.succeed("eval --json --model x.safetensors --data tones");
         assert!(report.contains("bits_per_sample"));
         // The time that was spent counts: with less than that the run is over at once.
@@ -176,29 +175,6 @@ fn wait_until(child: &mut std::process::Child, ready: impl Fn() -> bool) {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was at work");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-}
-
-#[test]
-fn numbers_that_run_away_stop_the_run_and_spare_the_files() {
-    let folder = Folder::new();
-    let model = folder.train("x.safetensors", "--steps 4");
-    // Adam's steps are bounded, so no setting makes this happen soon: momentum without bound does.
-    let parameters = Weights::from_bytes(&model).unwrap().values().len();
-    let path = folder.path("x.state");
-    let (run, weights, mut moments) = checkpoint::load(&path, parameters).unwrap();
-    moments.mean.fill(3e38);
-    moments.square.fill(0.0);
-    checkpoint::save(&path, &run, &weights, &moments).unwrap();
-    let state = folder.read("x.state");
-    // Its fifth step ruins the weights: seen when they are to be saved, or by the loss of the sixth.
-    for (checkpoint_steps, seen) in [(1, 5), (100, 6)] {
-        let options = format!("--steps 50 --resume --checkpoint-steps {checkpoint_steps}");
-        let expected = "the model of step 4 is kept: start again with a learning_rate below 0.01";
-        let lines = folder.refuse(&training("x.safetensors", &options), expected);
-        assert!(lines.iter().any(|line| line.contains(&format!("at step {seen};"))), "{lines:?}");
-        assert!(folder.read("x.safetensors") == model && folder.read("x.state") == state);
-    }
-    folder.succeed("eval --model x.safetensors --data tones");
 }
 
 #[test]
