@@ -1,7 +1,7 @@
 //! The parts of `wavenet`, the program that renders, inspects and measures models.
 //!
 //! [`cli`] says what can be asked. [`render`] takes a [`model`], makes a [`score`] of a key, a
-//! [`midi_file`] or a drone, and plays it into a [`wav`] file and a [`picture`] of it; [`mod@stream`]
+//! [`midi_file`] or a drone, and plays it into a [`wav`] file and a picture of it; [`mod@stream`]
 //! plays without end into a pipe; [`inspect`]
 //! and [`mod@bench`] tell what a model is and how fast it runs. [`output`] decides beforehand whether
 //! a file can be written at all.
@@ -13,11 +13,9 @@ pub mod inspect;
 pub mod midi_file;
 pub mod model;
 pub mod output;
-pub mod picture;
 pub mod piece;
 pub mod play;
 pub mod render;
 pub mod score;
-pub mod spectrogram;
 pub mod stream;
 pub mod wav;

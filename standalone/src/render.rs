@@ -13,11 +13,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Config, Sampling};
+use wavenet_picture::write_png;
 
 use crate::cli::{RenderArgs, SoundArgs};
 use crate::model::{Model, slowness};
 use crate::output::{check, same_file};
-use crate::picture::write_png;
 use crate::score::Score;
 use crate::wav::WavFile;
 

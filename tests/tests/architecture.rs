@@ -31,14 +31,21 @@ fn dependencies_run_one_way() {
     for (package, ours) in [
         ("wavenet-engine", vec!["wavenet-engine"]),
         ("wavenet-plugin", vec!["wavenet-engine", "wavenet-plugin"]),
-        ("wavenet-standalone", vec!["wavenet-engine", "wavenet-standalone"]),
-        ("wavenet-trainer", vec!["wavenet-engine", "wavenet-trainer"]),
+        ("wavenet-picture", vec!["wavenet-engine", "wavenet-picture"]),
+        ("wavenet-standalone", vec!["wavenet-engine", "wavenet-picture", "wavenet-standalone"]),
+        ("wavenet-trainer", vec!["wavenet-engine", "wavenet-picture", "wavenet-trainer"]),
     ] {
         let found = built_from(package);
         let found: Vec<&str> =
             found.iter().map(String::as_str).filter(|name| name.starts_with("wavenet-")).collect();
         assert_eq!(found, ours, "what {package} is built from");
     }
+}
+
+#[test]
+fn the_plugin_draws_no_pictures() {
+    let names = built_from("wavenet-plugin");
+    assert!(!names.iter().any(|name| name.starts_with("plotters")), "{names:?}");
 }
 
 #[test]
@@ -65,7 +72,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
 #[test]
 fn unsafe_stays_in_the_kernels() {
     let mut files = Vec::new();
-    for room in ["engine/src", "trainer/src", "standalone/src", "plugin/src"] {
+    for room in ["engine/src", "picture/src", "trainer/src", "standalone/src", "plugin/src"] {
         sources(&root().join(room), &mut files);
     }
     assert!(files.len() > 30);

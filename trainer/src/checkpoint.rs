@@ -1,50 +1,132 @@
-//! The state of a run on disk: what `--resume` needs to go on as though it had never stopped.
+//! The states of a run on disk: what `--resume` needs to go on as though it had never stopped.
 //!
-//! Beside the model `x.safetensors`, which plays at any moment, lies `x.state`: a .safetensors too,
-//! with the weights, the optimizer's vectors and, as metadata, the step, the time spent and the
-//! settings that must not change within a run.
+//! Beside the model `x.safetensors`, the best on validation so far, lie `x.state` and, one checkpoint
+//! older, `x.previous.state`. Each holds everything that decides the rest of the run: weights, the
+//! optimizer's vectors, the best model so far and, as metadata, counters and settings. A state is
+//! written beside its place and renamed, and says its own SHA-256: whichever moment the power fails,
+//! and whatever a disk does to the newest, there is one to go on from.
 
-use std::collections::HashMap;
-use std::io::Write;
+mod file;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use wavenet_engine::files;
+use wavenet_engine::{Config, Weights, files};
 
 use crate::optimizer::Moments;
+use crate::settings::Training;
+use crate::training::history::History;
 
-const METADATA_KEY: &str = "wavenet-trainer";
-const VERSION: u32 = 1;
-/// More than any run can take: what is counted from the steps stays within 64 bits.
-const MAX_STEPS: u64 = 1 << 48;
-
-/// What a run is, apart from its numbers.
+/// Everything that decides the steps of a run but its budget: resuming with other settings is
+/// refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Run {
-    version: u32,
-    /// Steps taken.
-    pub step: u64,
-    /// Time spent training, over all sessions.
-    pub elapsed_s: f64,
-    /// Everything that decides the steps: resuming with other settings is refused.
-    pub settings: String,
+pub struct RunSettings {
+    /// Key of every random choice.
+    pub seed: u64,
+    /// The model's shape, classes and notes.
+    pub model: Config,
+    /// How it is trained.
+    pub training: Training,
+    /// Fingerprint of the prepared recordings.
+    pub corpus: String,
+    /// Fingerprint of the model that it started from, if any.
+    pub finetuned_from: Option<String>,
 }
 
-impl Run {
-    /// A run's place.
-    pub fn new(step: u64, elapsed_s: f64, settings: String) -> Self {
-        Self { version: VERSION, step, elapsed_s, settings }
+/// The validations so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Bits a sample of the best averaged weights, and their step.
+    pub best: Option<(f32, u64)>,
+    /// Step of the last validation.
+    pub validated_step: Option<u64>,
+    /// Validations in a row since the best.
+    pub without_gain: u64,
+}
+
+/// How the loss of the batches went, in bits a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// Exponential average over some 20 batches.
+    pub smoothed: f32,
+    /// The lowest that was.
+    pub lowest: f32,
+}
+
+/// Where a run is, apart from its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Step of the last checkpoint that is a multiple of `--checkpoint-steps`, to which the run goes
+    /// back when its loss explodes; 0: the start.
+    pub anchor_step: u64,
+    /// Time spent training, over all sessions.
+    pub elapsed_s: f64,
+    /// How the loss went, from the first batch on.
+    pub trend: Option<Trend>,
+    /// Times that it went back so far: each halved the learning rate.
+    pub rollbacks: u32,
+    /// The validations.
+    pub record: Record,
+    /// The losses so far.
+    #[serde(default)]
+    pub history: History,
+    /// What must not change within a run.
+    pub settings: RunSettings,
+}
+
+/// A run at one moment.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Its counters and settings.
+    pub run: Run,
+    /// The weights that learn.
+    pub weights: Weights,
+    /// What the optimizer remembers: the step and the averaged weights too.
+    pub moments: Moments,
+    /// The averaged weights that were the best on validation. Shape: `[parameters]`.
+    pub best: Option<Vec<f32>>,
+}
+
+impl Checkpoint {
+    /// A run before its first step.
+    pub fn start(weights: Weights, settings: RunSettings) -> Self {
+        let run = Run {
+            anchor_step: 0,
+            elapsed_s: 0.0,
+            trend: None,
+            rollbacks: 0,
+            record: Record::default(),
+            history: History::default(),
+            settings,
+        };
+        Self { run, moments: Moments::new(weights.values()), weights, best: None }
+    }
+
+    /// Steps taken.
+    pub fn step(&self) -> u64 {
+        self.moments.step
+    }
+
+    /// Whether all numbers are such, as a run that diverges loses them.
+    pub fn is_finite(&self) -> bool {
+        let Moments { mean, square, average, .. } = &self.moments;
+        let mut values = [self.weights.values(), mean, square, average].into_iter().flatten();
+        values.all(|value| value.is_finite())
     }
 }
 
-/// Where the state of a model lies.
+/// The newest state of a model.
 pub fn state_path(model: &Path) -> PathBuf {
     model.with_extension("state")
 }
 
-/// Checks that a model and its state can be written, before hours are spent on them.
+/// The state before the newest.
+pub fn previous_path(model: &Path) -> PathBuf {
+    model.with_extension("previous.state")
+}
+
+/// Checks that a model and its states can be written, before hours are spent on them.
 ///
 /// # Errors
 /// One line: `model` is a folder or a device, has the extension of something else, is
@@ -65,7 +147,7 @@ pub fn check_out(model: &Path) -> Result<()> {
         _ => Path::new("."),
     };
     ensure!(folder.is_dir(), "cannot write {shown}: create the folder {} first", folder.display());
-    for path in [model, &state_path(model)] {
+    for path in [model, &state_path(model), &previous_path(model)] {
         let shown = path.display();
         if let Ok(metadata) = path.metadata() {
             ensure!(!metadata.is_dir(), "{shown} is a folder; name a file");
@@ -78,156 +160,135 @@ pub fn check_out(model: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the state, beside and renamed.
-///
-/// # Errors
-/// The disk refuses.
-pub fn save(path: &Path, run: &Run, weights: &[f32], moments: &Moments) -> Result<()> {
-    let vectors = [
-        ("average", &moments.average[..]),
-        ("mean", &moments.mean),
-        ("square", &moments.square),
-        ("weights", weights),
-    ];
-    let bytes: Vec<(&str, Vec<u8>)> = vectors
-        .iter()
-        .map(|(name, values)| (*name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let mut views = Vec::new();
-    for (name, bytes) in &bytes {
-        views.push((*name, TensorView::new(Dtype::F32, vec![weights.len()], bytes)?));
-    }
-    let metadata = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(run)?)]);
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    let mut file = files::beside(path)?;
-    file.write_all(&bytes).with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(files::finish(file, path)?)
-}
-
-/// Reads whose state it is, without its numbers.
+/// Reads a state.
 ///
 /// # Errors
 /// One line: the file is missing, damaged, or of another version.
-pub fn load_run(path: &Path) -> Result<Run> {
-    read(path, parse_run)
+pub fn load(path: &Path) -> Result<Checkpoint> {
+    let read = || file::from_bytes(&std::fs::read(path)?);
+    read().with_context(|| format!("{} is not a usable state of a run", path.display()))
 }
 
-/// Reads a state of a model with `parameters` parameters.
+/// Writes a state, beside and renamed.
 ///
 /// # Errors
-/// One line: the file is missing, damaged, of another version, or of another model.
-pub fn load(path: &Path, parameters: usize) -> Result<(Run, Vec<f32>, Moments)> {
-    read(path, |bytes| parse(bytes, parameters))
+/// The disk refuses.
+pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    write(path, checkpoint, || Ok(()))
 }
 
-fn read<T>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
-    parse(&bytes).with_context(|| {
-        format!("{shown} is not the state of this run; train without --resume to start afresh")
-    })
+fn write(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    before_rename: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut file = files::beside(path)?;
+    file::write(checkpoint, &mut file)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    before_rename()?;
+    Ok(files::finish(file, path)?)
 }
 
-fn parse_run(bytes: &[u8]) -> Result<Run> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-    let metadata = metadata.metadata().as_ref().and_then(|map| map.get(METADATA_KEY));
-    let run: Run = serde_json::from_str(metadata.context("no metadata of the trainer")?)?;
-    ensure!(run.version == VERSION, "version {}; this program reads {VERSION}", run.version);
-    ensure!(run.step <= MAX_STEPS, "{} steps", run.step);
-    ensure!(run.elapsed_s.is_finite() && run.elapsed_s >= 0.0, "a time of {} s", run.elapsed_s);
-    Ok(run)
+/// The averaged model of a state, to be played or measured.
+///
+/// # Errors
+/// As [`load`].
+pub fn averaged_model(path: &Path) -> Result<Weights> {
+    let Checkpoint { mut weights, moments, .. } = load(path)?;
+    weights.values_mut().copy_from_slice(&moments.average);
+    Ok(weights)
 }
 
-fn parse(bytes: &[u8], parameters: usize) -> Result<(Run, Vec<f32>, Moments)> {
-    let run = parse_run(bytes)?;
-    let tensors = SafeTensors::deserialize(bytes)?;
-    let read = |name: &str| -> Result<Vec<f32>> {
-        let tensor = tensors.tensor(name)?;
-        ensure!(
-            tensor.dtype() == Dtype::F32 && tensor.shape() == [parameters],
-            "`{name}` has another shape"
-        );
-        let values: Vec<f32> =
-            tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        ensure!(values.iter().all(|value| value.is_finite()), "`{name}` holds NaN or infinity");
-        Ok(values)
-    };
-    let (weights, mean) = (read("weights")?, read("mean")?);
-    let (square, average) = (read("square")?, read("average")?);
-    ensure!(square.iter().all(|value| *value >= 0.0), "a negative mean square");
-    let step = run.step;
-    Ok((run, weights, Moments { step, mean, square, average }))
+/// The states of one run, the newest and the one before.
+#[derive(Debug)]
+pub struct Checkpoints {
+    newest: PathBuf,
+    previous: PathBuf,
+    /// The step of the newest, where it is whole and of this run.
+    newest_step: Option<u64>,
+    /// Whether either is of this run.
+    is_begun: bool,
+}
+
+impl Checkpoints {
+    /// Those beside a model. What lies there is of an earlier run until [`Self::resume`] says else.
+    pub fn new(model: &Path) -> Self {
+        let (newest, previous) = (state_path(model), previous_path(model));
+        Self { newest, previous, newest_step: None, is_begun: false }
+    }
+
+    /// The newest state that is whole, and a sentence where it is not the newest there is. None
+    /// where there is none at all.
+    ///
+    /// # Errors
+    /// One line: there are states, and none is whole.
+    pub fn resume(&mut self) -> Result<Option<(Checkpoint, Option<String>)>> {
+        let is_there = self.newest.exists();
+        let problem = match load(&self.newest) {
+            Ok(checkpoint) => {
+                self.newest_step = Some(checkpoint.step());
+                self.is_begun = true;
+                return Ok(Some((checkpoint, None)));
+            }
+            Err(problem) => problem,
+        };
+        match load(&self.previous) {
+            Ok(checkpoint) => {
+                self.is_begun = true;
+                let (newest, previous) = (self.newest.display(), self.previous.display());
+                let how = if is_there { "damaged" } else { "missing" };
+                Ok(Some((checkpoint, Some(format!("{newest} is {how}: going on from {previous}")))))
+            }
+            Err(_) if is_there || self.previous.exists() => Err(problem.context(format!(
+                "{} cannot be resumed from; train without --resume to start afresh",
+                self.newest.display()
+            ))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Writes a state. The newest becomes the one before if it is the run's anchor: so the anchor is
+    /// always among the two, however often a run is stopped between.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn save(&mut self, checkpoint: &mut Checkpoint, is_anchor: bool) -> Result<()> {
+        let step = checkpoint.step();
+        let anchor = checkpoint.run.anchor_step;
+        if is_anchor {
+            checkpoint.run.anchor_step = step;
+        }
+        let failed = || format!("{} cannot be renamed or removed", self.newest.display());
+        let rotates = self.newest_step == Some(anchor) && step != anchor;
+        write(&self.newest, checkpoint, || {
+            if rotates {
+                std::fs::rename(&self.newest, &self.previous).with_context(failed)?;
+            } else if !self.is_begun && self.previous.exists() {
+                std::fs::remove_file(&self.previous).with_context(failed)?;
+            }
+            Ok(())
+        })?;
+        self.newest_step = Some(step);
+        self.is_begun = true;
+        Ok(())
+    }
+
+    /// The state of a step, of a run that has written it: that of its anchor.
+    ///
+    /// # Errors
+    /// Neither file is that state any more.
+    pub fn load_step(&self, step: u64) -> Result<Checkpoint> {
+        let states = [&self.newest, &self.previous].map(|path| load(path).ok());
+        let mut states = states.into_iter().flatten();
+        states.find(|state| state.step() == step).with_context(|| {
+            format!(
+                "neither {} nor {} is the state of step {step} any more; train without --resume",
+                self.newest.display(),
+                self.previous.display()
+            )
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn example() -> (Run, Vec<f32>, Moments) {
-        let run = Run::new(7, 1.5, "settings".into());
-        let mut moments = Moments::new(&[1.0, 2.0, 3.0]);
-        moments.step = 7;
-        moments.square[1] = 0.25;
-        (run, vec![1.5, 2.5, 3.5], moments)
-    }
-
-    fn bytes() -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.state");
-        let (run, weights, moments) = example();
-        save(&path, &run, &weights, &moments).unwrap();
-        std::fs::read(path).unwrap()
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded() {
-        assert_eq!(parse(&bytes(), 3).unwrap(), example());
-        assert!(parse(&bytes(), 4).is_err());
-        assert_eq!(parse_run(&bytes()).unwrap(), example().0);
-    }
-
-    #[test]
-    fn counts_that_no_run_can_reach_are_damage() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.state");
-        let (_, weights, moments) = example();
-        for (step, elapsed_s) in [(u64::MAX, 1.0), (MAX_STEPS + 1, 1.0), (7, -1.0)] {
-            save(&path, &Run::new(step, elapsed_s, String::new()), &weights, &moments).unwrap();
-            assert!(load_run(&path).is_err() && load(&path, 3).is_err());
-        }
-    }
-
-    #[test]
-    fn places_that_take_no_model_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::create_dir(at("y.state")).unwrap();
-        for name in ["x.safetensors", "x"] {
-            check_out(&at(name)).unwrap();
-        }
-        for (name, expected) in [
-            (".", "is a folder"),
-            ("new/", "is a folder"),
-            ("missing/x.safetensors", "create the folder"),
-            ("x.state", "did you mean"),
-            ("y.safetensors", "y.state is a folder"),
-        ] {
-            let error = format!("{:#}", check_out(&at(name)).unwrap_err());
-            assert!(error.contains(expected), "{name}: {error}");
-        }
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-        #[test]
-        fn damaged_bytes_never_panic(place in 0_usize..10_000, value: u8, cut in 0_usize..10_000) {
-            let mut bytes = bytes();
-            let place = place % bytes.len();
-            bytes[place] = value;
-            bytes.truncate(bytes.len() - cut % 8 * bytes.len() / 8);
-            let _ = parse(&bytes, 3);
-        }
-    }
-}
+mod tests;

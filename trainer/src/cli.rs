@@ -5,13 +5,30 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::ExportArgs;
+use crate::network::Device;
 use crate::settings::Conditioning;
 use crate::training::Budget;
 
 const TRAIN_NOTES: &str = "\
-Beside the model x.safetensors lie x.state, from which --resume goes on, and the samples in
-x.prepared.
-Ctrl-C saves the model and its state and ends with exit code 130; a second one ends at once.";
+The model x.safetensors is the best on validation so far and plays at any moment. Beside it lie
+x.state, from which --resume goes on, x.previous.state, in case that one is damaged, and the
+samples in x.prepared. `export --model x.state` gives the model of that very moment.
+Ctrl-C saves the model and its state and ends with exit code 130; a second one ends at once.
+Where the loss explodes the run goes back to its last checkpoint with half the learning rate, up to
+three times.
+--config file.toml, each line optional (here with the defaults):
+  [model]
+  residual_channels = 32  # gate_channels, skip_channels, end_channels, dilations, sample_rate_hz ...
+  [training]
+  learning_rate = 0.003   # after warmup_steps = 100, down to final_share = 0.02 of it
+  schedule = \"cosine\"     # or \"exponential\"
+  batch = 4               # segments of window = 2048 samples
+  validation_steps = 200
+  shifts = [-2, -1, 0, 1, 2]                 # semitones, of recorded notes
+  [training.augmentation]
+  gain_db = [0.0, 0.0]
+  flip_polarity = false
+  pitch_cents = 0.0                          # of recordings without notes";
 
 /// Turns a folder of recordings into a WaveNet that can be played.
 #[derive(Debug, Parser)]
@@ -141,10 +158,27 @@ pub struct TrainArgs {
     /// What the model is told beside its past
     #[arg(long, value_enum, default_value_t = ConditioningArg::Auto)]
     pub conditioning: ConditioningArg,
-    /// Save (and validate) every so many steps
-    #[arg(long, value_name = "N", default_value_t = 500, allow_negative_numbers = true)]
+    /// What computes the steps
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Start from this model (or .state): its shape, and its weights as far as they fit
+    #[arg(long, value_name = "FROM")]
+    pub finetune: Option<PathBuf>,
+    /// Stop after so many validations in a row without a better one
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub patience: Option<u64>,
+    /// Save every so many steps: as many are lost at most where the power fails
+    #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_steps: u64,
+    /// Folder for a log of the run: log.jsonl, and event files that TensorBoard opens
+    #[arg(long, value_name = "DIR")]
+    pub log: Option<PathBuf>,
+    /// Steps between two lines of the log
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), requires = "log")]
+    pub log_steps: u64,
     /// Go on where an earlier run with the same settings stopped
     #[arg(long)]
     pub resume: bool,
@@ -262,6 +296,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 8192, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub window: u32,
+    /// What computes the steps
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -335,6 +372,7 @@ mod tests {
             ("train --data d --out m --epochs nan", "'--epochs <N>': a number above 0"),
             ("train --data d --out m --steps 1 --minutes 1", "cannot be used with"),
             ("train --data d --out m --valid-fraction 1", "above 0 and below 1"),
+            ("train --data d --out m --patience 0", "--patience"),
             ("prepare --data d --out p --rate 999", "1000..=192000"),
             ("bench --shape 1,2", "32,64,256,10"),
             ("bench --shape 1,2,3,99999999999", "128 layers"),

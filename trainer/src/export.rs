@@ -20,7 +20,7 @@ halves what int8 costs, or better. eval --dtype tells what a type costs.";
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct ExportArgs {
-    /// The model file to read
+    /// The model file to read, or a .state of a training run
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
     /// The model file to write

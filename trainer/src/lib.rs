@@ -4,21 +4,28 @@
 //! [`trim`] cuts silence, [`prepare`] does this for a folder and [`prepared`] keeps the result on
 //! disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
 //! computes their loss and gradient, [`optimizer`] moves the weights, [`training`] does this until
-//! told to stop and keeps [`checkpoint`]s. [`eval`] measures what came out, [`mod@export`] makes it small.
+//! told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard, [`finetune`] starts
+//! from another model. [`eval`] measures what came out, [`mod@export`] makes it small.
 
 pub mod audio;
+pub mod augmentation;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod clip;
 pub mod corpus;
 pub mod eval;
 pub mod export;
+pub mod finetune;
+pub mod listening;
+pub mod log;
 pub mod material;
 pub mod network;
 pub mod optimizer;
 pub mod partials;
 pub mod prepare;
 pub mod prepared;
+pub mod report;
 pub mod rounding;
 pub mod settings;
 pub mod synth_recordings;

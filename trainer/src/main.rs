@@ -13,16 +13,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
+use wavenet_trainer::checkpoint::averaged_model;
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
     SynthArgs, TrainArgs, one_line, threads,
 };
 use wavenet_trainer::eval::{eval, material};
 use wavenet_trainer::export::{ExportArgs, export};
+use wavenet_trainer::finetune::Finetune;
+use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
-use wavenet_trainer::settings::{RunFile, condition};
+use wavenet_trainer::report;
+use wavenet_trainer::settings::{RunFile, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -98,29 +102,38 @@ fn synth(args: &SynthArgs) -> Result<String> {
 fn prepare_command(args: &PrepareArgs) -> Result<String> {
     listen_for_ctrl_c()?;
     let options = prepare_options(&args.data, args.out.clone(), args.rate);
-    let prepared = with_bar(|progress| prepare(&options, progress))?;
+    let prepared = with_bar(KEPT, |progress| prepare(&options, progress))?;
     show_table(&prepared)?;
     Ok(format!("prepared in {}", args.out.display()))
 }
 
 fn train_command(args: &TrainArgs) -> Result<String> {
     listen_for_ctrl_c()?;
-    let file = args.config.as_deref().map_or_else(|| Ok(RunFile::default()), RunFile::load)?;
-    let RunFile { model: mut config, training } = file;
+    let finetune = args.finetune.as_deref().map(|path| finetune(path, &args.out)).transpose()?;
+    let base = finetune.as_ref().map_or_else(default_model, Finetune::base_model);
+    let RunFile { model: mut config, training } = match &args.config {
+        Some(path) => RunFile::load(path, &base)?,
+        None => RunFile { model: base, ..RunFile::default() },
+    };
     let options = TrainOptions {
         out: args.out.clone(),
         budget: args.budget(),
         seed: args.data.seed,
+        device: args.device,
         threads: args.data.threads(),
+        patience: args.patience,
         checkpoint_steps: args.checkpoint_steps,
         resume: args.resume,
+        finetune,
         training,
+        log: args.log.clone().map(|folder| LogOptions { folder, steps: args.log_steps }),
     };
     check(&config, &options)?;
+    report::check(&options.out)?;
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
     let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
-    let prepared = with_bar(|progress| open_or_prepare(&sources, progress))?;
+    let prepared = with_bar(KEPT, |progress| open_or_prepare(&sources, progress))?;
     show_table(&prepared)?;
 
     condition(&mut config, &prepared, args.conditioning.into())?;
@@ -130,8 +143,13 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     let notes = learn_notes(&mut config, &prepared)?;
     describe(&config);
     let shifts = &options.training.shifts;
-    let material = Material::new(prepared, &config, notes.as_ref(), shifts)?;
+    let material = Material::new(prepared, &config, notes.as_ref(), shifts)?
+        .augmented(options.training.augmentation.clone());
     let outcome = train(&material, &config, &options, &INTERRUPTED)?;
+
+    let report = report::write(&material, &options, &outcome).with_context(|| {
+        format!("{} is saved, but its report cannot be written", args.out.display())
+    })?;
 
     let out = args.out.display();
     let measured = format!(
@@ -147,18 +165,32 @@ fn train_command(args: &TrainArgs) -> Result<String> {
             outcome.steps
         );
     }
-    // Worse than knowing nothing but how often each code occurs: only the recordings themselves fit.
-    let advice = if outcome.valid_bits > outcome.unigram_bits {
-        "it knows its recordings by heart and nothing else: add recordings (minutes of sound, not \
-         seconds), or train less\n"
-    } else {
-        ""
+    let best = match outcome.best_step {
+        step if step == outcome.steps => String::new(),
+        step if outcome.is_out_of_patience => {
+            format!("out of patience: the model is the best, of step {step}\n")
+        }
+        step => format!("the model is the best on validation data, of step {step}\n"),
     };
     Ok(format!(
-        "{} steps: {measured}\n{advice}\
-         {out} is done. To hear it: wavenet render --model {out} --out sound.wav --png sound.png",
-        outcome.steps
+        "{} steps: {measured}\n{best}\
+         {out} is done, {} is its report. To hear it: wavenet render --model {out} --out sound.wav \
+         --png sound.png",
+        outcome.steps,
+        report.display()
     ))
+}
+
+/// The model that a run starts from.
+fn finetune(path: &Path, out: &Path) -> Result<Finetune> {
+    let is_same =
+        |a: &Path| a.canonicalize().is_ok_and(|a| out.canonicalize().is_ok_and(|b| a == b));
+    ensure!(
+        !is_same(path),
+        "{} would be replaced by the model that it starts: name another --out",
+        path.display()
+    );
+    Ok(Finetune::new(path, load_model(path)?))
 }
 
 /// Analyses the recordings of notes and puts what was found into the config.
@@ -284,7 +316,7 @@ fn prepared_in(
 ) -> Result<Prepared> {
     let out = scratch.path().join("prepared");
     let options = prepare_options(data, out, weights.config().sample_rate_hz);
-    with_bar(|progress| open_or_prepare(&options, progress))
+    with_bar("interrupted", |progress| open_or_prepare(&options, progress))
 }
 
 fn load_model(path: &Path) -> Result<Weights> {
@@ -294,6 +326,9 @@ fn load_model(path: &Path) -> Result<Weights> {
         !path.exists() || path.is_file(),
         "the model {name} is not a file; give the path of a .safetensors file"
     );
+    if path.extension().is_some_and(|extension| extension == "state") {
+        return averaged_model(path);
+    }
     Weights::load(path).map_err(|error| {
         let hint = match error {
             Error::Io { .. } => "cannot read the model".into(),
@@ -311,6 +346,7 @@ fn bench_command(args: &BenchArgs) -> Result<String> {
         shape: args.shape,
         batch: args.batch as usize,
         window: args.window as usize,
+        device: args.device,
         threads: threads(args.threads),
         steps: args.steps as usize,
     })?;
@@ -337,8 +373,11 @@ fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOption
     }
 }
 
-/// Shows a bar while files are decoded; Ctrl-C ends it.
+const KEPT: &str = "interrupted; the same command goes on with the recordings that are left";
+
+/// Shows a bar while files are decoded; Ctrl-C ends it with these words.
 fn with_bar(
+    interrupted: &'static str,
     work: impl FnOnce(
         &mut dyn FnMut(wavenet_trainer::prepare::Progress<'_>) -> Result<()>,
     ) -> Result<Prepared>,
@@ -348,7 +387,7 @@ fn with_bar(
         bar.set_style(style.progress_chars("━━─"));
     }
     let prepared = work(&mut |progress| {
-        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted; nothing was written");
+        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "{interrupted}");
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(short(progress.name));

@@ -2,31 +2,41 @@
 //!
 //! Without notes a clip is an entry of the prepared corpus, read from disk where it is needed. With
 //! notes each recording is analysed once into the phases of its partials ([`crate::partials`]), kept
-//! in memory, and copied at other pitches by resampling, its phases with it: keys between the
-//! recorded ones are heard that way.
+//! in memory, and copied at other pitches by resampling into a file, its phases with it: keys between
+//! the recorded ones are heard that way.
 //!
 //! Every clip is preceded by silence: a receptive field of the code of 0.0 with an all-zero
 //! conditioning vector. A segment is a receptive field of warm-up, then the samples that count; at a
-//! clip's beginning the warm-up is that silence, so attacks are learned.
+//! clip's beginning the warm-up is that silence, so attacks are learned. A clip that goes on where
+//! another entry of its file ends (one file is divided into a part to train on and one to validate
+//! on) has that as its past instead.
 
 mod notes;
+mod prefetch;
+mod store;
 
 use anyhow::{Context, Result, ensure};
 use wavenet_engine::conditioning::NoteConditioner;
 use wavenet_engine::{Config, MuLaw, Philox};
 
+use crate::augmentation::{Change, REACH, read_between};
 use crate::network::Segment;
 use crate::prepared::{Prepared, Split};
+use crate::settings::Augmentation;
 
 use notes::NoteClip;
 pub use notes::Notes;
+pub use prefetch::{Make, Prefetch};
+use store::{Store, StoreWriter};
 
 /// One clip.
 #[derive(Debug)]
 struct Clip {
     /// Place in the prepared corpus.
     entry: usize,
+    /// Frames that count; before them lie `past` frames of the same file, which only warm up.
     frames: u64,
+    past: u64,
     class: usize,
     split: Split,
     note: Option<NoteClip>,
@@ -40,16 +50,20 @@ pub struct Material {
     mulaw: MuLaw,
     conditioner: Option<NoteConditioner>,
     clips: Vec<Clip>,
+    /// The samples of all notes.
+    store: Option<Store>,
     /// Training clips: place in `clips`, and the sum of frames up to and with each.
     train: Vec<(usize, u64)>,
+    augmentation: Augmentation,
 }
 
-/// A stretch of a clip that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A stretch of a clip that counts, in frames as they are heard after the change.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stretch {
     clip: usize,
     start: u64,
     frames: usize,
+    change: Change,
 }
 
 impl Material {
@@ -67,21 +81,28 @@ impl Material {
     ) -> Result<Self> {
         let conditioner = NoteConditioner::new(config);
         let mut clips = Vec::new();
+        let mut store = None;
         for (index, entry) in prepared.entries().iter().enumerate() {
             let class = match &entry.label {
                 Some(label) if !config.classes.is_empty() => config.class_index(label)?,
                 _ => 0,
             };
-            let clip =
-                |frames, note| Clip { entry: index, frames, class, split: entry.split, note };
+            let split = entry.split;
+            let clip = |frames, past, note| Clip { entry: index, frames, past, class, split, note };
+            // One more than the receptive field, to know the input of the first row.
+            let past = (config.receptive_field() as u64 + 1).min(frames_before(&prepared, index));
             if conditioner.is_none() {
-                clips.push(clip(entry.frames, None));
+                clips.push(clip(entry.frames, past, None));
                 continue;
             }
+            let store = match &mut store {
+                Some(store) => store,
+                None => store.insert(StoreWriter::create(prepared.folder())?),
+            };
             let notes = notes.context("a model of notes needs their analysis")?;
             let shifts = if entry.split == Split::Train { shifts } else { &[0] };
-            for note in notes.clips(&prepared, index, shifts)? {
-                clips.push(clip(note.frames() as u64, Some(note)));
+            for note in notes.clips(&prepared, index, shifts, past as usize, store)? {
+                clips.push(clip(note.frames() as u64, note.past() as u64, Some(note)));
             }
         }
         let mut sum = 0;
@@ -93,7 +114,24 @@ impl Material {
             })
             .collect();
         let mulaw = MuLaw::new(config.levels);
-        Ok(Self { prepared, config: config.clone(), mulaw, conditioner, clips, train })
+        let store = store.map(StoreWriter::finish).transpose()?;
+        let (config, augmentation) = (config.clone(), Augmentation::default());
+        Ok(Self { prepared, config, mulaw, conditioner, clips, store, train, augmentation })
+    }
+
+    /// The same, training on changed copies.
+    pub fn augmented(self, augmentation: Augmentation) -> Self {
+        Self { augmentation, ..self }
+    }
+
+    /// What tells these recordings, prepared in this way, from others.
+    pub fn fingerprint(&self) -> &str {
+        &self.prepared.index().fingerprint
+    }
+
+    /// The corpus.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 
     /// Frames of the training clips.
@@ -113,12 +151,18 @@ impl Material {
         let draw = u64::from(draws.draw(2 * index)) << 32 | u64::from(draws.draw(2 * index + 1));
         let place = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
         let (clip, sum) = self.train[self.train.partition_point(|(_, sum)| *sum <= place)];
-        let available = self.clips[clip].frames;
+        let mut change = Change::draw(&self.augmentation, seed, index);
+        if self.clips[clip].note.is_some() {
+            // Notes have `shifts`, as their partials' phases must follow.
+            change.speed = 1.0;
+        }
+        let heard = |frames: u64| (frames as f64 / change.speed) as u64;
+        let available = heard(self.clips[clip].frames).max(1);
         // The drawn frame is the middle; pushed inside, so a clip's ends are heard about as often.
-        let middle = place - (sum - available);
+        let middle = heard(place - (sum - self.clips[clip].frames));
         let frames = (frames as u64).min(available);
         let start = middle.saturating_sub(frames / 2).min(available - frames);
-        Ok(Stretch { clip, start, frames: frames as usize })
+        Ok(Stretch { clip, start, frames: frames as usize, change })
     }
 
     /// Stretches of at most `frames` that cover one part of the corpus (`None`: all of it), thinned
@@ -132,6 +176,7 @@ impl Material {
                     clip: index,
                     start,
                     frames: (clip.frames - start).min(frames as u64) as usize,
+                    change: Change::NONE,
                 })
             })
             .collect();
@@ -148,16 +193,21 @@ impl Material {
         let clip = self.clips.get(stretch.clip).context("a stretch of another corpus")?;
         let warmup = self.config.receptive_field();
         let rows = warmup + stretch.frames;
+        let Change { speed, is_flipped, .. } = stretch.change;
+        // From here on frames are counted from the beginning of the clip's past.
+        let start = stretch.start + (clip.past as f64 / speed) as u64;
         // Rows from `sound_from` on lie inside the clip; those before are the leading silence.
-        let sound_from = (warmup as u64).saturating_sub(stretch.start) as usize;
-        let first = stretch.start.saturating_sub(warmup as u64);
+        let sound_from = (warmup as u64).saturating_sub(start) as usize;
+        let first = start.saturating_sub(warmup as u64);
         // One sample more, to know the input of the first row.
         let before = u64::from(first > 0);
         let mut samples = vec![0.0; rows - sound_from + before as usize];
-        match &clip.note {
-            Some(note) => note.read(first - before, &mut samples),
-            None => self.prepared.read(clip.entry, first - before, &mut samples)?,
+        if speed == 1.0 {
+            self.read(clip, first - before, &mut samples)?;
+        } else {
+            self.read_at_speed(clip, first - before, speed, &mut samples)?;
         }
+        stretch.change.apply(&mut samples);
         let silence = self.mulaw.silence();
         let codes = samples.iter().map(|&sample| self.mulaw.encode(sample));
         segment.targets.clear();
@@ -178,9 +228,39 @@ impl Material {
         if let (Some(conditioner), Some(note)) = (&self.conditioner, &clip.note) {
             let rows = segment.local.chunks_exact_mut(channels).skip(sound_from);
             for (index, out) in (first..).zip(rows) {
-                note.condition(conditioner, index, out);
+                note.condition(conditioner, index, is_flipped, out);
             }
         }
+        Ok(())
+    }
+
+    /// Reads a clip from a frame on, counted from the beginning of its past.
+    fn read(&self, clip: &Clip, start: u64, out: &mut [f32]) -> Result<()> {
+        if let (Some(note), Some(store)) = (&clip.note, &self.store) {
+            return note.read(store, start, out);
+        }
+        let of_past = (clip.past.saturating_sub(start) as usize).min(out.len());
+        let (past, own) = out.split_at_mut(of_past);
+        if let Some(before) = clip.entry.checked_sub(1)
+            && !past.is_empty()
+        {
+            let from = self.prepared.entries()[before].frames - clip.past + start;
+            self.prepared.read(before, from, past)?;
+        }
+        self.prepared.read(clip.entry, start.saturating_sub(clip.past), own)
+    }
+
+    /// The same, faster or slower, from a frame on that is counted as it is heard.
+    fn read_at_speed(&self, clip: &Clip, start: u64, speed: f64, out: &mut [f32]) -> Result<()> {
+        // What the past loses by rounding to frames that are heard.
+        let lost = clip.past as f64 - (clip.past as f64 / speed).floor() * speed;
+        let place = lost + start as f64 * speed;
+        let from = (place as u64).saturating_sub(REACH as u64);
+        let to = (place + out.len() as f64 * speed) as u64 + REACH as u64 + 1;
+        let to = to.min(clip.past + clip.frames);
+        let mut samples = vec![0.0; to.saturating_sub(from) as usize];
+        self.read(clip, from, &mut samples)?;
+        read_between(&samples, place - from as f64, speed, out);
         Ok(())
     }
 
@@ -202,6 +282,14 @@ impl Material {
         let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / total);
         Ok(shares.map(|share| -share * libm::log2(share)).sum())
     }
+}
+
+/// Frames of the same file that lie before an entry: those of the entry ahead, where one file is
+/// divided.
+fn frames_before(prepared: &Prepared, index: usize) -> u64 {
+    let entries = prepared.entries();
+    let before = index.checked_sub(1).and_then(|before| entries.get(before));
+    before.filter(|before| before.name == entries[index].name).map_or(0, |before| before.frames)
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@
 //! bit of the result.
 
 mod backward;
+mod device;
 mod forward;
+#[cfg(feature = "candle")]
+mod graph;
 mod hidden;
 mod packed;
 
@@ -19,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Result;
 use wavenet_engine::{Config, Weights};
 
+pub use device::Device;
 pub use packed::Packed;
 
 /// Samples that go through all layers together.
@@ -84,6 +88,9 @@ pub struct Network {
     threads: usize,
     workspaces: Vec<Workspace>,
     gradients: Vec<Packed>,
+    /// Computes instead of the step written by hand.
+    #[cfg(feature = "candle")]
+    graph: Option<graph::Graph>,
 }
 
 /// One thread's memory: what the forward pass leaves for the backward pass, and buffers of a chunk.
@@ -136,14 +143,34 @@ impl Network {
     pub fn new(config: &Config, threads: usize) -> Self {
         let threads = threads.max(1);
         let workspaces = (0..threads).map(|_| Workspace::default()).collect();
-        Self { config: config.clone(), threads, workspaces, gradients: Vec::new() }
+        Self {
+            config: config.clone(),
+            threads,
+            workspaces,
+            gradients: Vec::new(),
+            #[cfg(feature = "candle")]
+            graph: None,
+        }
+    }
+
+    /// A network on a device; of threads only the processor has a choice.
+    ///
+    /// # Errors
+    /// This program was not built for the device, or there is none.
+    pub fn on(device: Device, config: &Config, threads: usize) -> Result<Self> {
+        device.check()?;
+        Ok(Self {
+            #[cfg(feature = "candle")]
+            graph: graph::Graph::new(device)?,
+            ..Self::new(config, threads)
+        })
     }
 
     /// Mean loss over `count` segments and its gradient, which is written to `gradient` (laid out as
     /// [`Weights::values`]). `fill(index, segment)` makes a segment; it runs on the worker threads.
     ///
     /// # Errors
-    /// The first error of `fill`.
+    /// The first error of `fill`, or of the device.
     pub fn gradient(
         &mut self,
         weights: &Weights,
@@ -151,6 +178,10 @@ impl Network {
         fill: &(dyn Fn(usize, &mut Segment) -> Result<()> + Sync),
         gradient: &mut [f32],
     ) -> Result<Loss> {
+        #[cfg(feature = "candle")]
+        if let Some(graph) = &self.graph {
+            return graph.run(weights, count, fill, Some(gradient));
+        }
         let packed = Packed::from_weights(weights);
         self.gradients.truncate(count);
         while self.gradients.len() < count {
@@ -183,16 +214,39 @@ impl Network {
         Ok(total)
     }
 
+    /// As [`Network::gradient`], of segments that are there already; they come back in some state.
+    ///
+    /// # Errors
+    /// That of the device.
+    pub fn gradient_of(
+        &mut self,
+        weights: &Weights,
+        batch: &mut [Segment],
+        gradient: &mut [f32],
+    ) -> Result<Loss> {
+        let batch: Vec<Mutex<&mut Segment>> = batch.iter_mut().map(Mutex::new).collect();
+        let fill = |index: usize, segment: &mut Segment| -> Result<()> {
+            let mut there = batch[index].lock().unwrap_or_else(|poison| poison.into_inner());
+            std::mem::swap(&mut **there, segment);
+            Ok(())
+        };
+        self.gradient(weights, batch.len(), &fill, gradient)
+    }
+
     /// Loss over `count` segments, without a gradient.
     ///
     /// # Errors
-    /// The first error of `fill`.
+    /// The first error of `fill`, or of the device.
     pub fn loss(
         &mut self,
         weights: &Weights,
         count: usize,
         fill: &(dyn Fn(usize, &mut Segment) -> Result<()> + Sync),
     ) -> Result<Loss> {
+        #[cfg(feature = "candle")]
+        if let Some(graph) = &self.graph {
+            return graph.run(weights, count, fill, None);
+        }
         let packed = Packed::from_weights(weights);
         let losses: Vec<Mutex<Loss>> = (0..count).map(|_| Mutex::new(Loss::default())).collect();
         let config = &self.config;

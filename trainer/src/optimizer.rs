@@ -2,6 +2,8 @@
 //! (Pascanu et al. 2013) and an exponential moving average of the weights, which is what gets
 //! validated and saved.
 
+use crate::settings::Curve;
+
 /// Settings that stay the same over a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamW {
@@ -54,20 +56,25 @@ impl Moments {
 }
 
 impl AdamW {
-    /// Moves the weights one step against the gradient and returns the gradient's norm before
-    /// clipping. `gradient` is left clipped.
-    pub fn step(
-        &self,
-        moments: &mut Moments,
-        learning_rate: f32,
-        gradient: &mut [f32],
-        weights: &mut [f32],
-    ) -> f64 {
+    /// Shortens a gradient to the longest that is allowed and returns its norm before that, which is
+    /// infinite or NaN where a number of it is.
+    pub fn clip(&self, gradient: &mut [f32]) -> f64 {
         let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
         if norm > f64::from(self.clip_norm) {
             let factor = (f64::from(self.clip_norm) / norm) as f32;
             gradient.iter_mut().for_each(|g| *g *= factor);
         }
+        norm
+    }
+
+    /// Moves the weights one step against a gradient (clipped beforehand).
+    pub fn step(
+        &self,
+        moments: &mut Moments,
+        learning_rate: f32,
+        gradient: &[f32],
+        weights: &mut [f32],
+    ) {
         moments.step += 1;
         let t = moments.step as f64;
         let correction = |beta: f32| (1.0 - libm::pow(f64::from(beta), t)) as f32;
@@ -82,16 +89,17 @@ impl AdamW {
             *weight -= learning_rate * (step + self.weight_decay * *weight);
             *average += (1.0 - average_decay) * (*weight - *average);
         }
-        norm
     }
 }
 
-/// Learning rate over a run: a linear warm-up, then half a cosine down to a share of the peak
-/// (Loshchilov & Hutter 2017).
+/// Learning rate over a run: a linear warm-up, times a way down from the peak to a share of it: half a
+/// cosine (Loshchilov & Hutter 2017), or exponential, `final_share ^ progress`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Highest learning rate.
     pub peak: f32,
+    /// The way down.
+    pub curve: Curve,
     /// Steps of the warm-up.
     pub warmup_steps: u64,
     /// What is left of the peak at the end.
@@ -102,8 +110,15 @@ impl Schedule {
     /// The rate at a step, when `progress` (0 to 1) of the run is done.
     pub fn at(&self, step: u64, progress: f64) -> f32 {
         let warm = ((step + 1) as f32 / self.warmup_steps.max(1) as f32).min(1.0);
-        let cosine = 0.5 + 0.5 * libm::cos(core::f64::consts::PI * progress.clamp(0.0, 1.0));
-        self.peak * warm * (self.final_share + (1.0 - self.final_share) * cosine as f32)
+        let progress = progress.clamp(0.0, 1.0);
+        let left = match self.curve {
+            Curve::Cosine => {
+                let cosine = 0.5 + 0.5 * libm::cos(core::f64::consts::PI * progress);
+                self.final_share + (1.0 - self.final_share) * cosine as f32
+            }
+            Curve::Exponential => libm::pow(f64::from(self.final_share), progress) as f32,
+        };
+        self.peak * warm * left
     }
 }
 
@@ -117,7 +132,7 @@ mod tests {
         let adam = AdamW { weight_decay: 0.0, ..AdamW::default() };
         let mut weights = vec![1.0, -2.0, 3.0];
         let mut moments = Moments::new(&weights);
-        adam.step(&mut moments, 0.1, &mut [0.3, -0.001, 0.0], &mut weights);
+        adam.step(&mut moments, 0.1, &[0.3, -0.001, 0.0], &mut weights);
         for (weight, expected) in weights.iter().zip([0.9, -1.9, 3.0]) {
             assert!((weight - expected).abs() < 1e-4, "{weights:?}");
         }
@@ -130,7 +145,8 @@ mod tests {
         let mut moments = Moments::new(&weights);
         for _ in 0..2_000 {
             let mut gradient: Vec<f32> = weights.iter().map(|w| 2.0 * (w - 1.0)).collect();
-            adam.step(&mut moments, 0.02, &mut gradient, &mut weights);
+            adam.clip(&mut gradient);
+            adam.step(&mut moments, 0.02, &gradient, &mut weights);
         }
         assert!(weights.iter().all(|w| (w - 1.0).abs() < 1e-2), "{weights:?}");
         assert!(moments.average.iter().all(|w| (w - 1.0).abs() < 1e-1), "{moments:?}");
@@ -139,17 +155,20 @@ mod tests {
     #[test]
     fn long_gradients_are_clipped() {
         let mut gradient = [30.0, 40.0];
-        let norm =
-            AdamW::default().step(&mut Moments::new(&[0.0; 2]), 0.0, &mut gradient, &mut [0.0; 2]);
-        assert_eq!(norm, 50.0);
+        assert_eq!(AdamW::default().clip(&mut gradient), 50.0);
         assert!((gradient[0] - 0.6).abs() < 1e-6 && (gradient[1] - 0.8).abs() < 1e-6);
     }
 
     #[test]
     fn the_schedule_warms_up_and_comes_down() {
-        let schedule = Schedule { peak: 1.0, warmup_steps: 10, final_share: 0.1 };
-        assert!((schedule.at(0, 0.0) - 0.1).abs() < 1e-6);
-        assert!((schedule.at(9, 0.0) - 1.0).abs() < 1e-6);
-        assert!((schedule.at(1000, 1.0) - 0.1).abs() < 1e-6);
+        for (curve, middle) in [(Curve::Cosine, 0.505), (Curve::Exponential, 0.1)] {
+            let schedule = Schedule { peak: 1.0, curve, warmup_steps: 10, final_share: 0.01 };
+            for (step, progress, expected) in
+                [(0, 0.0, 0.1), (9, 0.0, 1.0), (500, 0.5, middle), (1000, 1.0, 0.01)]
+            {
+                let rate = schedule.at(step, progress);
+                assert!((rate - expected).abs() < 1e-6, "{curve:?} at {step}: {rate}");
+            }
+        }
     }
 }

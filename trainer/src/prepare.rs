@@ -3,7 +3,8 @@
 //! Find the files -> decode, resample and trim them on several threads -> write them in the order
 //! of their names -> choose which are for validation. The result depends on the files and the
 //! options, not on the threads. A corpus that is already there and was made from the same files
-//! with the same options is opened instead.
+//! with the same options is opened instead; of another one, and of what an interrupted preparation
+//! left, the samples of unchanged files are taken over.
 
 mod sources;
 mod table;
@@ -13,15 +14,15 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::audio::{Recording, check_rate, decode_file};
+use crate::audio::{check_rate, decode_file};
 use crate::corpus::{Item, split::choose_valid};
 use crate::prepared::{
-    Entry, Index, Prepared, PreparedWriter, Skipped, Split, VERSION, is_prepared,
+    Earlier, Entry, Facts, Index, Prepared, PreparedWriter, Skipped, Split, VERSION, is_prepared,
 };
 use crate::trim::{SILENCE_DB, TrimOptions, trim};
 
-use sources::{Source, find_sources, fingerprint};
-pub use table::print_table;
+use sources::{Source, find_sources, fingerprint, source_key};
+pub use table::{Row, Table, print_table};
 
 /// What to prepare, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,8 @@ pub struct Progress<'a> {
     pub total: usize,
     /// The file that was done last.
     pub name: &'a str,
+    /// Its samples were there already, from an earlier preparation.
+    pub known: bool,
 }
 
 /// Opens `options.data` if it is a prepared corpus already, else prepares it.
@@ -85,8 +88,8 @@ pub fn open_or_prepare(
     Ok(prepared)
 }
 
-/// Prepares the recordings in `options.data` into `options.out`. An error from `progress` stops it
-/// and leaves nothing behind.
+/// Prepares the recordings in `options.data` into `options.out`. An error from `progress` interrupts
+/// it: `options.out` stays as it was, and what was decoded waits beside it for the next time.
 ///
 /// Files that cannot be read are left out, each with its reason in the index.
 ///
@@ -114,11 +117,15 @@ pub fn prepare(
 
     let mut writer = PreparedWriter::create(&options.out)?;
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-    decode_in_order(&sources, options, |place, outcome| {
+    let earlier = writer.earlier();
+    let mut interrupted = false;
+    let outcome = decode_in_order(&sources, options, &earlier, |place, outcome| {
         let source = &sources[place];
+        let mut known = false;
         match outcome {
             Ok(kept) => {
-                let offset_frames = writer.append(&kept.recording.samples)?;
+                known = kept.known;
+                let offset_frames = writer.append(&kept.key, &kept.samples, kept.facts)?;
                 entries.push(kept.entry(source, offset_frames));
             }
             Err(Left { reason, silent_frames }) => {
@@ -126,8 +133,17 @@ pub fn prepare(
                 skipped.push((source.split, Skipped { name, reason, silent_frames }));
             }
         }
-        progress(Progress { done: place + 1, total: sources.len(), name: &source.item.name })
-    })?;
+        let (done, total, name) = (place + 1, sources.len(), source.item.name.as_str());
+        progress(Progress { done, total, name, known }).inspect_err(|_| interrupted = true)
+    });
+    // The folder that it is open in is about to be replaced.
+    drop(earlier);
+    if let Err(error) = outcome {
+        if interrupted {
+            writer.keep();
+        }
+        return Err(error);
+    }
 
     if let Some(problem) = nothing_left(options, &entries, &skipped) {
         bail!(problem);
@@ -150,14 +166,16 @@ pub fn prepare(
 
 /// A file that is taken.
 struct Kept {
-    recording: Recording,
-    dropped_frames: usize,
+    key: String,
+    samples: Vec<f32>,
+    facts: Facts,
+    known: bool,
 }
 
 impl Kept {
     /// The entry of `source`, whose samples begin at `offset_frames`.
     fn entry(&self, source: &Source, offset_frames: u64) -> Entry {
-        let Kept { recording, dropped_frames } = self;
+        let Kept { samples, facts, .. } = self;
         let Item { name, label, note, .. } = &source.item;
         Entry {
             name: name.clone(),
@@ -166,13 +184,13 @@ impl Kept {
             velocity: note.and_then(|note| note.velocity),
             split: source.split,
             offset_frames,
-            frames: recording.samples.len() as u64,
-            source_rate_hz: recording.source_rate_hz,
-            source_channels: recording.source_channels as u32,
-            clipped_samples: recording.clipped_samples as u64,
-            dropped_frames: *dropped_frames as u64,
-            damaged_packets: recording.damaged_packets as u64,
-            peak: recording.samples.iter().fold(0.0, |peak, x| peak.max(x.abs())),
+            frames: samples.len() as u64,
+            source_rate_hz: facts.source_rate_hz,
+            source_channels: facts.source_channels,
+            clipped_samples: facts.clipped_samples,
+            dropped_frames: facts.dropped_frames,
+            damaged_packets: facts.damaged_packets,
+            peak: samples.iter().fold(0.0, |peak, x| peak.max(x.abs())),
         }
     }
 }
@@ -183,7 +201,15 @@ struct Left {
     silent_frames: u64,
 }
 
-fn decode_one(source: &Source, options: &PrepareOptions) -> Result<Kept, Left> {
+fn decode_one(
+    source: &Source,
+    options: &PrepareOptions,
+    earlier: &[Earlier],
+) -> Result<Kept, Left> {
+    let key = source_key(options, source);
+    if let Some((samples, facts)) = earlier.iter().find_map(|earlier| earlier.find(&key)) {
+        return Ok(Kept { key, samples, facts, known: true });
+    }
     let left = |error: anyhow::Error, silent_frames| Left {
         // Reasons are shown in lists: one line each, whatever a system's message holds.
         reason: format!("{error:#}").replace(['\n', '\r'], " "),
@@ -199,7 +225,14 @@ fn decode_one(source: &Source, options: &PrepareOptions) -> Result<Kept, Left> {
         recording.samples.truncate(trimmed.kept.end);
         recording.samples.drain(..trimmed.kept.start);
     }
-    Ok(Kept { recording, dropped_frames })
+    let facts = Facts {
+        source_rate_hz: recording.source_rate_hz,
+        source_channels: recording.source_channels as u32,
+        clipped_samples: recording.clipped_samples as u64,
+        dropped_frames: dropped_frames as u64,
+        damaged_packets: recording.damaged_packets as u64,
+    };
+    Ok(Kept { key, samples: recording.samples, facts, known: false })
 }
 
 /// Decodes on `options.threads` threads and hands the outcomes over in the order of `sources`.
@@ -209,6 +242,7 @@ fn decode_one(source: &Source, options: &PrepareOptions) -> Result<Kept, Left> {
 fn decode_in_order(
     sources: &[Source],
     options: &PrepareOptions,
+    earlier: &[Earlier],
     mut take: impl FnMut(usize, Result<Kept, Left>) -> Result<()>,
 ) -> Result<()> {
     let threads = options.threads.clamp(1, sources.len().max(1));
@@ -219,7 +253,7 @@ fn decode_in_order(
                 scope.spawn(move || {
                     for source in sources.iter().skip(first).step_by(threads) {
                         // The receiver is gone: something else went wrong.
-                        if sender.send(decode_one(source, options)).is_err() {
+                        if sender.send(decode_one(source, options, earlier)).is_err() {
                             return;
                         }
                     }

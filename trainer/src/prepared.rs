@@ -2,11 +2,14 @@
 //!
 //! - `samples.f32`: the mono samples of all entries, one after the other, little-endian f32.
 //! - `index.json`: an [`Index`], which says where each entry lies and what is known about it.
+//! - `sources.jsonl`: which samples came from which file, for the next preparation; training does not
+//!   read it.
 //!
 //! Opening validates the whole index against the length of the samples; after that, reading fails
 //! only if the disk does. A folder is written beside its place and renamed into it, so that a
 //! half-written one is never seen.
 
+mod journal;
 mod writer;
 
 use std::fs::File;
@@ -17,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use journal::{Earlier, Facts};
 pub(crate) use writer::PreparedWriter;
 
 const INDEX_FILE: &str = "index.json";

@@ -1,78 +1,18 @@
 //! What a run may be told: the model's shape and how it is trained, as defaults, TOML and
 //! recognised from the corpus.
 
+mod training;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use wavenet_engine::weights::Layout;
 use wavenet_engine::{Config, NoteRecipe, Recipe};
 
 use crate::prepared::Prepared;
 
-/// How a model is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Training {
-    /// Segments of a step.
-    pub batch: usize,
-    /// Samples of a segment whose loss counts; a receptive field of warm-up comes on top.
-    pub window: usize,
-    /// Highest learning rate.
-    pub learning_rate: f32,
-    /// Steps of the warm-up.
-    pub warmup_steps: u64,
-    /// Share of the learning rate that is left at the end.
-    pub final_share: f32,
-    /// AdamW's pull of the weights towards zero.
-    pub weight_decay: f32,
-    /// Longest gradient.
-    pub clip_norm: f32,
-    /// Decay of the average of the weights.
-    pub average_decay: f32,
-    /// Semitones by which pitched recordings are also heard higher and lower.
-    pub shifts: Vec<i32>,
-}
-
-impl Default for Training {
-    fn default() -> Self {
-        Self {
-            batch: 4,
-            window: 2048,
-            learning_rate: 3e-3,
-            warmup_steps: 100,
-            final_share: 0.02,
-            weight_decay: 0.01,
-            clip_norm: 1.0,
-            average_decay: 0.999,
-            shifts: vec![-2, -1, 0, 1, 2],
-        }
-    }
-}
-
-impl Training {
-    /// Checks every bound.
-    ///
-    /// # Errors
-    /// One line naming the setting and what is allowed.
-    pub fn validate(&self) -> Result<()> {
-        ensure!((1..=4096).contains(&self.batch), "batch must lie between 1 and 4096");
-        ensure!((16..=1 << 20).contains(&self.window), "window must lie between 16 and 1048576");
-        ensure!(
-            self.learning_rate > 0.0 && self.learning_rate <= 1.0,
-            "learning_rate must lie above 0 and at most at 1"
-        );
-        ensure!((0.0..=1.0).contains(&self.final_share), "final_share must lie between 0 and 1");
-        ensure!((0.0..=1.0).contains(&self.weight_decay), "weight_decay must lie between 0 and 1");
-        ensure!(self.clip_norm > 0.0, "clip_norm must be above 0");
-        ensure!((0.0..1.0).contains(&self.average_decay), "average_decay must lie in 0 to below 1");
-        ensure!(
-            !self.shifts.is_empty() && self.shifts.iter().all(|s| (-12..=12).contains(s)),
-            "shifts must list semitones between -12 and 12"
-        );
-        Ok(())
-    }
-}
+pub use training::{Augmentation, Curve, Training};
 
 /// A `--config` file: `[model]` and `[training]`, each field optional.
 #[derive(Debug, Clone, Deserialize)]
@@ -114,22 +54,22 @@ pub fn default_model() -> Config {
 }
 
 impl RunFile {
-    /// Reads a TOML file. Fields of `[model]` that it leaves out are the trainer's defaults.
+    /// Reads a TOML file. Fields of `[model]` that it leaves out are those of `model`.
     ///
     /// # Errors
     /// One line: the file is missing, is no TOML, or has an unknown or impossible field.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path, model: &Config) -> Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config {shown}"))?;
-        Self::parse(&text).with_context(|| format!("the config {shown}"))
+        Self::parse(&text, model).with_context(|| format!("the config {shown}"))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str, model: &Config) -> Result<Self> {
         // toml's own messages are drawings of several lines; one says enough.
         let one_line = |error: toml::de::Error| anyhow::anyhow!("{}", error.message());
         let mut table: toml::Table = text.parse().map_err(one_line)?;
-        let mut model = toml::Table::try_from(default_model())?;
+        let mut model = toml::Table::try_from(model)?;
         if let Some(given) = table.remove("model") {
             let given = given.as_table().context("`model` must be a table: [model]")?.clone();
             model.extend(given);
@@ -204,18 +144,30 @@ mod tests {
 
     #[test]
     fn absent_fields_are_the_trainers_defaults() {
-        let file = RunFile::parse("[model]\nskip_channels = 128\n[training]\nbatch = 2").unwrap();
+        let file = "[model]\nskip_channels = 128\n[training]\nbatch = 2";
+        let file = RunFile::parse(file, &default_model()).unwrap();
         assert_eq!(file.model, Config { skip_channels: 128, ..default_model() });
         assert_eq!(file.training, Training { batch: 2, ..Training::default() });
-        assert_eq!(RunFile::parse("").unwrap().model, default_model());
+        assert_eq!(RunFile::parse("", &default_model()).unwrap().model, default_model());
     }
 
     #[test]
     fn mistakes_are_one_line() {
-        for text in
-            ["[model]\nskip = 1", "[model]\nkernel_size = 9", "batch", "[training]\nbatch = 0"]
-        {
-            let message = format!("{:#}", RunFile::parse(text).unwrap_err());
+        for text in [
+            "[model]\nskip = 1",
+            "[model]\nkernel_size = 9",
+            "batch",
+            "[training]\nbatch = 0",
+            "[training]\nschedule = \"steep\"",
+            "[training]\nschedule = \"exponential\"\nfinal_share = 0.0",
+            "[training]\nclip_norm = inf",
+            "[training]\nvalidation_steps = 0",
+            "[training.augmentation]\ngain_db = [1.0, 0.0]",
+            "[training.augmentation]\ngain_db = [-6.0, inf]",
+            "[training.augmentation]\npitch_cents = nan",
+            "[training.augmentation]\npitch_cents = 201.0",
+        ] {
+            let message = format!("{:#}", RunFile::parse(text, &default_model()).unwrap_err());
             assert!(!message.contains('\n'), "{message}");
         }
     }

@@ -1,25 +1,39 @@
 //! A run from the first step to the last: steps, validation, checkpoints, and what the user sees.
 //!
-//! Step n draws its stretches from the seed and n alone, and the optimizer's state is saved with
-//! the weights: the same settings give the same model, bit for bit, stopped and resumed or not
-//! (with a budget of steps or epochs; a budget of minutes depends on the clock).
+//! Step n draws its stretches from the seed and n alone, validations and checkpoints happen at fixed
+//! steps, and all that a decision rests on is saved with the weights: the same settings give the same
+//! model, bit for bit, stopped and resumed or not (with a budget of steps or epochs; a budget of
+//! minutes depends on the clock).
+//!
+//! The model file is the best of the averaged weights: every `validation_steps`, and at the end, they
+//! are measured on the same part of the validation data (`best.rs`). Until the first validation it is
+//! the averaged weights of the last checkpoint. A run whose loss explodes goes back and learns more
+//! slowly (`rollback.rs`).
 
+mod best;
+pub mod diagnosis;
+pub mod history;
 mod progress;
+mod rollback;
+mod session;
+mod validation;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use wavenet_engine::{Config, Weights};
+use anyhow::{Result, ensure};
+use wavenet_engine::Config;
 
-use crate::checkpoint::{self, Run};
-use crate::material::{Material, Stretch};
-use crate::network::{Loss, Network, Segment};
-use crate::optimizer::{AdamW, Moments, Schedule};
-use crate::prepared::Split;
+use crate::checkpoint::{self, Checkpoints, RunSettings};
+use crate::finetune::Finetune;
+use crate::log::{self, LogOptions};
+use crate::material::{Material, Prefetch};
+use crate::network::{Device, Segment};
 use crate::settings::{Training, check_model};
-use progress::{Progress, say};
+use diagnosis::Finding;
+use history::History;
+use session::Session;
 
 /// When a run is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,16 +53,24 @@ pub struct TrainOptions {
     pub out: PathBuf,
     /// When to stop.
     pub budget: Budget,
+    /// Stop earlier, after so many validations in a row without a better one.
+    pub patience: Option<u64>,
     /// Key of every random choice.
     pub seed: u64,
+    /// What computes the steps.
+    pub device: Device,
     /// Worker threads.
     pub threads: usize,
     /// Steps between two checkpoints.
     pub checkpoint_steps: u64,
     /// Go on from the last checkpoint.
     pub resume: bool,
+    /// Start from this model.
+    pub finetune: Option<Finetune>,
     /// How to train.
     pub training: Training,
+    /// Where and how often to log, if at all.
+    pub log: Option<LogOptions>,
 }
 
 /// How a run ended.
@@ -56,19 +78,21 @@ pub struct TrainOptions {
 pub struct Outcome {
     /// Steps taken, over all sessions.
     pub steps: u64,
+    /// The step whose averaged weights are the model.
+    pub best_step: u64,
     /// Whether the run was stopped before its budget was spent.
     pub interrupted: bool,
-    /// Loss on the validation part, by the averaged weights.
+    /// Whether it stopped because nothing was gained any more.
+    pub is_out_of_patience: bool,
+    /// Loss of the model on the validation part.
     pub valid_bits: f64,
     /// Entropy of the validation part's codes.
     pub unigram_bits: f64,
+    /// The losses on the way, from the first step.
+    pub history: History,
+    /// What is to be looked at; nothing after a healthy run.
+    pub findings: Vec<Finding>,
 }
-
-/// Frames of validation audio heard while training, and at the end.
-const QUICK_VALIDATION: u64 = 40_000;
-const FINAL_VALIDATION: u64 = 1_000_000;
-/// Samples of a validation segment whose loss counts.
-const VALIDATION_WINDOW: usize = 8192;
 
 /// Checks what can be known before a recording is read: the settings, the place of the model, and
 /// whether the state to resume from is that of a run like this. `config` is the model's as far as
@@ -77,31 +101,39 @@ const VALIDATION_WINDOW: usize = 8192;
 /// # Errors
 /// One line.
 pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
+    options.device.check()?;
     options.training.validate()?;
     check_model(config)?;
     checkpoint::check_out(&options.out)?;
-    let state = checkpoint::state_path(&options.out);
-    if !options.resume || !state.exists() {
+    if let Some(log) = &options.log {
+        log::check(&log.folder, options.resume)?;
+    }
+    if let Some(finetune) = &options.finetune {
+        finetune.check(config)?;
+    }
+    if !options.resume {
         return Ok(());
     }
-    let settings = checkpoint::load_run(&state)?.settings;
-    let around = settings_of("\n", options)?;
-    let known = around.split_once('\n').and_then(|(before, after)| {
-        let json = settings.strip_prefix(before)?.strip_suffix(after)?;
-        serde_json::from_str::<Config>(json).ok()
-    });
-    let is_like = |known: Config| {
-        let Config { classes, conditioning, root_key, .. } = known.clone();
-        known == Config { classes, conditioning, root_key, ..config.clone() }
+    let Some((checkpoint, _)) = Checkpoints::new(&options.out).resume()? else {
+        return Ok(());
     };
-    ensure!(known.is_some_and(is_like), other_settings(options));
+    // What the recordings decide is compared when they are read.
+    let known = checkpoint.run.settings;
+    let Config { classes, conditioning, root_key, .. } = known.model.clone();
+    let model = Config { classes, conditioning, root_key, ..config.clone() };
+    let settings = RunSettings { model, ..settings_of(config, &known.corpus, options) };
+    ensure!(known == settings, other_settings(options));
     Ok(())
 }
 
-/// Everything that decides the steps: resuming with other settings is refused.
-fn settings_of(config_json: &str, options: &TrainOptions) -> Result<String> {
-    let training = serde_json::to_string(&options.training)?;
-    Ok(format!("seed {}, {config_json}, {training}", options.seed))
+fn settings_of(config: &Config, corpus: &str, options: &TrainOptions) -> RunSettings {
+    RunSettings {
+        seed: options.seed,
+        model: config.clone(),
+        training: options.training.clone(),
+        corpus: corpus.into(),
+        finetuned_from: options.finetune.as_ref().map(Finetune::fingerprint),
+    }
 }
 
 fn other_settings(options: &TrainOptions) -> String {
@@ -112,10 +144,18 @@ fn other_settings(options: &TrainOptions) -> String {
     )
 }
 
-/// Trains a model on a corpus until the budget is spent or `stop` is set.
+fn other_recordings(options: &TrainOptions) -> String {
+    format!(
+        "{} was trained on other recordings, or these have changed since; train without --resume to \
+         start afresh, or with --finetune to learn these too",
+        options.out.display()
+    )
+}
+
+/// Trains a model on a corpus until the budget is spent, nothing is gained any more or `stop` is set.
 ///
 /// # Errors
-/// One line: nothing to train on, a loss that is no longer a number, a disk that fails.
+/// One line: nothing to train on, a loss that explodes again and again, a disk that fails.
 pub fn train(
     material: &Material,
     config: &Config,
@@ -125,207 +165,23 @@ pub fn train(
     check(config, options)?;
     ensure!(material.train_frames() > 0, "there is nothing to train on");
     let mut session = Session::begin(material, config, options)?;
-    let mut interrupted = false;
-    while !session.is_done() {
-        if stop.load(Ordering::Relaxed) {
-            ensure!(
-                session.moments.step > 0,
-                "interrupted before the first step; no model was written"
-            );
-            interrupted = true;
-            break;
-        }
-        session.step()?;
-    }
-    session.finish(interrupted)
-}
-
-/// A run under way.
-struct Session<'a> {
-    material: &'a Material,
-    options: &'a TrainOptions,
-    total_steps: Option<u64>,
-    settings: String,
-    network: Network,
-    weights: Weights,
-    averaged: Weights,
-    moments: Moments,
-    gradient: Vec<f32>,
-    adam: AdamW,
-    schedule: Schedule,
-    validation: Vec<Stretch>,
-    /// Step of the checkpoint on disk, if it is of this run.
-    saved_step: Option<u64>,
-    progress: Progress,
-    started: Instant,
-    elapsed_before_s: f64,
-}
-
-impl<'a> Session<'a> {
-    fn begin(material: &'a Material, config: &Config, options: &'a TrainOptions) -> Result<Self> {
-        let training = &options.training;
-        let total_steps = match options.budget {
-            Budget::Steps(steps) => Some(steps),
-            Budget::Epochs(epochs) => {
-                let samples = (training.batch * training.window) as f64;
-                Some((epochs * material.train_frames() as f64 / samples).ceil() as u64)
-            }
-            Budget::Minutes(_) => None,
-        };
-        let settings = settings_of(&serde_json::to_string(config)?, options)?;
-        let mut weights = Weights::random(config.clone(), options.seed)?;
-        let mut moments = Moments::new(weights.values());
-        let (mut elapsed_before_s, mut saved_step) = (0.0, None);
-        let state = checkpoint::state_path(&options.out);
-        if options.resume && state.exists() {
-            // First, as other settings may mean another number of parameters.
-            let known = checkpoint::load_run(&state)?;
-            ensure!(known.settings == settings, other_settings(options));
-            let (run, values, loaded) = checkpoint::load(&state, weights.values().len())?;
-            weights.values_mut().copy_from_slice(&values);
-            moments = loaded;
-            elapsed_before_s = run.elapsed_s;
-            saved_step = Some(run.step);
-            say(&format!("going on after step {}", run.step));
-        } else if options.resume {
-            say(&format!("there is no {} to resume from: starting afresh", state.display()));
-        }
-        let averaged = weights.clone();
-        let validation = material.cover(Some(Split::Valid), VALIDATION_WINDOW, QUICK_VALIDATION);
-        ensure!(
-            !validation.is_empty(),
-            "no recording is left to validate on: name some with --valid, or add recordings"
-        );
-        Ok(Self {
-            material,
-            options,
-            total_steps,
-            settings,
-            network: Network::new(config, options.threads),
-            gradient: vec![0.0; weights.values().len()],
-            averaged,
-            weights,
-            moments,
-            adam: AdamW {
-                weight_decay: training.weight_decay,
-                clip_norm: training.clip_norm,
-                average_decay: training.average_decay,
-                ..AdamW::default()
-            },
-            schedule: Schedule {
-                peak: training.learning_rate,
-                warmup_steps: training.warmup_steps,
-                final_share: training.final_share,
-            },
-            validation,
-            saved_step,
-            progress: Progress::new(total_steps),
-            started: Instant::now(),
-            elapsed_before_s,
-        })
-    }
-
-    fn elapsed_s(&self) -> f64 {
-        self.elapsed_before_s + self.started.elapsed().as_secs_f64()
-    }
-
-    /// Share of the budget that is spent, 0 to 1.
-    fn share_done(&self) -> f64 {
-        match (self.options.budget, self.total_steps) {
-            (Budget::Minutes(minutes), _) => self.elapsed_s() / (minutes * 60.0),
-            (_, Some(total)) => self.moments.step as f64 / total.max(1) as f64,
-            (_, None) => 1.0,
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.share_done() >= 1.0
-    }
-
-    fn step(&mut self) -> Result<()> {
-        let (step, batch) = (self.moments.step, self.options.training.batch);
-        let (material, seed) = (self.material, self.options.seed);
-        let window = self.options.training.window;
-        let fill = |index: usize, segment: &mut Segment| {
-            let number = step * batch as u64 + index as u64;
-            material.fill(material.train_stretch(seed, number, window)?, segment)
-        };
-        let loss = self.network.gradient(&self.weights, batch, &fill, &mut self.gradient)?;
-        let rate = self.schedule.at(step, self.share_done());
-        let norm =
-            self.adam.step(&mut self.moments, rate, &mut self.gradient, self.weights.values_mut());
-        if !loss.nats.is_finite() || !norm.is_finite() {
-            return self.diverged();
-        }
-        self.progress.step(self.moments.step, self.share_done(), loss, rate);
-        if self.moments.step.is_multiple_of(self.options.checkpoint_steps) {
-            self.checkpoint()?;
-            let bits = self.validate()?.bits_per_sample();
-            self.progress.validated(bits);
-        }
-        Ok(())
-    }
-
-    /// Nothing is saved from here on: the files stay as they were when the numbers were good.
-    fn diverged(&self) -> Result<()> {
-        let kept = match self.saved_step {
-            Some(step) => format!("the model of step {step} is kept"),
-            None => "no model was written".into(),
-        };
-        bail!(
-            "the loss is no longer a number at step {}; {kept}: start again with a learning_rate \
-             below {}",
-            self.moments.step,
-            self.options.training.learning_rate
-        );
-    }
-
-    /// Saves the state, then the averaged model: whichever moment the power fails, both are whole.
-    fn checkpoint(&mut self) -> Result<()> {
-        let Moments { mean, square, average, .. } = &self.moments;
-        let mut values = [self.weights.values(), mean, square, average].into_iter().flatten();
-        if !values.all(|value| value.is_finite()) {
-            return self.diverged();
-        }
-        let run = Run::new(self.moments.step, self.elapsed_s(), self.settings.clone());
-        let state = checkpoint::state_path(&self.options.out);
-        checkpoint::save(&state, &run, self.weights.values(), &self.moments)?;
-        self.averaged.values_mut().copy_from_slice(&self.moments.average);
-        self.averaged.save(&self.options.out)?;
-        self.saved_step = Some(run.step);
-        Ok(())
-    }
-
-    fn validate(&mut self) -> Result<Loss> {
-        self.averaged.values_mut().copy_from_slice(&self.moments.average);
-        measure(&mut self.network, &self.averaged, self.material, &self.validation)
-    }
-
-    fn finish(mut self, interrupted: bool) -> Result<Outcome> {
-        self.checkpoint()?;
-        self.progress.finish();
-        let limit = if interrupted { QUICK_VALIDATION } else { FINAL_VALIDATION };
-        self.validation = self.material.cover(Some(Split::Valid), VALIDATION_WINDOW, limit);
-        let loss = self.validate()?;
-        Ok(Outcome {
-            steps: self.moments.step,
-            interrupted,
-            valid_bits: loss.bits_per_sample(),
-            unigram_bits: self.material.unigram_bits(&self.validation)?,
-        })
-    }
-}
-
-/// Loss of a model on some stretches.
-fn measure(
-    network: &mut Network,
-    weights: &Weights,
-    material: &Material,
-    stretches: &[Stretch],
-) -> Result<Loss> {
-    let fill = |index: usize, segment: &mut Segment| {
-        let stretch = stretches.get(index).context("a stretch too many")?;
-        material.fill(*stretch, segment)
+    let make = |number: u64, segment: &mut Segment| {
+        let window = options.training.window;
+        material.fill(material.train_stretch(options.seed, number, window)?, segment)
     };
-    network.loss(weights, stretches.len(), &fill)
+    std::thread::scope(|scope| {
+        let lanes = options.threads.min(options.training.batch);
+        let mut windows = Prefetch::new(scope, lanes, &make);
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return session.interrupt();
+            }
+            session.validate_if_due()?;
+            if !session.is_done() {
+                session.step(&mut windows)?;
+            } else if session.conclude()? {
+                return session.finish(false);
+            }
+        }
+    })
 }

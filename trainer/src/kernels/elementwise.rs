@@ -106,6 +106,55 @@ pub(crate) fn relu_backward(activations: &[f32], gradient: &mut [f32]) {
     );
 }
 
+/// What a layer's product (`[rows][R + S]`, or `[rows][R]` where no skip is wanted) adds: `next`
+/// `[rows][R]` becomes `x` plus the residual plus its `bias` `[R]`, and the rest of a row is added to
+/// `skips` `[rows][S]`.
+pub(crate) fn residual_and_skip(
+    out: &[f32],
+    outputs: usize,
+    bias: &[f32],
+    x: &[f32],
+    next: &mut [f32],
+    skips: &mut [f32],
+) {
+    let (r, s) = (bias.len(), outputs - bias.len());
+    vectorised(
+        #[inline(always)]
+        || {
+            if r > 0 {
+                let rows = x.chunks_exact(r).zip(next.chunks_exact_mut(r));
+                for ((x, next), out) in rows.zip(out.chunks_exact(outputs)) {
+                    for (((next, x), out), bias) in next.iter_mut().zip(x).zip(out).zip(bias) {
+                        *next = x + (out + bias);
+                    }
+                }
+            }
+            if s > 0 {
+                for (skips, out) in skips.chunks_exact_mut(s).zip(out.chunks_exact(outputs)) {
+                    for (skip, out) in skips.iter_mut().zip(&out[r..]) {
+                        *skip += out;
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// `out += values` for rows that lie `stride` apart in `values` and follow each other in `out`
+/// (`[rows][width]`).
+pub(crate) fn add_rows(out: &mut [f32], values: &[f32], width: usize, stride: usize) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (out, values) in out.chunks_exact_mut(width).zip(values.chunks(stride)) {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out += value;
+                }
+            }
+        },
+    );
+}
+
 /// `out += values`
 pub(crate) fn add(out: &mut [f32], values: &[f32]) {
     vectorised(

@@ -12,6 +12,7 @@ use wavenet_engine::conditioning::{HIGHEST_PARTIAL, NoteConditioner, turns_from}
 use wavenet_engine::resample::Resampler;
 use wavenet_engine::{KeyTable, NoteRecipe};
 
+use super::store::{Store, StoreWriter};
 use crate::partials::{PartialTracks, analyse};
 use crate::prepared::Prepared;
 
@@ -134,23 +135,32 @@ impl Notes {
     }
 
     /// The clips of one entry, one for each pitch shift in semitones; none of a recording that is
-    /// no note.
+    /// no note. Each begins with up to `past` frames of the entry before, of the same recording.
     pub(super) fn clips(
         &self,
         prepared: &Prepared,
         entry: usize,
         shifts: &[i32],
+        past: usize,
+        store: &mut StoreWriter,
     ) -> Result<Vec<NoteClip>> {
         let Some(Ok(note)) = self.entries.get(entry) else {
             return Ok(Vec::new());
         };
         let frames = prepared.entries()[entry].frames as usize;
         let skipped = note.start_frame.saturating_sub(note.entry_offset).min(frames);
-        let mut samples = vec![0.0; frames - skipped];
-        prepared.read(entry, skipped as u64, &mut samples)?;
+        let past = past.min(note.entry_offset.saturating_sub(note.start_frame));
+        let mut samples = vec![0.0; past + frames - skipped];
+        if let Some(before) = entry.checked_sub(1)
+            && past > 0
+        {
+            let from = prepared.entries()[before].frames - past as u64;
+            prepared.read(before, from, &mut samples[..past])?;
+        }
+        prepared.read(entry, skipped as u64, &mut samples[past..])?;
         let name = &prepared.entries()[entry].name;
         let clip = |&shift: &i32| {
-            NoteClip::new(note, &samples, prepared.rate_hz(), shift, self.partials)
+            NoteClip::new(note, &samples, past, prepared.rate_hz(), shift, self.partials, store)
                 .with_context(|| name.clone())
         };
         shifts.iter().map(clip).collect()
@@ -160,7 +170,12 @@ impl Notes {
 /// One note at one pitch.
 #[derive(Debug)]
 pub(super) struct NoteClip {
-    samples: Vec<f32>,
+    /// Where its samples lie in the store.
+    offset_frames: u64,
+    /// With the past.
+    frames: usize,
+    /// Frames at the beginning that belong to the entry before.
+    past: usize,
     tracks: Arc<PartialTracks>,
     /// Frame of the recording at which the clip begins, and the note's age there.
     start_frame: usize,
@@ -178,9 +193,11 @@ impl NoteClip {
     fn new(
         note: &Note,
         samples: &[f32],
+        past: usize,
         rate_hz: u32,
         shift: i32,
         partials: usize,
+        store: &mut StoreWriter,
     ) -> Result<Self> {
         let rate = f64::from(rate_hz);
         // Converted to a lower rate and played at the model's, the recording sounds higher.
@@ -194,11 +211,15 @@ impl NoteClip {
             let hz = note.tracks.partial_hz(k) * speed;
             note.tracks.present(k) && hz <= HIGHEST_PARTIAL * rate
         };
+        // The past is never longer than what the note has behind it.
+        let start_frame = note.start_frame.max(note.entry_offset.saturating_sub(past));
         Ok(Self {
-            samples: shifted,
+            offset_frames: store.append(&shifted)?,
+            frames: shifted.len(),
+            past: (past as f64 / speed) as usize,
             tracks: Arc::clone(&note.tracks),
-            start_frame: note.start_frame.max(note.entry_offset),
-            start_age: (note.entry_offset.saturating_sub(note.start_frame) as f64 / speed) as u64,
+            start_frame,
+            start_age: ((start_frame - note.start_frame) as f64 / speed) as u64,
             speed,
             semitones: f64::from(note.key) + 12.0 * libm::log2(speed),
             velocity: note.velocity,
@@ -206,25 +227,39 @@ impl NoteClip {
         })
     }
 
+    /// Frames that count.
     pub(super) fn frames(&self) -> usize {
-        self.samples.len()
+        self.frames - self.past
     }
 
-    /// Copies from a frame on; beyond the end there is silence.
-    pub(super) fn read(&self, start: u64, out: &mut [f32]) {
-        let from = self.samples.get(start as usize..).unwrap_or(&[]);
-        let known = from.len().min(out.len());
-        out[..known].copy_from_slice(&from[..known]);
+    /// Frames before those.
+    pub(super) fn past(&self) -> usize {
+        self.past
+    }
+
+    /// Reads from a frame on; beyond the end there is silence.
+    pub(super) fn read(&self, store: &Store, start: u64, out: &mut [f32]) -> Result<()> {
+        let known = self.frames.saturating_sub(start as usize).min(out.len());
+        store.read(self.offset_frames + start, &mut out[..known])?;
         out[known..].fill(0.0);
+        Ok(())
     }
 
-    /// The local conditioning vector of a frame of the clip.
-    pub(super) fn condition(&self, conditioner: &NoteConditioner, index: u64, out: &mut [f32]) {
+    /// The local conditioning vector of a frame of the clip, its past included. Turned upside down,
+    /// every partial is half a turn away.
+    pub(super) fn condition(
+        &self,
+        conditioner: &NoteConditioner,
+        index: u64,
+        is_flipped: bool,
+        out: &mut [f32],
+    ) {
         let age = self.start_age + index;
         let frame = self.start_frame as f64 + index as f64 * self.speed;
         let mut turns = [0_u32; 128];
         for (index, turns) in turns[..self.present].iter_mut().enumerate() {
-            *turns = turns_from(f64::from(self.tracks.phase_turns(index + 1, frame)));
+            let measured = turns_from(f64::from(self.tracks.phase_turns(index + 1, frame)));
+            *turns = measured.wrapping_add(if is_flipped { 1 << 31 } else { 0 });
         }
         conditioner.recorded(self.semitones, self.velocity, age, &turns[..self.present], out);
     }

@@ -40,7 +40,9 @@ fn segments_hold_the_recording_after_silence_or_its_own_past() {
 
     let mut segment = Segment::default();
     for (start, lead) in [(0, 16), (5, 11), (16, 0), (100, 0)] {
-        material.fill(Stretch { clip: 0, start, frames: 50 }, &mut segment).unwrap();
+        material
+            .fill(Stretch { clip: 0, start, frames: 50, change: Change::NONE }, &mut segment)
+            .unwrap();
         let start = start as usize;
         assert_eq!(segment.counted_from, field);
         assert_eq!(segment.sound_from, lead);
@@ -95,7 +97,7 @@ fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
     for clip in material.clips.iter().take(6) {
         // Demodulated by the told phase of the first partial, the sound keeps one angle.
         let frames = 4_000.min(clip.frames as usize - 1);
-        let stretch = Stretch { clip: 0, start: 0, frames };
+        let stretch = Stretch { clip: 0, start: 0, frames, change: Change::NONE };
         let index = material.clips.iter().position(|other| std::ptr::eq(other, clip)).unwrap();
         let mut segment = Segment::default();
         material.fill(Stretch { clip: index, ..stretch }, &mut segment).unwrap();
@@ -113,5 +115,120 @@ fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
         // share of the energy allows, and that against the sine vanishes beside it.
         assert!(along > 0.1 * energy, "{along} {energy}");
         assert!(across.abs() < 0.2 * along, "{along} {across}");
+    }
+}
+
+/// One recording, which is divided: its end is for validation.
+fn divided(folder: &std::path::Path, name: &str) -> Prepared {
+    crate::synth_recordings::write_recordings(&folder.join("all"), 1, 2.0).unwrap();
+    let file = std::fs::read_dir(folder.join("all/pluck")).unwrap().next().unwrap().unwrap();
+    std::fs::create_dir(folder.join("one")).unwrap();
+    std::fs::copy(file.path(), folder.join("one").join(name)).unwrap();
+    let options = PrepareOptions {
+        data: folder.join("one"),
+        valid: None,
+        out: folder.join("prepared"),
+        rate_hz: 16_000,
+        trim: true,
+        valid_fraction: 0.1,
+        seed: 1,
+        threads: 1,
+    };
+    prepare(&options, &mut |_| Ok(())).unwrap()
+}
+
+#[test]
+fn the_end_of_a_divided_recording_has_its_beginning_as_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = divided(folder.path(), "take.wav");
+    let [begin, end] = [0, 1].map(|index: usize| prepared.entries()[index].frames as usize);
+    let mut samples = vec![0.0; begin + end];
+    let (first, second) = samples.split_at_mut(begin);
+    prepared.read(0, 0, first).unwrap();
+    prepared.read(1, 0, second).unwrap();
+    let config = small(Recipe::None);
+    let material = Material::new(prepared, &config, None, &[0]).unwrap();
+    let codes: Vec<u8> = samples.iter().map(|&sample| material.mulaw.encode(sample)).collect();
+    let field = config.receptive_field();
+    let mut segment = Segment::default();
+    for start in [0, 3, 40] {
+        let change = Change::NONE;
+        let stretch = Stretch { clip: 1, start: start as u64, frames: 50, change };
+        material.fill(stretch, &mut segment).unwrap();
+        let place = begin + start;
+        assert_eq!(segment.sound_from, 0);
+        assert_eq!(segment.targets, codes[place - field..place + 50]);
+        assert_eq!(segment.inputs[0], codes[place - field - 1]);
+    }
+    // No frame counts twice.
+    let stretches = material.cover(Some(Split::Valid), 777, u64::MAX);
+    assert_eq!(stretches.iter().map(|stretch| stretch.frames).sum::<usize>(), end);
+}
+
+#[test]
+fn the_end_of_a_divided_note_goes_on_in_sound_and_phase() {
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = divided(folder.path(), "C4.wav");
+    let mut config = small(Recipe::Note(NoteRecipe::default()));
+    let notes = Notes::analyse(&prepared, &NoteRecipe::default()).unwrap();
+    if let Recipe::Note(recipe) = &mut config.conditioning {
+        recipe.keys = notes.key_tables();
+    }
+    let material = Material::new(prepared, &config, Some(&notes), &[0]).unwrap();
+    let (mut before, mut after) = (Segment::default(), Segment::default());
+    let change = Change::NONE;
+    let frames = material.clips[0].frames;
+    material
+        .fill(Stretch { clip: 0, start: frames - 30, frames: 30, change }, &mut before)
+        .unwrap();
+    material.fill(Stretch { clip: 1, start: 0, frames: 30, change }, &mut after).unwrap();
+    // The warm-up of the end is the end of the beginning, and is told the same.
+    let field = config.receptive_field();
+    let channels = config.local_channels();
+    assert_eq!(after.sound_from, 0);
+    assert_eq!(after.targets[..field], before.targets[30..]);
+    assert_eq!(after.local[..field * channels], before.local[30 * channels..]);
+}
+
+#[test]
+fn augmented_segments_hold_the_recording_louder_turned_and_higher() {
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = plucks(folder.path());
+    let mut samples = vec![0.0; 2_000];
+    prepared.read(0, 0, &mut samples).unwrap();
+    let config = small(Recipe::None);
+    let augmentation =
+        Augmentation { gain_db: [-9.0, 0.0], flip_polarity: true, pitch_cents: 50.0 };
+    let material = Material::new(prepared, &config, None, &[0]).unwrap();
+    let plain: Vec<Stretch> = (0..50).map(|n| material.train_stretch(1, n, 64).unwrap()).collect();
+    let material = material.augmented(augmentation);
+    let mut segment = Segment::default();
+    for (index, plain) in plain.into_iter().enumerate() {
+        let stretch = material.train_stretch(1, index as u64, 64).unwrap();
+        assert_eq!(stretch, material.train_stretch(1, index as u64, 64).unwrap());
+        // The same place of the same clip.
+        assert_eq!(stretch.clip, plain.clip);
+        let moved = stretch.start as f64 * stretch.change.speed - plain.start as f64;
+        assert!(moved.abs() < 4.0, "{moved}");
+        material.fill(stretch, &mut segment).unwrap();
+        assert_eq!((segment.counted(), segment.counted_from), (64, config.receptive_field()));
+    }
+    for change in [
+        Change { gain: 0.5, is_flipped: true, speed: 1.0 },
+        Change { gain: 0.5, is_flipped: true, speed: 1.02 },
+    ] {
+        material.fill(Stretch { clip: 0, start: 500, frames: 800, change }, &mut segment).unwrap();
+        let (mut error, mut energy) = (0.0, 0.0);
+        for (index, &code) in segment.targets[segment.counted_from..].iter().enumerate() {
+            let place = (500.0 + index as f64) * change.speed;
+            let (below, share) = (place as usize, place.fract() as f32);
+            let between = samples[below] + (samples[below + 1] - samples[below]) * share;
+            let expected = -0.5 * between;
+            let difference = material.mulaw.decode(code) - expected;
+            error += difference * difference;
+            energy += expected * expected;
+        }
+        // A straight line between neighbours is near enough to tell.
+        assert!(error < 0.05 * energy, "{change:?}: {error} of {energy}");
     }
 }

@@ -8,7 +8,7 @@ use wavenet_engine::Config;
 use super::forward::{chunks, gather_columns};
 use super::packed::{Layer, Packed};
 use super::{ChunkBuffers, Workspace};
-use crate::kernels::elementwise::{add, add_columns, gate_backward, gated_product};
+use crate::kernels::elementwise::{add, add_columns, add_rows, gate_backward, gated_product};
 use crate::kernels::gemm::{Into, View, multiply, transposed_multiply};
 
 impl Workspace {
@@ -96,20 +96,21 @@ impl Workspace {
             let rows = range.start * r..range.end * r;
             add(&mut before[index][rows.clone()], &after[0][rows]);
         }
-        for (dcolumns, row) in dcolumns.chunks_exact(used).zip(range) {
-            for tap in 0..k {
-                let back = (k - 1 - tap) * config.dilations[index];
-                if let Some(then) = row.checked_sub(back) {
-                    add(
-                        &mut dx[index][then * r..(then + 1) * r],
-                        &dcolumns[tap * r..(tap + 1) * r],
-                    );
-                }
+        for tap in 0..k {
+            let back = (k - 1 - tap) * config.dilations[index];
+            // Taps before the segment were zeros.
+            let before = back.saturating_sub(range.start).min(len);
+            if before < len {
+                let dx = &mut dx[index][(range.start + before - back) * r..(range.end - back) * r];
+                add_rows(dx, &dcolumns[before * used + tap * r..], r, used);
             }
-            if used > k * r && row >= self.segment.sound_from {
-                let class = self.segment.class * config.class_width();
-                let embedding = &mut gradient.class_embedding[class..class + config.class_width()];
-                add(embedding, &dcolumns[k * r..used]);
+        }
+        if used > k * r {
+            let width = config.class_width();
+            let embedding = &mut gradient.class_embedding[self.segment.class * width..][..width];
+            let silent = self.segment.sound_from.saturating_sub(range.start);
+            for dcolumns in dcolumns.chunks_exact(used).take(len).skip(silent) {
+                add(embedding, &dcolumns[k * r..]);
             }
         }
     }

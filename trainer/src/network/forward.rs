@@ -4,7 +4,9 @@ use wavenet_engine::Config;
 
 use super::packed::{Affine, Layer, Packed};
 use super::{CHUNK, ChunkBuffers, Loss, Pass, Segment, Workspace};
-use crate::kernels::elementwise::{add, add_columns, gate, relu_backward, relu_rows, softmax_loss};
+use crate::kernels::elementwise::{
+    add, add_columns, gate, relu_backward, relu_rows, residual_and_skip, softmax_loss,
+};
 use crate::kernels::gemm::{Into, View, multiply, multiply_transposed, transposed_multiply};
 
 /// Rows of a segment in chunks; one always begins where the loss begins to count.
@@ -31,7 +33,9 @@ impl Workspace {
         }
         for layer in 0..config.layers() {
             grow(&mut self.x[layer], rows * r);
-            grow(&mut self.gates[layer], rows * 2 * g);
+            // Without a gradient nobody reads the gates of another chunk.
+            let kept = if pass == Pass::WithGradient { rows } else { CHUNK };
+            grow(&mut self.gates[layer], kept * 2 * g);
             if pass == Pass::WithGradient {
                 grow(&mut self.dx[layer], rows * r);
                 self.dx[layer][..rows * r].fill(0.0);
@@ -97,7 +101,7 @@ impl Workspace {
             let len = range.len();
             self.chunk.skips[..len * s].fill(0.0);
             for (index, layer) in packed.layers.iter().enumerate() {
-                self.forward_layer(config, layer, index, range.clone(), counts);
+                self.forward_layer(config, layer, index, range.clone(), counts, pass);
             }
             if !counts {
                 if pass == Pass::WithGradient {
@@ -127,6 +131,7 @@ impl Workspace {
         index: usize,
         range: std::ops::Range<usize>,
         counts: bool,
+        pass: Pass,
     ) {
         let (r, g, s) = (config.residual_channels, config.gate_channels, config.skip_channels);
         let len = range.len();
@@ -145,7 +150,8 @@ impl Workspace {
         );
         let width = config.kernel_size * r + config.conditioning_channels();
         let ChunkBuffers { columns, z, out, skips, .. } = &mut self.chunk;
-        let sums = &mut self.gates[index][range.start * 2 * g..range.end * 2 * g];
+        let first = if pass == Pass::WithGradient { range.start } else { 0 };
+        let sums = &mut self.gates[index][first * 2 * g..(first + len) * 2 * g];
         multiply_transposed(
             View::new(columns, len, width),
             View::new(&layer.gate.weight, 2 * g, width),
@@ -156,22 +162,12 @@ impl Workspace {
 
         let weight = View::new(&layer.out.weight, residual + s, g).rows(outputs);
         multiply_transposed(View::new(z, len, g), weight, out, Into::Replace);
-        if residual > 0 {
-            let (before, after) = self.x.split_at_mut(index + 1);
-            let rows = range.start * r..range.end * r;
-            let x = before[index][rows.clone()].chunks_exact(r);
-            let next = after[0][rows].chunks_exact_mut(r);
-            for ((x, next), out) in x.zip(next).zip(out.chunks_exact(outputs)) {
-                for i in 0..r {
-                    next[i] = x[i] + (out[i] + layer.out.bias[i]);
-                }
-            }
-        }
-        if counts {
-            for (skips, out) in skips.chunks_exact_mut(s).zip(out.chunks_exact(outputs)).take(len) {
-                add(skips, &out[residual..]);
-            }
-        }
+        let (out, bias) = (&out[..len * outputs], &layer.out.bias[..residual]);
+        let rows = range.start * r..range.end * r;
+        let (before, after) = self.x.split_at_mut(index + 1);
+        // The last layer has no next.
+        let next = after.first_mut().map_or(&mut [][..], |next| &mut next[rows.clone()]);
+        residual_and_skip(out, outputs, bias, &before[index][rows], next, skips);
     }
 }
 
@@ -196,16 +192,24 @@ pub(super) fn gather_columns(
     let (r, k) = (config.residual_channels, config.kernel_size);
     let h_width = config.conditioning_channels();
     let width = k * r + h_width;
-    for (columns, row) in columns.chunks_exact_mut(width).zip(range) {
-        for tap in 0..k {
-            let back = (k - 1 - tap) * config.dilations[layer];
-            let columns = &mut columns[tap * r..(tap + 1) * r];
-            match row.checked_sub(back) {
-                Some(then) => columns.copy_from_slice(&x[then * r..(then + 1) * r]),
-                None => columns.fill(0.0),
-            }
+    for tap in 0..k {
+        let back = (k - 1 - tap) * config.dilations[layer];
+        // Rows whose tap lies before the segment.
+        let before = back.saturating_sub(range.start).min(range.len());
+        let mut rows = columns.chunks_exact_mut(width).take(range.len());
+        for columns in rows.by_ref().take(before) {
+            columns[tap * r..][..r].fill(0.0);
         }
-        columns[k * r..].copy_from_slice(&h[row * h_width..(row + 1) * h_width]);
+        let then = &x[(range.start + before).saturating_sub(back) * r..];
+        for (columns, then) in rows.zip(then.chunks_exact(r)) {
+            columns[tap * r..][..r].copy_from_slice(then);
+        }
+    }
+    if h_width > 0 {
+        let h = h[range.start * h_width..range.end * h_width].chunks_exact(h_width);
+        for (columns, h) in columns.chunks_exact_mut(width).zip(h) {
+            columns[k * r..].copy_from_slice(h);
+        }
     }
 }
 

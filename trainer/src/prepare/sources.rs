@@ -1,4 +1,4 @@
-//! The files that a corpus is prepared from, and a fingerprint of them.
+//! The files that a corpus is prepared from, and fingerprints of them.
 
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -45,23 +45,33 @@ pub(super) fn find_sources(options: &PrepareOptions) -> Result<(Vec<Source>, Vec
     Ok((sources, notices))
 }
 
-/// SHA-256 (hex) over all that the result depends on; files by name, size and time of change.
+/// SHA-256 (hex) over all that the result depends on.
 pub(super) fn fingerprint(options: &PrepareOptions, sources: &[Source]) -> String {
-    let trimming = options.trim.then(TrimOptions::default);
     let fraction = options.valid_fraction;
     let mut hash = Sha256::new();
-    hash.update(format!(
-        "{VERSION} {} {trimming:?} {fraction} {}\n",
-        options.rate_hz, options.seed
-    ));
-    for Source { item, split } in sources {
-        let metadata = item.path.metadata().ok();
-        let bytes = metadata.as_ref().map(|metadata| metadata.len());
-        let changed = metadata.and_then(|metadata| metadata.modified().ok());
-        let changed_ns =
-            changed.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos());
-        hash.update(format!("{:?} {split:?} {bytes:?} {changed_ns:?}\n", item.name));
+    hash.update(format!("{fraction} {}\n", options.seed));
+    for source in sources {
+        let Source { item, split } = source;
+        hash.update(format!("{} {split:?}\n", source_key(options, source)));
         hash.update(format!("{:?} {:?}\n", item.label, item.note));
     }
+    hex(hash)
+}
+
+/// SHA-256 (hex) over all that the samples of one file depend on; the file by its name, size and time
+/// of change.
+pub(super) fn source_key(options: &PrepareOptions, source: &Source) -> String {
+    let trimming = options.trim.then(TrimOptions::default);
+    let metadata = source.item.path.metadata().ok();
+    let bytes = metadata.as_ref().map(|metadata| metadata.len());
+    let changed = metadata.and_then(|metadata| metadata.modified().ok());
+    let changed_ns = changed.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos());
+    let mut hash = Sha256::new();
+    hash.update(format!("{VERSION} {} {trimming:?}\n", options.rate_hz));
+    hash.update(format!("{:?} {bytes:?} {changed_ns:?}\n", source.item.name));
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,115 +12,149 @@ const SILENT_PEAK: f32 = 1e-3;
 /// So many names are listed; the rest is counted.
 const LISTED: usize = 12;
 
-/// Writes a table of `prepared` to `out` (print it on stderr): what was read, skipped, trimmed and
-/// set aside, followed by notices and warnings.
+/// What preparing found and did: what was read, skipped, trimmed and set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// In the order in which they are shown.
+    pub rows: Vec<Row>,
+    /// What was decided for the user, in sentences.
+    pub notes: Vec<String>,
+    /// What the user should look at, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// A row of a [`Table`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// One word.
+    pub title: &'static str,
+    /// What there is to say.
+    pub text: String,
+    /// More lines, one a file.
+    pub details: Vec<String>,
+}
+
+/// Writes a table of `prepared` to `out` (print it on stderr), followed by notes and warnings.
 ///
 /// # Errors
 ///
 /// Those of `out`.
 pub fn print_table(prepared: &Prepared, out: &mut dyn Write) -> Result {
-    let index = prepared.index();
-    write_table(index, out)
+    let table = Table::of(prepared.index());
+    for Row { title, text, details } in &table.rows {
+        writeln!(out, "{title:<10}{text}")?;
+        details.iter().try_for_each(|line| writeln!(out, "            {line}"))?;
+    }
+    table.notes.iter().try_for_each(|line| writeln!(out, "note: {line}"))?;
+    table.warnings.iter().try_for_each(|line| writeln!(out, "warning: {line}"))
 }
 
-fn write_table(index: &Index, out: &mut dyn Write) -> Result {
-    // A file has two entries when its end is set aside; the first carries the counts.
-    let mut files: Vec<&Entry> = index.entries.iter().collect();
-    files.dedup_by_key(|entry| &entry.name);
+impl Table {
+    /// The table of a corpus.
+    pub fn of(index: &Index) -> Self {
+        // A file has two entries when its end is set aside; the first carries the counts.
+        let mut files: Vec<&Entry> = index.entries.iter().collect();
+        files.dedup_by_key(|entry| &entry.name);
+        let kept = sum(index.entries.iter().map(|entry| entry.frames));
+        let dropped = dropped_frames(index);
+        let mut rows = sources(index, &files, kept);
+        rows.push(trimmed(index, kept, dropped));
+        rows.extend(counted(
+            "clipped",
+            &files,
+            |file| file.clipped_samples,
+            "sample",
+            "at full scale",
+        ));
+        rows.extend(counted("damaged", &files, |file| file.damaged_packets, "packet", "left out"));
+        rows.extend([labels(&files), notes(&files)]);
+        rows.extend(parts(index, files.len()));
+        let warnings = warnings(index, &files, kept, dropped);
+        Self { rows, notes: index.notices.clone(), warnings }
+    }
+}
 
-    let time = |frames: u64| duration(frames, index.rate_hz);
-    let kept = sum(index.entries.iter().map(|entry| entry.frames));
-    writeln!(
-        out,
-        "read      {}, {} at {} Hz mono",
-        count(files.len(), "file"),
-        time(kept),
-        index.rate_hz
-    )?;
-    let sources = tally(files.iter().map(|file| (file.source_rate_hz, file.source_channels)));
-    let sources = sources.iter().map(|(&(rate_hz, channels), files)| {
+fn row(title: &'static str, text: String) -> Row {
+    Row { title, text, details: Vec::new() }
+}
+
+/// What was read, and what was not.
+fn sources(index: &Index, files: &[&Entry], kept: u64) -> Vec<Row> {
+    let rate_hz = index.rate_hz;
+    let read = count(files.len(), "file");
+    let read = format!("{read}, {} at {rate_hz} Hz mono", duration(kept, rate_hz));
+    let kinds = tally(files.iter().map(|file| (file.source_rate_hz, file.source_channels)));
+    let kinds = kinds.iter().map(|(&(rate_hz, channels), files)| {
         format!("{} at {rate_hz} Hz {}", count(*files, "file"), channel_name(channels))
     });
-    writeln!(out, "from      {}", listed(sources))?;
+    let mut rows = vec![row("read", read), row("from", listed(kinds))];
     if !index.skipped.is_empty() {
-        writeln!(out, "skipped   {}", count(index.skipped.len(), "file"))?;
-        for file in &index.skipped {
-            writeln!(out, "            {} {}", file.name, file.reason)?;
-        }
+        let details = index.skipped.iter().map(|file| format!("{} {}", file.name, file.reason));
+        let text = count(index.skipped.len(), "file");
+        rows.push(Row { title: "skipped", text, details: details.collect() });
     }
-    let dropped = dropped_frames(index);
-    if index.trimmed {
-        let percent = percent(dropped, kept.saturating_add(dropped));
-        writeln!(out, "trimmed   {} of silence, {percent} %", time(dropped))?;
-    } else {
-        writeln!(out, "trimmed   nothing")?;
-    }
-    counted(out, "clipped", &files, |file| file.clipped_samples, "sample", "at full scale")?;
-    counted(out, "damaged", &files, |file| file.damaged_packets, "packet", "left out")?;
-    write_labels(&files, out)?;
-    write_notes(&files, out)?;
-    for (name, split) in [("train", Split::Train), ("valid", Split::Valid)] {
-        let part = index.entries.iter().filter(|entry| entry.split == split);
-        let (entries, frames) =
-            part.fold((0, 0), |(n, frames), entry| (n + 1, frames + entry.frames));
-        let whole = if entries > 0 && files.len() == 1 {
-            "a part of 1 file".into()
-        } else {
-            count(entries, "file")
-        };
-        writeln!(out, "{name:<10}{whole}, {}", time(frames))?;
-    }
-    for notice in &index.notices {
-        writeln!(out, "note: {notice}")?;
-    }
-    warnings(index, &files, kept, dropped)
-        .iter()
-        .try_for_each(|line| writeln!(out, "warning: {line}"))
+    rows
 }
 
-/// One line, where there is something to count.
+fn trimmed(index: &Index, kept: u64, dropped: u64) -> Row {
+    let percent = percent(dropped, kept.saturating_add(dropped));
+    let dropped = duration(dropped, index.rate_hz);
+    let text = format!("{dropped} of silence, {percent} %");
+    row("trimmed", if index.trimmed { text } else { "nothing".into() })
+}
+
+/// A row, where there is something to count.
 fn counted(
-    out: &mut dyn Write,
-    title: &str,
+    title: &'static str,
     files: &[&Entry],
     count_of: impl Fn(&Entry) -> u64,
     what: &str,
     how: &str,
-) -> Result {
+) -> Option<Row> {
     let total = sum(files.iter().map(|file| count_of(file)));
     let among = files.iter().filter(|file| count_of(file) > 0).count();
-    if total > 0 {
-        writeln!(out, "{title:<10}{} {how}, in {}", count(total, what), count(among, "file"))?;
-    }
-    Ok(())
+    let text = || format!("{} {how}, in {}", count(total, what), count(among, "file"));
+    (total > 0).then(|| row(title, text()))
 }
 
-fn write_labels(files: &[&Entry], out: &mut dyn Write) -> Result {
+fn labels(files: &[&Entry]) -> Row {
     let labels = tally(files.iter().filter_map(|file| file.label.as_deref()));
     if labels.is_empty() {
-        return writeln!(out, "labels    none");
+        return row("labels", "none".into());
     }
     let names = labels.iter().map(|(label, files)| format!("{label} {files}"));
-    writeln!(out, "labels    {}: {}", labels.len(), listed(names))
+    row("labels", format!("{}: {}", labels.len(), listed(names)))
 }
 
-fn write_notes(files: &[&Entry], out: &mut dyn Write) -> Result {
+fn notes(files: &[&Entry]) -> Row {
     let keys: Vec<u8> = files.iter().filter_map(|file| file.key).collect();
     let (Some(&lowest), Some(&highest)) = (keys.iter().min(), keys.iter().max()) else {
-        return writeln!(out, "notes     none");
+        return row("notes", "none".into());
     };
     let (lowest, highest) = (key_name(lowest), key_name(highest));
-    write!(
-        out,
-        "notes     {lowest} to {highest}, in {} of {}",
-        keys.len(),
-        count(files.len(), "file")
-    )?;
+    let among = count(files.len(), "file");
+    let mut text = format!("{lowest} to {highest}, in {} of {among}", keys.len());
     let velocities = || files.iter().filter_map(|file| file.velocity);
-    match (velocities().min(), velocities().max()) {
-        (Some(softest), Some(loudest)) => writeln!(out, ", velocity {softest} to {loudest}"),
-        _ => writeln!(out),
+    if let (Some(softest), Some(loudest)) = (velocities().min(), velocities().max()) {
+        text += &format!(", velocity {softest} to {loudest}");
     }
+    row("notes", text)
+}
+
+/// What is for training, and what for validation.
+fn parts(index: &Index, files: usize) -> Vec<Row> {
+    let part = |(title, split)| {
+        let part = index.entries.iter().filter(|entry| entry.split == split);
+        let (entries, frames) = part
+            .fold((0, 0_u64), |(n, frames), entry| (n + 1, frames.saturating_add(entry.frames)));
+        let whole = if entries > 0 && files == 1 {
+            "a part of 1 file".into()
+        } else {
+            count(entries, "file")
+        };
+        row(title, format!("{whole}, {}", duration(frames, index.rate_hz)))
+    };
+    [("train", Split::Train), ("valid", Split::Valid)].map(part).into()
 }
 
 fn warnings(index: &Index, files: &[&Entry], kept: u64, dropped: u64) -> Vec<String> {

@@ -123,7 +123,7 @@ fn threads_do_not_change_a_byte() {
         .map(|threads| {
             let out = place.at(&format!("out{threads}"));
             run(&PrepareOptions { threads, out: out.clone(), ..place.options() });
-            (fs::read(out.join("index.json")).unwrap(), fs::read(out.join("samples.f32")).unwrap())
+            corpus_bytes(&PrepareOptions { out, ..place.options() })
         })
         .collect();
     assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]));
@@ -133,23 +133,71 @@ fn threads_do_not_change_a_byte() {
 fn preparing_again_decodes_only_what_changed() {
     let place = Place::new();
     place.fill();
-    let decoded = |options: &PrepareOptions| {
-        let mut files = 0;
-        prepare(options, &mut |_| {
-            files += 1;
-            Ok(())
-        })
-        .unwrap();
-        files
-    };
     assert_eq!((decoded(&place.options()), decoded(&place.options())), (14, 0));
     assert_eq!(decoded(&PrepareOptions { threads: 7, ..place.options() }), 0);
-    assert_eq!(decoded(&PrepareOptions { trim: false, ..place.options() }), 14);
+    let untrimmed = PrepareOptions { trim: false, ..place.options() };
+    assert_eq!(decoded(&untrimmed), 14);
+    // One file is another, one is new; the two that cannot be read are tried again.
     tone(&place.at("data/low/C0vL.wav"), 0.3, 0.0, 0.25);
-    assert_eq!(decoded(&PrepareOptions { trim: false, ..place.options() }), 14);
+    tone(&place.at("data/high/A9vL.wav"), 0.3, 0.0, 0.25);
+    assert_eq!(decoded(&untrimmed), 4);
+    let elsewhere = PrepareOptions { out: place.at("anew"), ..untrimmed.clone() };
+    assert_eq!(decoded(&elsewhere), 15);
+    assert!(corpus_bytes(&untrimmed) == corpus_bytes(&elsewhere));
+    // What was chosen for validation is chosen again, without decoding.
+    assert_eq!(decoded(&PrepareOptions { seed: 2, ..untrimmed.clone() }), 2);
     // A prepared corpus that is damaged is made anew.
     fs::write(place.at("out/samples.f32"), [0; 3]).unwrap();
-    assert_eq!(decoded(&PrepareOptions { trim: false, ..place.options() }), 14);
+    assert_eq!(decoded(&untrimmed), 15);
+}
+
+#[test]
+fn an_interrupted_preparation_goes_on_where_it_was() {
+    let place = Place::new();
+    place.fill();
+    let whole = PrepareOptions { out: place.at("new/whole"), ..place.options() };
+    run(&whole);
+    let options = PrepareOptions { out: place.at("new/parts"), ..place.options() };
+    let waiting = place.at("new/.prepare-parts");
+    // high/: six recordings and one that cannot be read; low/: four more recordings.
+    let interrupt = |files| {
+        let stop = |progress: Progress<'_>| {
+            ensure!(progress.done < files, "interrupted");
+            Ok(())
+        };
+        let error = prepare(&options, &mut { stop }).unwrap_err();
+        assert_eq!(error.to_string(), "interrupted");
+        assert!(waiting.is_dir() && !options.out.exists());
+    };
+    interrupt(8);
+    interrupt(11);
+    // Interrupted sooner than the time before: nothing of that is lost.
+    interrupt(3);
+    // A sample that did not reach the disk, of the first recording.
+    let store = waiting.join("partial/samples.f32");
+    let mut samples = fs::read(&store).unwrap();
+    samples[4_000..4_004].fill(0);
+    fs::write(&store, samples).unwrap();
+    assert_eq!(decoded(&options), 14 - 10 + 1);
+    assert!(corpus_bytes(&options) == corpus_bytes(&whole));
+    assert!(!waiting.exists());
+    assert_eq!(decoded(&options), 0);
+}
+
+/// Files that were decoded, not taken over.
+fn decoded(options: &PrepareOptions) -> usize {
+    let mut files = 0;
+    prepare(options, &mut |progress| {
+        files += usize::from(!progress.known);
+        Ok(())
+    })
+    .unwrap();
+    files
+}
+
+fn corpus_bytes(options: &PrepareOptions) -> [Vec<u8>; 3] {
+    ["index.json", "samples.f32", "sources.jsonl"]
+        .map(|name| fs::read(options.out.join(name)).unwrap())
 }
 
 #[test]
@@ -243,8 +291,6 @@ fn errors_leave_nothing_behind_and_say_what_is_wrong() {
         error_of(&PrepareOptions { out: place.at("data"), ..place.options() })
             .contains("choose another")
     );
-    let stopped = prepare(&place.options(), &mut |_| bail!("stopped")).unwrap_err();
-    assert_eq!(stopped.to_string(), "stopped");
     assert_eq!(fs::read_dir(place.0.path()).unwrap().count(), 1);
 }
 

@@ -20,12 +20,20 @@ fn entry(name: &str, split: Split, offset_frames: u64, frames: u64) -> Entry {
     }
 }
 
+const FACTS: Facts = Facts {
+    source_rate_hz: 44_100,
+    source_channels: 2,
+    clipped_samples: 0,
+    dropped_frames: 7,
+    damaged_packets: 0,
+};
+
 /// Two entries of 5000 and 300 samples: sample n is n / 10000.
 fn write(folder: &Path) -> Prepared {
     let mut writer = PreparedWriter::create(folder).unwrap();
     let samples: Vec<f32> = (0..5_300).map(sample).collect();
-    assert_eq!(writer.append(&samples[..5_000]).unwrap(), 0);
-    assert_eq!(writer.append(&samples[5_000..]).unwrap(), 5_000);
+    assert_eq!(writer.append("a", &samples[..5_000], FACTS).unwrap(), 0);
+    assert_eq!(writer.append("b", &samples[5_000..], FACTS).unwrap(), 5_000);
     let entries =
         vec![entry("a.wav", Split::Train, 0, 5_000), entry("b.wav", Split::Valid, 5_000, 300)];
     writer
@@ -92,7 +100,10 @@ fn an_older_corpus_is_replaced_and_anything_else_is_not() {
 fn a_writer_that_is_dropped_leaves_no_trace() {
     let parent = tempfile::tempdir().unwrap();
     let mut writer = PreparedWriter::create(&parent.path().join("out")).unwrap();
-    writer.append(&[0.5; 10]).unwrap();
+    writer.append("a", &[0.5; 10], FACTS).unwrap();
+    // Nobody else may write there meanwhile.
+    let error = PreparedWriter::create(&parent.path().join("out")).err().unwrap().to_string();
+    assert!(error.contains("is being prepared by another program"), "{error}");
     drop(writer);
     assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
 }
@@ -140,6 +151,36 @@ fn samples_that_are_no_samples_are_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is in the journal and the samples: the samples that were written, or none.
+    #[test]
+    fn damaged_journals_give_nothing_wrong(
+        places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        sample in any::<prop::sample::Index>(),
+        keep_samples in 19_000_usize..21_300,
+    ) {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("out");
+        write(&out);
+        let mut journal = std::fs::read(out.join(journal::JOURNAL_FILE)).unwrap();
+        for (place, value) in places {
+            let place = place.index(journal.len());
+            journal[place] = value;
+        }
+        std::fs::write(out.join(journal::JOURNAL_FILE), journal).unwrap();
+        let mut samples = std::fs::read(out.join(SAMPLES_FILE)).unwrap();
+        let place = sample.index(samples.len());
+        samples[place] ^= 1;
+        samples.truncate(keep_samples);
+        std::fs::write(out.join(SAMPLES_FILE), samples).unwrap();
+        if let Some(earlier) = Earlier::open(&out) {
+            for (source, frames) in [("a", 0..5_000), ("b", 5_000..5_300)] {
+                if let Some((found, _)) = earlier.find(source) {
+                    prop_assert_eq!(found, frames.map(super::tests::sample).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
 
     /// Whatever is in the two files: an error, or a corpus every entry of which can be read.
     #[test]

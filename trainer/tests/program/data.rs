@@ -102,13 +102,24 @@ fn bench_gives_the_promised_names_and_they_agree() {
     let folder = Folder::new();
     let bench = "bench --shape 4,8,6,3 --batch 2 --window 300 --threads 1 --steps 3";
     let report = json(&folder, &format!("{bench} --json"));
-    let promised =
-        ["batch", "parameters", "samples_per_second", "shape", "step_ms", "threads", "window"];
+    let promised = [
+        "batch",
+        "device",
+        "fastest_step_ms",
+        "parameters",
+        "samples_per_second",
+        "shape",
+        "step_ms",
+        "threads",
+        "window",
+    ];
     assert_eq!(keys(&report), promised);
+    assert_eq!(report["device"], "cpu");
     assert_eq!(report["shape"], Value::from(vec![4, 8, 6, 3]));
     let number = |name: &str| report[name].as_f64().unwrap();
     let samples = number("samples_per_second") * number("step_ms") / 1e3;
     assert!((samples - 600.0).abs() < 1e-6, "{report}");
+    assert!(number("fastest_step_ms") <= number("step_ms"), "{report}");
     let (sentence, said) = folder.succeed(bench);
     assert!(sentence.contains(" ms a step, ") && said.is_empty(), "{sentence}{said}");
 }

@@ -2,7 +2,11 @@
 //! it leaves. Recordings last parts of a second and models are tiny, so that a run takes little.
 
 mod data;
+mod diagnosis;
 mod export;
+mod finetune;
+mod log;
+mod recovery;
 mod refusals;
 mod train;
 

@@ -28,6 +28,7 @@ fn command_lines_that_are_none() {
         (&format!("{train} --epochs inf"), "above 0"),
         (&format!("{train} --steps 3 --minutes 1"), "cannot be used with"),
         (&format!("{train} --checkpoint-steps 0"), "--checkpoint-steps"),
+        (&format!("{train} --patience 0"), "--patience"),
         (&format!("{train} --threads 0"), "--threads"),
         (&format!("{train} --seed -1"), "--seed"),
         (&format!("{train} --valid-fraction 1.5"), "below 1"),
@@ -41,6 +42,9 @@ fn command_lines_that_are_none() {
         ("bench --shape 0,4,4,4", "residual_channels = 0"),
         ("bench --shape 1024,4096,4096,128", "parameters"),
         ("bench --batch 0", "--batch"),
+        ("bench --device cuda", "--release -p wavenet-trainer --features cuda"),
+        ("train --data tones --out x.safetensors --device cuda", "--features cuda"),
+        ("bench --device gpu", "possible values: cpu, cuda"),
         ("bench --steps 0", "--steps"),
         ("eval --data tones", "--model"),
         ("synth --out s --seconds 0", "between 0.5 and 60"),
@@ -67,6 +71,11 @@ fn configs_that_are_none() {
         ("[training]\nlearning_rate = nan", "learning_rate"),
         ("[training]\nlearning_rate = 2.0", "learning_rate"),
         ("[training]\nclip_norm = 0.0", "clip_norm must be above 0"),
+        ("[training]\nvalidation_steps = 0", "validation_steps must be at least 1"),
+        ("[training]\nschedule = \"steep\"", "unknown variant `steep`"),
+        ("[training]\nschedule = \"exponential\"\nfinal_share = 0", "final_share above 0"),
+        ("[training.augmentation]\ngain_db = [3, 0]", "gain_db must list the lowest and"),
+        ("[training.augmentation]\npitch_cents = 900", "pitch_cents must lie between 0 and 200"),
         ("[training]\nshifts = []", "shifts"),
         ("This is no TOML.", "wrong.toml"),
         ("[model", "wrong.toml"),
@@ -345,7 +354,7 @@ fn states_that_do_not_fit() {
         folder.write(&format!("voices/{voice}/one.wav"), tone(200.0, 0.3));
     }
     folder.succeed("prepare --data voices --out p");
-    folder.refuse(&train("--data p"), other);
+    folder.refuse(&train("--data p"), "x.safetensors was trained on other recordings");
     let whole = folder.read("x.state");
     let mut not_a_number = whole.clone();
     let end = whole.len();
@@ -359,7 +368,7 @@ fn states_that_do_not_fit() {
         &not_a_number,
     ] {
         folder.write("x.state", damaged);
-        folder.refuse(&train(""), "x.state is not the state of this run");
+        folder.refuse(&train(""), "x.state cannot be resumed from; train without --resume");
     }
     folder.write("x.state", whole);
     let (_, said) = folder.succeed(&train(""));

@@ -6,21 +6,21 @@
 use plotters::style::RGBColor;
 
 /// Behind everything.
-pub(super) const BACKGROUND: RGBColor = RGBColor(13, 12, 20);
+pub(crate) const BACKGROUND: RGBColor = RGBColor(13, 12, 20);
 /// Behind the waveform.
-pub(super) const PANEL: RGBColor = RGBColor(20, 18, 30);
+pub(crate) const PANEL: RGBColor = RGBColor(20, 18, 30);
 /// Lines that help the eye.
-pub(super) const GRID: RGBColor = RGBColor(44, 41, 58);
+pub(crate) const GRID: RGBColor = RGBColor(44, 41, 58);
 /// Frames and ticks.
-pub(super) const FRAME: RGBColor = RGBColor(92, 88, 110);
+pub(crate) const FRAME: RGBColor = RGBColor(92, 88, 110);
 /// Labels.
-pub(super) const LABEL: RGBColor = RGBColor(190, 186, 204);
+pub(crate) const LABEL: RGBColor = RGBColor(190, 186, 204);
 /// The title.
-pub(super) const TITLE: RGBColor = RGBColor(246, 243, 250);
+pub(crate) const TITLE: RGBColor = RGBColor(246, 243, 250);
 /// The waveform from its lowest to its highest sample.
-pub(super) const PEAK: RGBColor = RGBColor(150, 48, 126);
+pub(crate) const PEAK: RGBColor = RGBColor(150, 48, 126);
 /// The waveform's root mean square.
-pub(super) const RMS: RGBColor = RGBColor(252, 137, 97);
+pub(crate) const RMS: RGBColor = RGBColor(252, 137, 97);
 
 const MAGMA: [[u8; 3]; 17] = [
     [0, 0, 4],
@@ -43,7 +43,7 @@ const MAGMA: [[u8; 3]; 17] = [
 ];
 
 /// Magma at `level`: 0 is black, 1 nearly white; beyond them the ends.
-pub(super) fn magma(level: f32) -> [u8; 3] {
+pub(crate) fn magma(level: f32) -> [u8; 3] {
     let steps = MAGMA.len() - 1;
     let place = level.clamp(0.0, 1.0) * steps as f32;
     let below = (place as usize).min(steps - 1);

@@ -9,7 +9,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Dots a pixel, each way.
-pub(super) const FINENESS: u32 = 2;
+pub(crate) const FINENESS: u32 = 2;
 
 const FONT: &str = "picture";
 /// Labels look centred when they hang this much of their size lower than the font's own box.
@@ -17,13 +17,13 @@ const DROP: f32 = 0.15;
 
 type Failed = DrawingAreaErrorKind<<BitMapBackend<'static> as DrawingBackend>::ErrorType>;
 /// Done, or why it could not be drawn.
-pub(super) type Drawn<T = ()> = Result<T, Failed>;
+pub(crate) type Drawn<T = ()> = Result<T, Failed>;
 
 /// Where to draw. All places and sizes are in pixels from the top left.
-pub(super) struct Canvas<'a>(DrawingArea<BitMapBackend<'a>, Shift>);
+pub(crate) struct Canvas<'a>(DrawingArea<BitMapBackend<'a>, Shift>);
 
 /// Draws a picture of `width` x `height` pixels into the file at `path`, whose name ends in `.png`.
-pub(super) fn paint(
+pub(crate) fn paint(
     path: &Path,
     (width, height): (u32, u32),
     draw: impl FnOnce(&Canvas) -> Drawn,
@@ -69,12 +69,12 @@ fn style(size: f32, colour: RGBColor, across: HPos) -> TextStyle<'static> {
 
 impl Canvas<'_> {
     /// Fills the rectangle from its upper left corner to its lower right.
-    pub(super) fn fill(&self, from: (f32, f32), to: (f32, f32), colour: RGBColor) -> Drawn {
+    pub(crate) fn fill(&self, from: (f32, f32), to: (f32, f32), colour: RGBColor) -> Drawn {
         self.0.draw(&Rectangle::new([dot(from), dot(to)], colour.filled()))
     }
 
     /// Draws one line of text, its middle at the height of `at`.
-    pub(super) fn text(
+    pub(crate) fn text(
         &self,
         text: &str,
         at: (f32, f32),
@@ -87,7 +87,7 @@ impl Canvas<'_> {
     }
 
     /// Draws one line of text that reads upwards, its middle at `at`.
-    pub(super) fn text_upwards(
+    pub(crate) fn text_upwards(
         &self,
         text: &str,
         at: (f32, f32),
@@ -99,7 +99,7 @@ impl Canvas<'_> {
     }
 
     /// How wide a text would be.
-    pub(super) fn text_width(&self, text: &str, size: f32) -> Drawn<f32> {
+    pub(crate) fn text_width(&self, text: &str, size: f32) -> Drawn<f32> {
         let (dots, _) = self.0.estimate_text_size(text, &style(size, BLACK, HPos::Left))?;
         Ok(dots as f32 / FINENESS as f32)
     }

@@ -2,18 +2,18 @@
 
 /// What the samples of one column reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Envelope {
-    pub(super) low: f32,
-    pub(super) high: f32,
+pub(crate) struct Envelope {
+    pub(crate) low: f32,
+    pub(crate) high: f32,
     /// Root mean square.
-    pub(super) rms: f32,
+    pub(crate) rms: f32,
 }
 
 /// The envelope of `samples` in `columns` columns, the samples joined by straight lines.
 ///
 /// Neighbouring columns share the value at their border, so the outline has no gaps, also where
 /// there are fewer samples than columns. Samples that are not finite count as silence.
-pub(super) fn envelope(samples: &[f32], columns: usize) -> Vec<Envelope> {
+pub(crate) fn envelope(samples: &[f32], columns: usize) -> Vec<Envelope> {
     let last = samples.len().saturating_sub(1);
     let sample = |at: usize| samples.get(at).copied().filter(|sample| sample.is_finite());
     let sample = |at: usize| sample(at).unwrap_or(0.0).clamp(-1e3, 1e3);

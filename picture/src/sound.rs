@@ -4,11 +4,6 @@
 //! inside. The spectrogram shows the 80 dB below the loudest of its parts (rounded up to 10 dB) on
 //! a logarithmic axis of frequency, on which every octave is as high as every other.
 
-mod canvas;
-mod colour;
-mod envelope;
-mod ticks;
-
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
@@ -16,10 +11,11 @@ use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 use wavenet_engine::files;
 
+use crate::canvas::{self, Canvas, Drawn, FINENESS};
+use crate::colour::{self, magma};
+use crate::envelope::envelope;
 use crate::spectrogram::{FrequencyAxis, Spectrogram, spectrogram};
-use canvas::{Canvas, Drawn, FINENESS};
-use colour::magma;
-use envelope::envelope;
+use crate::ticks;
 
 /// The picture's size in pixels.
 const SIZE: (u32, u32) = (1600, 900);

@@ -1,0 +1,98 @@
+//! What users get stuck on is named, while training and in the report; a healthy run has no warning.
+
+use crate::{Folder, RATE_HZ, TINY, tone, training, wav};
+
+/// A training run that must say `expected` among its warnings, and in its report.
+fn warns(folder: &Folder, options: &str, expected: &str) {
+    let (_, said) = folder.succeed(&training("x.safetensors", options));
+    let warning =
+        said.lines().find(|line| line.starts_with("warning: ") && line.contains(expected));
+    assert!(warning.is_some(), "no `{expected}` in\n{said}");
+    let html = String::from_utf8(folder.read("x.html")).unwrap();
+    assert!(
+        html.contains(expected) && html.contains("To look at"),
+        "not in the report: {expected}"
+    );
+}
+
+/// Silence, then a tone.
+fn late_tone(silence_s: f64, tone_s: f64) -> Vec<u8> {
+    let (silence, tone) = [silence_s, tone_s].map(|s| (s * f64::from(RATE_HZ)) as u32).into();
+    wav(hound::SampleFormat::Int, |writer| {
+        (0..silence).for_each(|_| writer.write_sample(0_i16).unwrap());
+        for at in 0..tone {
+            let x = 0.5 * libm::sin(0.1 * f64::from(at));
+            writer.write_sample((x * 32_767.0) as i16).unwrap();
+        }
+    })
+}
+
+/// Three seconds of a tone with a little noise on it, as every recording has: without it a model that
+/// once leaves the tone finds no way back.
+fn noisy_tone() -> Vec<u8> {
+    let draws = wavenet_engine::Philox::new(1, 2);
+    wav(hound::SampleFormat::Int, |writer| {
+        for at in 0..3 * RATE_HZ {
+            let noise = f64::from(draws.draw(at.into())) / f64::from(u32::MAX) - 0.5;
+            let x = 0.5 * libm::sin(0.0643 * f64::from(at)) + 0.04 * noise;
+            writer.write_sample((x * 32_767.0) as i16).unwrap();
+        }
+    })
+}
+
+#[test]
+fn a_healthy_run_has_nothing_to_look_at() {
+    let folder = Folder::new();
+    folder.write("one/long.wav", noisy_tone());
+    folder.write("tiny.toml", TINY.to_owned() + "validation_steps = 50");
+    let options = "--data one --steps 600";
+    let (_, said) = folder.succeed(&training("x.safetensors", options));
+    assert!(!said.contains("warning"), "{said}");
+    let html = String::from_utf8(folder.read("x.html")).unwrap();
+    assert!(html.contains("Nothing unusual was seen.") && !html.contains("To look at"));
+}
+
+#[test]
+fn a_loss_that_stays_at_blind_guessing() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", TINY.replace("0.01", "1e-9"));
+    warns(&folder, "--steps 200", "guessing blindly costs 8");
+}
+
+#[test]
+fn validation_that_rises_while_training_falls() {
+    let folder = Folder::new();
+    folder.write("low/a.wav", tone(150.0, 1.0));
+    folder.write("high/a.wav", tone(2_500.0, 1.0));
+    folder.write("tiny.toml", TINY.to_owned() + "validation_steps = 25");
+    warns(&folder, "--data low --valid high --steps 400", "while training fell from");
+}
+
+#[test]
+fn silence_and_noise_that_the_recordings_are_not() {
+    let folder = Folder::new();
+    warns(&folder, "--steps 4", "noise in the end, and the recordings are not");
+    folder.write("late/a.wav", late_tone(20.0, 0.1));
+    folder.write("late/b.wav", late_tone(20.0, 0.1));
+    warns(&folder, "--data late --no-trim --steps 600", "the model plays is silence");
+}
+
+#[test]
+fn too_little_to_learn_from() {
+    let folder = Folder::new();
+    let deep = TINY.replace("16]", "16, 32, 64, 128, 256, 512]");
+    folder.write("tiny.toml", deep);
+    warns(&folder, "--steps 2", "times the 64 ms that the model looks back on");
+    for name in ["a", "b", "c"] {
+        folder.write(&format!("short/{name}.wav"), tone(400.0, 0.04));
+    }
+    warns(&folder, "--data short --steps 2", "2 of 2 training files are shorter than the 64 ms");
+}
+
+#[test]
+fn trimming_that_takes_most_of_it() {
+    let folder = Folder::new();
+    folder.write("late/a.wav", late_tone(3.0, 0.5));
+    folder.write("late/b.wav", late_tone(3.0, 0.5));
+    warns(&folder, "--data late --steps 2", "dropped 8");
+}
