@@ -180,6 +180,8 @@ fn write(
     let mut file = files::beside(path)?;
     file::write(checkpoint, &mut file)
         .with_context(|| format!("{} cannot be written", path.display()))?;
+    // What takes long comes first: the place stays empty between two renamings only.
+    file.as_file().sync_all()?;
     before_rename()?;
     Ok(files::finish(file, path)?)
 }
