@@ -56,8 +56,8 @@ pub struct Trend {
 /// Where a run is, apart from its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Step of the last checkpoint that is a multiple of `--checkpoint-steps`, to which the run goes
-    /// back when its loss explodes; 0: the start.
+    /// Step of the last checkpoint whose weights have proved good, a multiple of
+    /// `--checkpoint-steps`: the run goes back to it when its loss explodes. 0: the start.
     pub anchor_step: u64,
     /// Time spent training, over all sessions.
     pub elapsed_s: f64,
@@ -180,9 +180,10 @@ fn write(
     let mut file = files::beside(path)?;
     file::write(checkpoint, &mut file)
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    // What takes long comes first: the place stays empty between two renamings only.
+    // What takes long comes first.
     file.as_file().sync_all()?;
-    before_rename()?;
+    before_rename()
+        .with_context(|| format!("the state before {} cannot be replaced", path.display()))?;
     Ok(files::finish(file, path)?)
 }
 
@@ -255,13 +256,15 @@ impl Checkpoints {
         if is_anchor {
             checkpoint.run.anchor_step = step;
         }
-        let failed = || format!("{} cannot be renamed or removed", self.newest.display());
         let rotates = self.newest_step == Some(anchor) && step != anchor;
         write(&self.newest, checkpoint, || {
-            if rotates {
-                std::fs::rename(&self.newest, &self.previous).with_context(failed)?;
-            } else if !self.is_begun && self.previous.exists() {
-                std::fs::remove_file(&self.previous).with_context(failed)?;
+            if (rotates || !self.is_begun) && self.previous.exists() {
+                std::fs::remove_file(&self.previous)?;
+            }
+            // A second name for the same file: the newest is never missing. Where a disk knows no
+            // such names it is, until the new one has its place.
+            if rotates && std::fs::hard_link(&self.newest, &self.previous).is_err() {
+                std::fs::rename(&self.newest, &self.previous)?;
             }
             Ok(())
         })?;
