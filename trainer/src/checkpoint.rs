@@ -137,6 +137,11 @@ pub fn check_out(model: &Path) -> Result<()> {
         "{shown}: models are .safetensors files; did you mean {}?",
         model.with_extension("safetensors").display()
     );
+    let stem = model.file_stem().unwrap_or_default().as_encoded_bytes();
+    ensure!(
+        !stem.ends_with(b".previous"),
+        "{shown}: such a name is that of another model's older state; choose another one"
+    );
     let folder = match model.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
