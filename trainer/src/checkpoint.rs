@@ -57,8 +57,8 @@ pub struct Trend {
 /// Where a run is, apart from its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Step of the last checkpoint that is a multiple of `--checkpoint-steps`, to which the run goes
-    /// back when its loss explodes; 0: the start.
+    /// Step of the last checkpoint whose weights have proved good, a multiple of
+    /// `--checkpoint-steps`: the run goes back to it when its loss explodes. 0: the start.
     pub anchor_step: u64,
     /// Time spent training, over all sessions.
     pub elapsed_s: f64,
@@ -142,6 +142,11 @@ pub fn check_out(model: &Path) -> Result<()> {
         "{shown}: models are .safetensors files; did you mean {}?",
         model.with_extension("safetensors").display()
     );
+    let stem = model.file_stem().unwrap_or_default().as_encoded_bytes();
+    ensure!(
+        !stem.ends_with(b".previous"),
+        "{shown}: such a name is that of another model's older state; choose another one"
+    );
     let folder = match model.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -185,7 +190,10 @@ fn write(
     let mut file = files::beside(path)?;
     file::write(checkpoint, &mut file)
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    before_rename()?;
+    // What takes long comes first.
+    file.as_file().sync_all()?;
+    before_rename()
+        .with_context(|| format!("the state before {} cannot be replaced", path.display()))?;
     Ok(files::finish(file, path)?)
 }
 
@@ -258,13 +266,15 @@ impl Checkpoints {
         if is_anchor {
             checkpoint.run.anchor_step = step;
         }
-        let failed = || format!("{} cannot be renamed or removed", self.newest.display());
         let rotates = self.newest_step == Some(anchor) && step != anchor;
         write(&self.newest, checkpoint, || {
-            if rotates {
-                std::fs::rename(&self.newest, &self.previous).with_context(failed)?;
-            } else if !self.is_begun && self.previous.exists() {
-                std::fs::remove_file(&self.previous).with_context(failed)?;
+            if (rotates || !self.is_begun) && self.previous.exists() {
+                std::fs::remove_file(&self.previous)?;
+            }
+            // A second name for the same file: the newest is never missing. Where a disk knows no
+            // such names it is, until the new one has its place.
+            if rotates && std::fs::hard_link(&self.newest, &self.previous).is_err() {
+                std::fs::rename(&self.newest, &self.previous)?;
             }
             Ok(())
         })?;

@@ -17,7 +17,7 @@ Where the loss explodes the run goes back to its last checkpoint with half the l
 three times.
 --config file.toml, each line optional (here with the defaults):
   [model]
-  residual_channels = 32  # gate_channels, skip_channels, end_channels, dilations, sample_rate_hz ...
+  residual_channels = 32  # gate_channels, skip_channels, dilations, sample_rate_hz ...
   [training]
   learning_rate = 0.003   # after warmup_steps = 100, down to final_share = 0.02 of it
   schedule = \"cosine\"     # or \"exponential\"

@@ -122,6 +122,7 @@ fn places_that_take_no_model_are_refused() {
         ("new/", "is a folder"),
         ("missing/x.safetensors", "create the folder"),
         ("x.state", "did you mean"),
+        ("x.previous.safetensors", "choose another one"),
         ("y.safetensors", "y.state is a folder"),
     ] {
         let error = format!("{:#}", check_out(&at(name)).unwrap_err());

@@ -94,10 +94,12 @@ fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
         recipe.keys = notes.key_tables();
     }
     let material = Material::new(prepared, &config, Some(&notes), &[-2, 0, 2]).unwrap();
-    for clip in material.clips.iter().take(6) {
+    let flipped = Change { gain: 1.0, is_flipped: true, speed: 1.0 };
+    let changes = [Change::NONE, flipped].into_iter().cycle();
+    for (clip, change) in material.clips.iter().take(6).zip(changes) {
         // Demodulated by the told phase of the first partial, the sound keeps one angle.
         let frames = 4_000.min(clip.frames as usize - 1);
-        let stretch = Stretch { clip: 0, start: 0, frames, change: Change::NONE };
+        let stretch = Stretch { clip: 0, start: 0, frames, change };
         let index = material.clips.iter().position(|other| std::ptr::eq(other, clip)).unwrap();
         let mut segment = Segment::default();
         material.fill(Stretch { clip: index, ..stretch }, &mut segment).unwrap();

@@ -8,9 +8,9 @@
 //! smoothed > 1.5 lowest + 2 bits        a model that knew 2 bits and is back at 5 knows nothing more
 //! ```
 //!
-//! A checkpoint is written when the next batch has shown that its weights are good, that is below this
-//! limit, and the average half way at most: so the one to go back to is. The number of times is saved with it: it is the learning rate's
-//! scale.
+//! A checkpoint is one to go back to if the next batch has shown that its weights are good: it is below
+//! this limit, and the average half way at most. Others are written too, for a run that is killed. The
+//! number of times is saved: it is the learning rate's scale.
 
 use crate::checkpoint::Trend;
 use crate::network::Loss;
@@ -54,7 +54,7 @@ pub(super) fn rate_scale(rollbacks: u32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Feeds losses in bits; tells how many until it has exploded, and the last checkpoint on the way.
+    /// Feeds losses in bits; tells how many until it has exploded, and the last that was good enough to go back to.
     fn run(bits: &[f64]) -> (Option<usize>, Option<usize>) {
         let (mut trend, mut good) = (None, None);
         for (index, bits) in bits.iter().enumerate() {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn forgetting_everything_is_noticed_and_no_checkpoint_is_made_meanwhile() {
+    fn forgetting_everything_is_noticed_and_what_it_goes_back_to_is_from_before() {
         let mut bits = vec![2.0; 300];
         bits.extend([6.3; 300]);
         let (seen, good) = run(&[&[8.0; 9][..], &bits].concat());

@@ -152,11 +152,11 @@ impl<'a> Session<'a> {
             Verdict::Fine(trend, is_good) => (trend, is_good),
         };
         let is_due = step.is_multiple_of(self.options.checkpoint_steps);
-        if is_due && is_good && step != self.now.run.anchor_step {
+        if is_due && step != self.now.run.anchor_step {
             if !self.now.is_finite() {
                 return self.roll_back("the loss is no longer a number");
             }
-            self.save(true)?;
+            self.save(is_good)?;
         }
         // After the checkpoint: a resumed run hears this batch again.
         self.now.run.trend = Some(trend);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wavenet_engine::Weights;
 
-use crate::{Folder, tone, training};
+use crate::{Folder, TINY, tone, training};
 
 #[test]
 fn the_seed_decides_every_byte_and_the_threads_none() {
@@ -19,6 +19,29 @@ fn the_seed_decides_every_byte_and_the_threads_none() {
         folder.names()[..4],
         ["a.html", "a.prepared", "a.safetensors", "a.state"].map(str::to_owned)
     );
+}
+
+#[test]
+fn augmented_and_exponential_runs_are_the_same_bytes_too() {
+    let folder = Folder::new();
+    let plain = folder.train("plain.safetensors", "--steps 12");
+    for change in [
+        "schedule = \"exponential\"",
+        "[training.augmentation]\ngain_db = [-6, 0]",
+        "[training.augmentation]\nflip_polarity = true",
+        "[training.augmentation]\npitch_cents = 30",
+    ] {
+        folder.write("tiny.toml", format!("{TINY}{change}"));
+        let first = folder.train("a.safetensors", "--steps 12 --threads 1");
+        assert!(first != plain, "{change}");
+        // As though it had been killed after the last checkpoint.
+        let second = folder.train("b.safetensors", "--steps 12 --threads 2 --checkpoint-steps 4");
+        assert!(second == first, "{change}");
+        let state = folder.read("b.previous.state");
+        folder.write("b.state", state);
+        let resumed = folder.train("b.safetensors", "--steps 12 --checkpoint-steps 4 --resume");
+        assert!(resumed == first, "{change}");
+    }
 }
 
 #[test]
