@@ -47,11 +47,11 @@ fn a_run_that_goes_back_has_every_step_once_too() {
     let folder = Folder::new();
     let config = TINY.replace("learning_rate = 0.01\nwarmup_steps = 10", EXPLODING);
     folder.write("tiny.toml", config + "validation_steps = 10");
-    let options = "--steps 600 --checkpoint-steps 20 --log runs/a --log-steps 1";
+    let options = "--steps 800 --checkpoint-steps 20 --log runs/a --log-steps 1";
     let (_, said) = folder.succeed(&training("x.safetensors", options));
     assert!(said.contains(": back to step "), "{said}");
-    assert_eq!(steps(&folder, "bits"), (1..=600).collect::<Vec<u64>>());
-    assert_eq!(steps(&folder, "valid_bits"), (1..=60).map(|n| 10 * n).collect::<Vec<u64>>());
+    assert_eq!(steps(&folder, "bits"), (1..=800).collect::<Vec<u64>>());
+    assert_eq!(steps(&folder, "valid_bits"), (1..=80).map(|n| 10 * n).collect::<Vec<u64>>());
 }
 
 #[test]

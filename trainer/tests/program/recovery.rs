@@ -1,22 +1,26 @@
 //! What a run survives: being killed at any moment, a damaged state, a loss that explodes.
 
-use std::time::Duration;
-
 use wavenet_engine::{Dtype, Isa, Packed, Weights};
 use wavenet_trainer::checkpoint;
 
 use crate::{Folder, TINY, tone, training};
 
-/// Learns faster and faster, until the loss explodes. Its rate does not depend on when it ends.
-pub(crate) const EXPLODING: &str = "learning_rate = 1.0\nwarmup_steps = 2000\nfinal_share = 1.0";
+/// Learns faster and faster, until the loss explodes: between steps 552 and 646 with eight seeds. Its rate
+/// does not depend on when it ends.
+pub(crate) const EXPLODING: &str = "learning_rate = 1.0\nwarmup_steps = 3000\nfinal_share = 1.0";
 
 /// Kills a run after each of some times, resumes it, and lets it end at last.
 #[cfg(unix)]
-fn kill_and_resume(folder: &Folder, train: &str, delays_ms: &[u64]) -> String {
-    let mut said = String::new();
+fn kill_and_resume(folder: &Folder, out: &str, options: &str, delays_ms: &[u64]) -> String {
+    let (mut said, state) = (String::new(), folder.path(&format!("{out}.state")));
+    let train = &training(&format!("{out}.safetensors"), options);
     for &delay_ms in delays_ms {
         let mut child = folder.command(train).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(delay_ms));
+        // The first is let live until there is something to resume from.
+        while !state.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
         let has_ended = child.try_wait().unwrap().is_some();
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
@@ -34,8 +38,9 @@ fn kills_at_any_moment_change_no_byte() {
     let folder = Folder::new();
     folder.write("tiny.toml", TINY.replace("batch = 2", "batch = 2\nvalidation_steps = 20"));
     let expected = folder.train("whole.safetensors", "--steps 1000");
-    let train = training("killed.safetensors", "--steps 1000 --checkpoint-steps 7 --resume");
-    let said = kill_and_resume(&folder, &train, &[30, 70, 110, 150, 90, 190, 130, 60, 170, 80]);
+    let options = "--steps 1000 --checkpoint-steps 7 --resume";
+    let delays_ms = [30, 70, 110, 150, 90, 190, 130, 60, 170, 80];
+    let said = kill_and_resume(&folder, "killed", options, &delays_ms);
     assert!(said.contains("going on after step "), "{said}");
     assert!(folder.read("killed.safetensors") == expected);
     let record =
@@ -95,12 +100,13 @@ fn a_loss_that_explodes_goes_back_and_learns_more_slowly() {
     let folder = Folder::new();
     let config = TINY.replace("learning_rate = 0.01\nwarmup_steps = 10", EXPLODING);
     assert_ne!(config, TINY);
+    let config = config.replace("batch = 2", "batch = 4");
     folder.write("tiny.toml", config + "validation_steps = 10");
     let train = |out: &str, steps: u64| {
         let options = format!("--steps {steps} --checkpoint-steps 20 --resume");
         training(out, &options)
     };
-    let (_, said) = folder.succeed(&train("whole.safetensors", 600));
+    let (_, said) = folder.succeed(&train("whole.safetensors", 800));
     assert!(said.contains(" with half the learning rate (5.0e-1)"), "{said}");
     assert!(said.contains("the loss has exploded to "), "{said}");
     let run = checkpoint::load(&folder.path("whole.state")).unwrap().run;
@@ -116,16 +122,10 @@ fn a_loss_that_explodes_goes_back_and_learns_more_slowly() {
         rest.split([':', ',']).next().unwrap().parse().unwrap()
     };
     let (exploded, back) = (step_after(" at step "), step_after("back to step "));
-    for steps in [back + 10, (exploded - 1) / 10 * 10, exploded / 10 * 10 + 10, 600] {
+    for steps in [back + 10, (exploded - 1) / 10 * 10, exploded / 10 * 10 + 10, 800] {
         folder.succeed(&train("parts.safetensors", steps));
     }
     assert!(folder.read("parts.safetensors") == expected);
-    #[cfg(unix)]
-    {
-        let killed = train("killed.safetensors", 600);
-        kill_and_resume(&folder, &killed, &[300, 500, 700, 90, 400]);
-        assert!(folder.read("killed.safetensors") == expected);
-    }
 }
 
 #[test]
