@@ -26,17 +26,21 @@ pub fn spectrogram_png(samples: &[f32], rate_hz: u32, width: u32, height: u32) -
     let axis = FrequencyAxis::audible(rate_hz);
     let picture = spectrogram(samples, rate_hz, width as usize, height as usize, axis);
     let top_db = if picture.peak_db() < SILENCE_DB { 0.0 } else { picture.peak_db() };
-    let level = |column, row| 1.0 + (picture.at(column, row) - top_db) / RANGE_DB;
+    let shade = |column, row| {
+        let level = 1.0 + (picture.at(column, row) - top_db) / RANGE_DB;
+        // A number becomes a byte by saturating.
+        (level * f32::from(u8::MAX)).round() as u8
+    };
     let rows = (0..picture.rows).rev();
-    let pixels: Vec<u8> = rows
-        .flat_map(|row| (0..picture.columns).map(move |column| (column, row)))
-        .flat_map(|(column, row)| magma(level(column, row)))
-        .collect();
+    let pixels: Vec<u8> =
+        rows.flat_map(|row| (0..picture.columns).map(move |column| shade(column, row))).collect();
+    let palette = (0..=u8::MAX).flat_map(|shade| magma(f32::from(shade) / f32::from(u8::MAX)));
 
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(palette.collect::<Vec<u8>>());
     encoder.write_header()?.write_image_data(&pixels)?;
     Ok(bytes)
 }
@@ -46,7 +50,9 @@ mod tests {
     use super::*;
 
     fn decoded(bytes: &[u8]) -> (u32, u32, Vec<u8>) {
-        let mut reader = png::Decoder::new(bytes).read_info().unwrap();
+        let mut decoder = png::Decoder::new(bytes);
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size()];
         let info = reader.next_frame(&mut pixels).unwrap();
         (info.width, info.height, pixels)

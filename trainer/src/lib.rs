@@ -5,7 +5,8 @@
 //! disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
 //! computes their loss and gradient, [`optimizer`] moves the weights, [`training`] does this until
 //! told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard, [`finetune`] starts
-//! from another model. [`eval`] measures what came out, [`mod@export`] makes it small.
+//! from another model. [`mod@log`] and [`report`] tell what happened, by [`clip`]s of sound and by
+//! [`listening`] to them. [`eval`] measures what came out, [`mod@export`] makes it small.
 
 pub mod audio;
 pub mod augmentation;

@@ -190,9 +190,7 @@ fn learning(outcome: &Outcome) -> Result<Markup> {
 fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let reach = points.len() / 50;
     let mean = |at: usize| {
-        // As far to the left as to the right, so that the ends stay in place.
-        let reach = reach.min(at).min(points.len() - 1 - at);
-        let around = &points[at - reach..=at + reach];
+        let around = &points[at.saturating_sub(reach)..points.len().min(at + reach + 1)];
         around.iter().map(|(_, y)| y).sum::<f64>() / around.len() as f64
     };
     points.iter().enumerate().map(|(at, (x, _))| (*x, mean(at))).collect()

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::recovery::EXPLODING;
 use crate::{Folder, TINY, training};
 
 /// The steps of all lines that have a field, in order.
@@ -39,6 +40,18 @@ fn a_resumed_log_has_every_step_once() {
     // The report knows the run from its first step.
     let html = String::from_utf8(folder.read("x.html")).unwrap();
     assert!(html.contains("<dt>steps</dt><dd>40</dd>"), "{html}");
+}
+
+#[test]
+fn a_run_that_goes_back_has_every_step_once_too() {
+    let folder = Folder::new();
+    let config = TINY.replace("learning_rate = 0.01\nwarmup_steps = 10", EXPLODING);
+    folder.write("tiny.toml", config + "validation_steps = 10");
+    let options = "--steps 800 --checkpoint-steps 20 --log runs/a --log-steps 1";
+    let (_, said) = folder.succeed(&training("x.safetensors", options));
+    assert!(said.contains(": back to step "), "{said}");
+    assert_eq!(steps(&folder, "bits"), (1..=800).collect::<Vec<u64>>());
+    assert_eq!(steps(&folder, "valid_bits"), (1..=80).map(|n| 10 * n).collect::<Vec<u64>>());
 }
 
 #[test]

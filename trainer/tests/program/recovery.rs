@@ -7,7 +7,7 @@ use crate::{Folder, TINY, tone, training};
 
 /// Learns faster and faster, until the loss explodes: between steps 552 and 646 with eight seeds. Its rate
 /// does not depend on when it ends.
-const EXPLODING: &str = "learning_rate = 1.0\nwarmup_steps = 3000\nfinal_share = 1.0";
+pub(crate) const EXPLODING: &str = "learning_rate = 1.0\nwarmup_steps = 3000\nfinal_share = 1.0";
 
 /// Kills a run after each of some times, resumes it, and lets it end at last.
 #[cfg(unix)]
