@@ -3,7 +3,7 @@
 //! Everything is time-major (`[time][channel]`) and runs in chunks of 256 samples, all layers
 //! of a chunk after another, so that a chunk's rows stay in the cache between layers. Matrices are
 //! joined ([`Packed`]): one product computes filter and gate over all taps and the conditioning,
-//! one the residual and the skip. tanh and sigmoid are saved, not their inputs; the head's loss is
+//! one the skips of all layers. tanh and sigmoid are saved, not their inputs; the head's loss is
 //! fused with its gradient, so logits are never stored. Segments of a batch are spread over
 //! threads, each with a gradient of its own, added up in their order: the thread count changes no
 //! bit of the result.
@@ -117,13 +117,10 @@ struct ChunkBuffers {
     /// All inputs of a gate: `[CHUNK][K R + H]`.
     columns: Vec<f32>,
     dcolumns: Vec<f32>,
-    /// `[CHUNK][G]`
+    /// The gated units of all layers side by side, `[CHUNK][L G]`; on the way back first their gradient.
     z: Vec<f32>,
-    dz: Vec<f32>,
     /// `[CHUNK][2 G]`
     dsums: Vec<f32>,
-    /// Residual and skip side by side: `[CHUNK][R + S]`.
-    out: Vec<f32>,
     /// Head: `[CHUNK][S]`, `[CHUNK][A]`, `[CHUNK][levels]`.
     skips: Vec<f32>,
     hidden: Vec<f32>,

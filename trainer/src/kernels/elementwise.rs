@@ -22,14 +22,14 @@ fn vectorised<R>(body: impl FnMut() -> R) -> R {
 }
 
 /// Gated units of whole rows: `sums` `[rows][2 G]` plus `bias` becomes (tanh, sigmoid) in place, and
-/// `z` `[rows][G]` their product.
-pub(crate) fn gate(sums: &mut [f32], bias: &[f32], z: &mut [f32]) {
+/// `z` `[rows][G]`, its rows `stride` apart, their product.
+pub(crate) fn gate(sums: &mut [f32], bias: &[f32], z: &mut [f32], stride: usize) {
     let g = bias.len() / 2;
     let (filter_bias, gate_bias) = bias.split_at(g);
     vectorised(
         #[inline(always)]
         || {
-            for (sums, z) in sums.chunks_exact_mut(2 * g).zip(z.chunks_exact_mut(g)) {
+            for (sums, z) in sums.chunks_exact_mut(2 * g).zip(z.chunks_mut(stride)) {
                 let (filters, gates) = sums.split_at_mut(g);
                 for (filter, bias) in filters.iter_mut().zip(filter_bias) {
                     *filter = tanh(*filter + bias);
@@ -45,35 +45,30 @@ pub(crate) fn gate(sums: &mut [f32], bias: &[f32], z: &mut [f32]) {
     );
 }
 
-/// `z = tanh . sigmoid` again, from the saved `[rows][2 G]`.
-pub(crate) fn gated_product(gates: &[f32], g: usize, z: &mut [f32]) {
+/// Gradient through the gated units: from the gradient of their product, which `z` holds, and the saved
+/// (tanh, sigmoid) to `dsums` `[rows][2 G]`. In `z` (`[rows][G]`, rows `stride` apart) it leaves the
+/// product itself.
+pub(crate) fn gate_backward(
+    gates: &[f32],
+    g: usize,
+    z: &mut [f32],
+    stride: usize,
+    dsums: &mut [f32],
+) {
     vectorised(
         #[inline(always)]
         || {
-            for (gates, z) in gates.chunks_exact(2 * g).zip(z.chunks_exact_mut(g)) {
-                let (filters, gates) = gates.split_at(g);
-                for ((z, filter), gate) in z.iter_mut().zip(filters).zip(gates) {
-                    *z = filter * gate;
-                }
-            }
-        },
-    );
-}
-
-/// Gradient through the gated units: from `dz` `[rows][G]` and the saved (tanh, sigmoid) to `dsums`
-/// `[rows][2 G]`.
-pub(crate) fn gate_backward(gates: &[f32], dz: &[f32], g: usize, dsums: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            let rows = gates.chunks_exact(2 * g).zip(dz.chunks_exact(g));
-            for ((gates, dz), dsums) in rows.zip(dsums.chunks_exact_mut(2 * g)) {
+            let rows = gates.chunks_exact(2 * g).zip(z.chunks_mut(stride));
+            for ((gates, z), dsums) in rows.zip(dsums.chunks_exact_mut(2 * g)) {
                 let (filters, gates) = gates.split_at(g);
                 let (dfilters, dgates) = dsums.split_at_mut(g);
-                for i in 0..g {
-                    let (t, s, dz) = (filters[i], gates[i], dz[i]);
-                    dfilters[i] = dz * s * (1.0 - t * t);
-                    dgates[i] = dz * t * s * (1.0 - s);
+                // Iterators and not indices: a check of bounds would keep it from being vectorised.
+                let saved = filters.iter().zip(gates).zip(z);
+                for ((dfilter, dgate), ((t, s), z)) in dfilters.iter_mut().zip(dgates).zip(saved) {
+                    let dz = *z;
+                    *dfilter = dz * s * (1.0 - t * t);
+                    *dgate = dz * t * s * (1.0 - s);
+                    *z = t * s;
                 }
             }
         },
@@ -106,34 +101,35 @@ pub(crate) fn relu_backward(activations: &[f32], gradient: &mut [f32]) {
     );
 }
 
-/// What a layer's product (`[rows][R + S]`, or `[rows][R]` where no skip is wanted) adds: `next`
-/// `[rows][R]` becomes `x` plus the residual plus its `bias` `[R]`, and the rest of a row is added to
-/// `skips` `[rows][S]`.
-pub(crate) fn residual_and_skip(
-    out: &[f32],
-    outputs: usize,
-    bias: &[f32],
-    x: &[f32],
-    next: &mut [f32],
-    skips: &mut [f32],
-) {
-    let (r, s) = (bias.len(), outputs - bias.len());
+/// `next = x + (next + bias)` for whole rows: from a layer's residual to the next layer's input.
+pub(crate) fn residual(next: &mut [f32], bias: &[f32], x: &[f32]) {
+    let r = bias.len();
     vectorised(
         #[inline(always)]
         || {
-            if r > 0 {
-                let rows = x.chunks_exact(r).zip(next.chunks_exact_mut(r));
-                for ((x, next), out) in rows.zip(out.chunks_exact(outputs)) {
-                    for (((next, x), out), bias) in next.iter_mut().zip(x).zip(out).zip(bias) {
-                        *next = x + (out + bias);
-                    }
+            for (next, x) in next.chunks_exact_mut(r).zip(x.chunks_exact(r)) {
+                for ((next, x), bias) in next.iter_mut().zip(x).zip(bias) {
+                    *next = x + (*next + bias);
                 }
             }
-            if s > 0 {
-                for (skips, out) in skips.chunks_exact_mut(s).zip(out.chunks_exact(outputs)) {
-                    for (skip, out) in skips.iter_mut().zip(&out[r..]) {
-                        *skip += out;
-                    }
+        },
+    );
+}
+
+/// Copies rows of `width` that follow each other in `values` to rows `stride` apart.
+pub(crate) fn copy_rows(values: &[f32], width: usize, out: &mut [f32], stride: usize) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (out, values) in out.chunks_mut(stride).zip(values.chunks_exact(width)) {
+                // Blocks of a known size are moved by instructions, others by a call for each row.
+                let (blocks, rest) = values.as_chunks::<16>();
+                let (out, out_rest) = out[..width].as_chunks_mut::<16>();
+                for (out, block) in out.iter_mut().zip(blocks) {
+                    *out = *block;
+                }
+                for (out, value) in out_rest.iter_mut().zip(rest) {
+                    *out = *value;
                 }
             }
         },
@@ -167,15 +163,29 @@ pub(crate) fn add(out: &mut [f32], values: &[f32]) {
     );
 }
 
-/// `sums += column sums of values`, `[rows][sums.len()]` at a row stride.
-pub(crate) fn add_columns(values: &[f32], stride: usize, sums: &mut [f32]) {
+/// `sums += column sums of values`, `[rows][sums.len()]`.
+pub(crate) fn add_columns(values: &[f32], sums: &mut [f32]) {
     let width = sums.len();
     vectorised(
         #[inline(always)]
         || {
-            for row in values.chunks_exact(stride) {
-                for (sum, value) in sums.iter_mut().zip(&row[..width]) {
-                    *sum += value;
+            // Sixteen columns at a time: their sums stay in a register.
+            let (blocks, rest) = sums.as_chunks_mut::<16>();
+            let first_of_rest = 16 * blocks.len();
+            for (index, sums) in blocks.iter_mut().enumerate() {
+                let mut sum = *sums;
+                for row in values.chunks_exact(width) {
+                    for (sum, value) in sum.iter_mut().zip(&row[16 * index..][..16]) {
+                        *sum += value;
+                    }
+                }
+                *sums = sum;
+            }
+            if !rest.is_empty() {
+                for row in values.chunks_exact(width) {
+                    for (sum, value) in rest.iter_mut().zip(&row[first_of_rest..]) {
+                        *sum += value;
+                    }
                 }
             }
         },

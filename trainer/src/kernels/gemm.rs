@@ -23,12 +23,6 @@ impl<'a> View<'a> {
         Self { cols, ..self }
     }
 
-    /// The first `rows` rows.
-    pub(crate) fn rows(self, rows: usize) -> Self {
-        assert!(rows <= self.rows, "a view cannot grow");
-        Self { rows, ..self }
-    }
-
     fn check(&self) {
         let needed = match (self.rows, self.cols) {
             (0, _) | (_, 0) => 0,
@@ -49,36 +43,46 @@ pub(crate) enum Into {
 pub(crate) fn multiply_transposed(a: View<'_>, b: View<'_>, out: &mut [f32], mode: Into) {
     assert_eq!(a.cols, b.cols, "inner dimensions differ");
     let (m, n, k) = (a.rows, b.rows, a.cols);
-    run([m, n, k], out, (a, [a.stride, 1]), (b, [1, b.stride]), mode);
+    run([m, n, k], (out, n), (a, [a.stride, 1]), (b, [1, b.stride]), mode);
 }
 
 /// `out (+)= a b`: `[m, k] x [k, n] -> [m, n]`, `out` dense.
 pub(crate) fn multiply(a: View<'_>, b: View<'_>, out: &mut [f32], mode: Into) {
+    multiply_strided(a, b, out, b.cols, mode);
+}
+
+/// As [`multiply`], the rows of `out` `stride` apart; what lies between them stays.
+pub(crate) fn multiply_strided(
+    a: View<'_>,
+    b: View<'_>,
+    out: &mut [f32],
+    stride: usize,
+    mode: Into,
+) {
     assert_eq!(a.cols, b.rows, "inner dimensions differ");
     let (m, n, k) = (a.rows, b.cols, a.cols);
-    run([m, n, k], out, (a, [a.stride, 1]), (b, [b.stride, 1]), mode);
+    run([m, n, k], (out, stride), (a, [a.stride, 1]), (b, [b.stride, 1]), mode);
 }
 
 /// `out (+)= a^T b`: `[k, m] x [k, n] -> [m, n]`, `out` dense.
 pub(crate) fn transposed_multiply(a: View<'_>, b: View<'_>, out: &mut [f32], mode: Into) {
     assert_eq!(a.rows, b.rows, "inner dimensions differ");
     let (m, n, k) = (a.cols, b.cols, a.rows);
-    run([m, n, k], out, (a, [1, a.stride]), (b, [b.stride, 1]), mode);
+    run([m, n, k], (out, n), (a, [1, a.stride]), (b, [b.stride, 1]), mode);
 }
 
-/// `[m, n, k]`; each operand with its strides along (rows, columns) of the product's view of it.
+/// `[m, n, k]`; the output with the stride of its rows, each operand with its strides along (rows, columns) of the product's view of it.
 fn run(
     [m, n, k]: [usize; 3],
-    out: &mut [f32],
+    (out, out_stride): (&mut [f32], usize),
     (a, a_strides): (View<'_>, [usize; 2]),
     (b, b_strides): (View<'_>, [usize; 2]),
     mode: Into,
 ) {
     a.check();
     b.check();
-    assert!(m * n <= out.len(), "the product is larger than its place");
-    // SAFETY: `check` holds both views inside their slices, the assertion above holds the dense
-    // [m, n] output inside `out`, and `out` is borrowed exclusively, so nothing overlaps it.
+    View { values: out, rows: m, cols: n, stride: out_stride }.check();
+    // SAFETY: `check` holds both operands inside their slices and the [m, n] output inside `out`, and `out` is borrowed exclusively, so nothing overlaps it.
     unsafe {
         gemm::gemm(
             m,
@@ -86,7 +90,7 @@ fn run(
             k,
             out.as_mut_ptr(),
             1,
-            n as isize,
+            out_stride as isize,
             mode == Into::Add,
             a.values.as_ptr(),
             a_strides[1] as isize,

@@ -8,17 +8,32 @@ use wavenet_engine::Config;
 use super::forward::{chunks, gather_columns};
 use super::packed::{Layer, Packed};
 use super::{ChunkBuffers, Workspace};
-use crate::kernels::elementwise::{add, add_columns, add_rows, gate_backward, gated_product};
-use crate::kernels::gemm::{Into, View, multiply, transposed_multiply};
+use crate::kernels::elementwise::{add, add_columns, add_rows, gate_backward};
+use crate::kernels::gemm::{Into, View, multiply, multiply_strided, transposed_multiply};
 
 impl Workspace {
     /// Adds the gradient of the residual blocks and embeddings, after [`Workspace::forward`].
     pub(super) fn backward(&mut self, config: &Config, packed: &Packed, gradient: &mut Packed) {
-        let r = config.residual_channels;
+        let (r, s) = (config.residual_channels, config.skip_channels);
+        let z_width = config.layers() * config.gate_channels;
         for range in chunks(&self.segment).into_iter().rev() {
+            let len = range.len();
             let counts = range.start >= self.segment.counted_from;
+            if counts {
+                let dskips = View::new(&self.dskips[range.start * s..range.end * s], len, s);
+                let weight = View::new(&packed.skip.weight, s, z_width);
+                multiply(dskips, weight, &mut self.chunk.z, Into::Replace);
+            }
             for (index, layer) in packed.layers.iter().enumerate().rev() {
-                self.backward_layer(config, layer, index, range.clone(), counts, gradient);
+                if counts || index + 1 < packed.layers.len() {
+                    self.backward_layer(config, layer, index, range.clone(), counts, gradient);
+                }
+            }
+            if counts {
+                let dskips = View::new(&self.dskips[range.start * s..range.end * s], len, s);
+                let z = View::new(&self.chunk.z, len, z_width);
+                transposed_multiply(dskips, z, &mut gradient.skip.weight, Into::Add);
+                add_columns(dskips.values, &mut gradient.skip.bias);
             }
             for row in range {
                 let code = usize::from(self.segment.inputs[row]);
@@ -28,6 +43,8 @@ impl Workspace {
         }
     }
 
+    /// One residual block over one chunk. Where the loss counts, `z` holds the gradient that its gated
+    /// units have from the skips; it leaves the gated units there.
     fn backward_layer(
         &mut self,
         config: &Config,
@@ -37,64 +54,45 @@ impl Workspace {
         counts: bool,
         gradient: &mut Packed,
     ) {
-        let (r, g, s) = (config.residual_channels, config.gate_channels, config.skip_channels);
-        let (len, k) = (range.len(), config.kernel_size);
-        let h = config.conditioning_channels();
-        let width = k * r + h;
-        let residual = layer.out.bias.len() - s;
-        let outputs = if counts { residual + s } else { residual };
-        if outputs == 0 {
-            return;
-        }
+        let (r, g, k) = (config.residual_channels, config.gate_channels, config.kernel_size);
+        let (len, z_width) = (range.len(), config.layers() * g);
+        let width = k * r + config.conditioning_channels();
+        let rows = range.start * r..range.end * r;
         let grown = &mut gradient.layers[index];
-        gather_columns(
-            config,
-            index,
-            &self.x[index],
-            &self.h,
-            range.clone(),
-            &mut self.chunk.columns,
-        );
-        let ChunkBuffers { columns, dcolumns, z, dz, dsums, out, .. } = &mut self.chunk;
+        let ChunkBuffers { columns, dcolumns, z, dsums, .. } = &mut self.chunk;
+        gather_columns(config, index, &self.x[index], &self.h, range.clone(), columns);
 
-        // dout = [gradient of the next layer's input | gradient of the skips]
-        let dout = &mut out[..len * outputs];
-        for (dout, row) in dout.chunks_exact_mut(outputs).zip(range.clone()) {
-            if residual > 0 {
-                dout[..r].copy_from_slice(&self.dx[index + 1][row * r..(row + 1) * r]);
-            }
-            if counts {
-                dout[residual..].copy_from_slice(&self.dskips[row * s..(row + 1) * s]);
-            }
+        // The last layer has no residual.
+        let dnext = self.dx.get(index + 1).map(|dx| &dx[rows.clone()]);
+        let z = &mut z[index * g..];
+        if let Some(dnext) = dnext {
+            let weight = View::new(&layer.residual.weight, r, g);
+            let mode = if counts { Into::Add } else { Into::Replace };
+            multiply_strided(View::new(dnext, len, r), weight, z, z_width, mode);
         }
         let gates = &self.gates[index][range.start * 2 * g..range.end * 2 * g];
-        gated_product(gates, g, z);
-        let dout = View::new(dout, len, outputs);
-        transposed_multiply(dout, View::new(z, len, g), &mut grown.out.weight, Into::Add);
-        add_columns(dout.values, outputs, &mut grown.out.bias[..outputs]);
-        let weight = View::new(&layer.out.weight, residual + s, g).rows(outputs);
-        multiply(dout, weight, dz, Into::Replace);
-
         let dsums = &mut dsums[..len * 2 * g];
-        gate_backward(gates, dz, g, dsums);
-        add_columns(dsums, 2 * g, &mut grown.gate.bias);
+        gate_backward(gates, g, z, z_width, dsums);
+        if let Some(dnext) = dnext {
+            let z = View { values: z, rows: len, cols: g, stride: z_width };
+            let weight = &mut grown.residual.weight;
+            transposed_multiply(View::new(dnext, len, r), z, weight, Into::Add);
+            add_columns(dnext, &mut grown.residual.bias);
+        }
+
+        add_columns(dsums, &mut grown.gate.bias);
         let dsums = View::new(dsums, len, 2 * g);
-        transposed_multiply(
-            dsums,
-            View::new(columns, len, width),
-            &mut grown.gate.weight,
-            Into::Add,
-        );
+        let columns = View::new(columns, len, width);
+        transposed_multiply(dsums, columns, &mut grown.gate.weight, Into::Add);
 
         // Only taps and the embedded class have something behind them that learns.
         let used = k * r + config.class_width();
         let weight = View::new(&layer.gate.weight, 2 * g, width).columns(used);
         multiply(dsums, weight, dcolumns, Into::Replace);
         let dx = &mut self.dx;
-        if residual > 0 {
-            let (before, after) = dx.split_at_mut(index + 1);
-            let rows = range.start * r..range.end * r;
-            add(&mut before[index][rows.clone()], &after[0][rows]);
+        let (before, after) = dx.split_at_mut(index + 1);
+        if let Some(dnext) = after.first() {
+            add(&mut before[index][rows.clone()], &dnext[rows]);
         }
         for tap in 0..k {
             let back = (k - 1 - tap) * config.dilations[index];

@@ -5,9 +5,9 @@ use wavenet_engine::Config;
 use super::packed::{Affine, Layer, Packed};
 use super::{CHUNK, ChunkBuffers, Loss, Pass, Segment, Workspace};
 use crate::kernels::elementwise::{
-    add, add_columns, gate, relu_backward, relu_rows, residual_and_skip, softmax_loss,
+    LossSum, add_columns, copy_rows, gate, relu_backward, relu_rows, residual, softmax_loss,
 };
-use crate::kernels::gemm::{Into, View, multiply, multiply_transposed, transposed_multiply};
+use crate::kernels::gemm::{Into, View, multiply, transposed_multiply};
 
 /// Rows of a segment in chunks; one always begins where the loss begins to count.
 pub(super) fn chunks(segment: &Segment) -> Vec<std::ops::Range<usize>> {
@@ -48,10 +48,8 @@ impl Workspace {
         let chunk = &mut self.chunk;
         grow(&mut chunk.columns, CHUNK * columns);
         grow(&mut chunk.dcolumns, CHUNK * columns);
-        grow(&mut chunk.z, CHUNK * g);
-        grow(&mut chunk.dz, CHUNK * g);
+        grow(&mut chunk.z, CHUNK * config.layers() * g);
         grow(&mut chunk.dsums, CHUNK * 2 * g);
-        grow(&mut chunk.out, CHUNK * (r + s));
         grow(&mut chunk.skips, CHUNK * s);
         grow(&mut chunk.hidden, CHUNK * config.end_channels);
         grow(&mut chunk.dhidden, CHUNK * config.end_channels);
@@ -89,7 +87,7 @@ impl Workspace {
         let pass = if gradient.is_some() { Pass::WithGradient } else { Pass::LossOnly };
         self.prepare(config, packed, pass);
         let (r, s) = (config.residual_channels, config.skip_channels);
-        let skip_bias = skip_bias(config, packed);
+        let z_width = config.layers() * config.gate_channels;
         let mut loss = Loss { samples: self.segment.counted() as u64, ..Loss::default() };
         for range in chunks(&self.segment) {
             for row in range.clone() {
@@ -98,23 +96,24 @@ impl Workspace {
                 self.x[0][row * r..(row + 1) * r].copy_from_slice(embedded);
             }
             let counts = range.start >= self.segment.counted_from;
-            let len = range.len();
-            self.chunk.skips[..len * s].fill(0.0);
             for (index, layer) in packed.layers.iter().enumerate() {
-                self.forward_layer(config, layer, index, range.clone(), counts, pass);
+                // Nobody hears what the last layer says of the warm-up.
+                if counts || index + 1 < packed.layers.len() {
+                    self.forward_layer(config, layer, index, range.clone(), pass);
+                }
             }
             if !counts {
-                if pass == Pass::WithGradient {
-                    self.dskips[range.start * s..range.end * s].fill(0.0);
-                }
                 continue;
             }
+            let ChunkBuffers { z, skips, .. } = &mut self.chunk;
+            let z = View::new(z, range.len(), z_width);
+            let weight = View::new(&packed.skip.transposed, z_width, s);
+            multiply(z, weight, skips, Into::Replace);
             let targets = &self.segment.targets[range.clone()];
-            let part =
-                head(config, packed, &skip_bias, &mut self.chunk, targets, gradient.as_deref_mut());
-            if pass == Pass::WithGradient {
+            let part = head_loss(config, packed, &mut self.chunk, targets);
+            if let Some(gradient) = gradient.as_deref_mut() {
                 let dskips = &mut self.dskips[range.start * s..range.end * s];
-                dskips.copy_from_slice(&self.chunk.skips[..len * s]);
+                head_backward(config, packed, &mut self.chunk, dskips, gradient);
             }
             loss.nats += part.nats;
             loss.hits += part.hits;
@@ -122,62 +121,39 @@ impl Workspace {
         loss
     }
 
-    /// One residual block over one chunk: saves its gates, writes the next block's input, adds its
-    /// skip (where the loss counts).
+    /// One residual block over one chunk: saves its gates, leaves its gated units for the skips and
+    /// writes the next block's input.
     fn forward_layer(
         &mut self,
         config: &Config,
         layer: &Layer,
         index: usize,
         range: std::ops::Range<usize>,
-        counts: bool,
         pass: Pass,
     ) {
-        let (r, g, s) = (config.residual_channels, config.gate_channels, config.skip_channels);
-        let len = range.len();
-        let residual = layer.out.bias.len() - s;
-        let outputs = if counts { residual + s } else { residual };
-        if outputs == 0 {
-            return;
-        }
-        gather_columns(
-            config,
-            index,
-            &self.x[index],
-            &self.h,
-            range.clone(),
-            &mut self.chunk.columns,
-        );
+        let (r, g, len) = (config.residual_channels, config.gate_channels, range.len());
         let width = config.kernel_size * r + config.conditioning_channels();
-        let ChunkBuffers { columns, z, out, skips, .. } = &mut self.chunk;
+        let z_width = config.layers() * g;
+        let ChunkBuffers { columns, z, .. } = &mut self.chunk;
+        gather_columns(config, index, &self.x[index], &self.h, range.clone(), columns);
         let first = if pass == Pass::WithGradient { range.start } else { 0 };
         let sums = &mut self.gates[index][first * 2 * g..(first + len) * 2 * g];
-        multiply_transposed(
-            View::new(columns, len, width),
-            View::new(&layer.gate.weight, 2 * g, width),
-            sums,
-            Into::Replace,
-        );
-        gate(sums, &layer.gate.bias, z);
+        let weight = View::new(&layer.gate.transposed, width, 2 * g);
+        multiply(View::new(columns, len, width), weight, sums, Into::Replace);
+        let z = &mut z[index * g..];
+        gate(sums, &layer.gate.bias, z, z_width);
 
-        let weight = View::new(&layer.out.weight, residual + s, g).rows(outputs);
-        multiply_transposed(View::new(z, len, g), weight, out, Into::Replace);
-        let (out, bias) = (&out[..len * outputs], &layer.out.bias[..residual]);
         let rows = range.start * r..range.end * r;
         let (before, after) = self.x.split_at_mut(index + 1);
         // The last layer has no next.
-        let next = after.first_mut().map_or(&mut [][..], |next| &mut next[rows.clone()]);
-        residual_and_skip(out, outputs, bias, &before[index][rows], next, skips);
+        if let Some(next) = after.first_mut() {
+            let next = &mut next[rows.clone()];
+            let z = View { values: z, rows: len, cols: g, stride: z_width };
+            let weight = View::new(&layer.residual.transposed, g, r);
+            multiply(z, weight, next, Into::Replace);
+            residual(next, &layer.residual.bias, &before[index][rows]);
+        }
     }
-}
-
-/// Biases of all skips together.
-fn skip_bias(config: &Config, packed: &Packed) -> Vec<f32> {
-    let mut sum = vec![0.0; config.skip_channels];
-    for layer in &packed.layers {
-        add(&mut sum, &layer.out.bias[layer.out.bias.len() - config.skip_channels..]);
-    }
-    sum
 }
 
 /// Rows of a gate's inputs: each tap's `x[t - j d]` (zero before the segment), then `h[t]`.
@@ -201,64 +177,64 @@ pub(super) fn gather_columns(
             columns[tap * r..][..r].fill(0.0);
         }
         let then = &x[(range.start + before).saturating_sub(back) * r..];
-        for (columns, then) in rows.zip(then.chunks_exact(r)) {
-            columns[tap * r..][..r].copy_from_slice(then);
+        let then = &then[..(range.len() - before) * r];
+        if !then.is_empty() {
+            copy_rows(then, r, &mut columns[before * width + tap * r..], width);
         }
     }
     if h_width > 0 {
-        let h = h[range.start * h_width..range.end * h_width].chunks_exact(h_width);
-        for (columns, h) in columns.chunks_exact_mut(width).zip(h) {
-            columns[k * r..].copy_from_slice(h);
-        }
+        let h = &h[range.start * h_width..range.end * h_width];
+        copy_rows(h, h_width, &mut columns[k * r..], width);
     }
 }
 
-/// Loss of a chunk from its skips, which become their own gradient when one is asked for.
-fn head(
+/// Loss of a chunk from its skips: leaves the activations, and the gradient of the logits in their place.
+fn head_loss(
     config: &Config,
     packed: &Packed,
-    skip_bias: &[f32],
     chunk: &mut ChunkBuffers,
     targets: &[u8],
-    gradient: Option<&mut Packed>,
-) -> crate::kernels::elementwise::LossSum {
+) -> LossSum {
     let len = targets.len();
     let (s, a, levels) = (config.skip_channels, config.end_channels, config.levels);
-    let ChunkBuffers { skips, hidden, dhidden, logits, dcolumns: dskips, .. } = chunk;
+    let ChunkBuffers { skips, hidden, logits, .. } = chunk;
     let skips = &mut skips[..len * s];
     let hidden = &mut hidden[..len * a];
     let logits = &mut logits[..len * levels];
-    relu_rows(skips, skip_bias);
     let affine = |input: &[f32], inputs: usize, affine: &Affine, out: &mut [f32]| {
-        let weight = View::new(&affine.weight, affine.bias.len(), inputs);
-        multiply_transposed(View::new(input, len, inputs), weight, out, Into::Replace);
+        let weight = View::new(&affine.transposed, inputs, affine.bias.len());
+        multiply(View::new(input, len, inputs), weight, out, Into::Replace);
     };
+    relu_rows(skips, &packed.skip.bias);
     affine(skips, s, &packed.end1, hidden);
     relu_rows(hidden, &packed.end1.bias);
     affine(hidden, a, &packed.end2, logits);
-    let loss = softmax_loss(logits, &packed.end2.bias, targets, 1.0);
-    let Some(gradient) = gradient else { return loss };
+    softmax_loss(logits, &packed.end2.bias, targets, 1.0)
+}
 
-    let dlogits = View::new(logits, len, levels);
-    transposed_multiply(dlogits, View::new(hidden, len, a), &mut gradient.end2.weight, Into::Add);
-    add_columns(logits, levels, &mut gradient.end2.bias);
+/// From what [`head_loss`] left to the gradient of the head and of the sum of skips, `dskips`
+/// `[rows][S]`.
+fn head_backward(
+    config: &Config,
+    packed: &Packed,
+    chunk: &mut ChunkBuffers,
+    dskips: &mut [f32],
+    gradient: &mut Packed,
+) {
+    let (s, a, levels) = (config.skip_channels, config.end_channels, config.levels);
+    let len = dskips.len() / s;
+    let ChunkBuffers { skips, hidden, dhidden, logits, .. } = chunk;
+    let skips = &skips[..len * s];
+    let hidden = &hidden[..len * a];
     let dhidden = &mut dhidden[..len * a];
+    let dlogits = View::new(&logits[..len * levels], len, levels);
+    transposed_multiply(dlogits, View::new(hidden, len, a), &mut gradient.end2.weight, Into::Add);
+    add_columns(dlogits.values, &mut gradient.end2.bias);
     multiply(dlogits, View::new(&packed.end2.weight, levels, a), dhidden, Into::Replace);
     relu_backward(hidden, dhidden);
-    let dhidden_view = View::new(dhidden, len, a);
-    transposed_multiply(
-        dhidden_view,
-        View::new(skips, len, s),
-        &mut gradient.end1.weight,
-        Into::Add,
-    );
-    add_columns(dhidden, a, &mut gradient.end1.bias);
-    if dskips.len() < len * s {
-        dskips.resize(CHUNK * s, 0.0);
-    }
-    let dskips = &mut dskips[..len * s];
-    multiply(dhidden_view, View::new(&packed.end1.weight, a, s), dskips, Into::Replace);
+    add_columns(dhidden, &mut gradient.end1.bias);
+    let dhidden = View::new(dhidden, len, a);
+    transposed_multiply(dhidden, View::new(skips, len, s), &mut gradient.end1.weight, Into::Add);
+    multiply(dhidden, View::new(&packed.end1.weight, a, s), dskips, Into::Replace);
     relu_backward(skips, dskips);
-    skips.copy_from_slice(dskips);
-    loss
 }

@@ -1,8 +1,9 @@
 //! Parameters as the training step multiplies them: matrices that share an input are stacked.
 //!
 //! ```text
-//! gate  [2 G][K R + H]   rows: filter, gate; columns: taps oldest first, then conditioning
-//! out   [R + S][G]       rows: residual (absent in the last layer), skip
+//! gate      [2 G][K R + H]   rows: filter, gate; columns: taps oldest first, then conditioning
+//! residual  [R][G]           absent in the last layer
+//! skip      [S][L G]         columns: the gated units of all layers; its bias is the sum of theirs
 //! ```
 //!
 //! The same shape holds a segment's gradient.
@@ -17,12 +18,26 @@ use wavenet_engine::{Config, Weights};
 pub(super) struct Affine {
     /// Row-major `[bias.len()][inputs]`.
     pub(super) weight: Vec<f32>,
+    /// `[inputs][bias.len()]`: what the forward pass multiplies with. Empty in a gradient.
+    pub(super) transposed: Vec<f32>,
     pub(super) bias: Vec<f32>,
 }
 
 impl Affine {
     fn zeros(outputs: usize, inputs: usize) -> Self {
-        Self { weight: vec![0.0; outputs * inputs], bias: vec![0.0; outputs] }
+        let weight = vec![0.0; outputs * inputs];
+        Self { weight, transposed: Vec::new(), bias: vec![0.0; outputs] }
+    }
+
+    /// Writes `transposed`: the products would else turn the weights round for every chunk.
+    fn transpose(&mut self) {
+        let (outputs, len) = (self.bias.len(), self.weight.len());
+        let inputs = len / outputs.max(1);
+        self.transposed.clear();
+        self.transposed.reserve(len);
+        for input in 0..inputs {
+            self.transposed.extend(self.weight[input..].iter().step_by(inputs));
+        }
     }
 }
 
@@ -30,7 +45,8 @@ impl Affine {
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub(super) gate: Affine,
-    pub(super) out: Affine,
+    /// No outputs in the last layer.
+    pub(super) residual: Affine,
 }
 
 /// All parameters, or their gradient.
@@ -41,6 +57,7 @@ pub struct Packed {
     /// `[classes][class_channels]`
     pub(super) class_embedding: Vec<f32>,
     pub(super) layers: Vec<Layer>,
+    pub(super) skip: Affine,
     pub(super) end1: Affine,
     pub(super) end2: Affine,
 }
@@ -55,9 +72,13 @@ struct Place {
 }
 
 impl Place {
+    /// Adds, because the biases of all skips share a place; elsewhere there are zeros.
     fn gather(&self, flat: &[f32], matrix: &mut [f32]) {
         for (row, values) in flat[self.flat.clone()].chunks_exact(self.cols).enumerate() {
-            matrix[self.start + row * self.stride..][..self.cols].copy_from_slice(values);
+            let into = &mut matrix[self.start + row * self.stride..][..self.cols];
+            for (sum, value) in into.iter_mut().zip(values) {
+                *sum += value;
+            }
         }
     }
 
@@ -89,9 +110,9 @@ fn gate_places(config: &Config, layout: &GateLayout, half: usize) -> Vec<Place> 
     places
 }
 
-/// A whole row-major matrix from row `row` on.
-fn rows_place(layout: &AffineLayout, row: usize, cols: usize) -> Place {
-    Place { flat: layout.weight.clone(), start: row * cols, cols, stride: cols }
+/// A whole row-major matrix, `cols` wide, beginning at `start` of one that is `stride` wide.
+fn matrix_place(layout: &AffineLayout, start: usize, cols: usize, stride: usize) -> Place {
+    Place { flat: layout.weight.clone(), start, cols, stride }
 }
 
 impl Packed {
@@ -101,15 +122,13 @@ impl Packed {
         let columns = config.kernel_size * r + config.conditioning_channels();
         let layer = |index: usize| {
             let residual = if index + 1 < config.layers() { r } else { 0 };
-            Layer {
-                gate: Affine::zeros(2 * g, columns),
-                out: Affine::zeros(residual + config.skip_channels, g),
-            }
+            Layer { gate: Affine::zeros(2 * g, columns), residual: Affine::zeros(residual, g) }
         };
         Self {
             embedding: vec![0.0; config.levels * r],
             class_embedding: vec![0.0; config.classes.len() * config.class_width()],
             layers: (0..config.layers()).map(layer).collect(),
+            skip: Affine::zeros(config.skip_channels, config.layers() * g),
             end1: Affine::zeros(config.end_channels, config.skip_channels),
             end2: Affine::zeros(config.levels, config.end_channels),
         }
@@ -119,11 +138,16 @@ impl Packed {
     pub(super) fn clear(&mut self) {
         self.embedding.fill(0.0);
         self.class_embedding.fill(0.0);
-        let layers = self.layers.iter_mut().flat_map(|layer| [&mut layer.gate, &mut layer.out]);
-        for affine in layers.chain([&mut self.end1, &mut self.end2]) {
+        for affine in self.affines() {
             affine.weight.fill(0.0);
             affine.bias.fill(0.0);
         }
+    }
+
+    fn affines(&mut self) -> impl Iterator<Item = &mut Affine> {
+        let layers =
+            self.layers.iter_mut().flat_map(|layer| [&mut layer.gate, &mut layer.residual]);
+        layers.chain([&mut self.skip, &mut self.end1, &mut self.end2])
     }
 
     /// Joins the tensors of a model.
@@ -135,6 +159,7 @@ impl Packed {
             packed.class_embedding.copy_from_slice(&flat[range.clone()]);
         }
         packed.visit(layout, config, |place, matrix| place.gather(flat, matrix));
+        packed.affines().for_each(Affine::transpose);
         packed
     }
 
@@ -163,26 +188,28 @@ impl Packed {
             let cols = range.len();
             Place { flat: range.clone(), start, cols, stride: cols }
         };
-        for (layer, places) in self.layers.iter_mut().zip(&layout.layers) {
+        let skip_width = config.layers() * g;
+        for (index, (layer, places)) in self.layers.iter_mut().zip(&layout.layers).enumerate() {
             for (half, gate) in [&places.filter, &places.gate].into_iter().enumerate() {
                 for place in gate_places(config, gate, half) {
                     each(&place, &mut layer.gate.weight);
                 }
                 each(&bias(&gate.bias, half * g), &mut layer.gate.bias);
             }
-            let mut row = 0;
-            for affine in places.residual.iter().chain([&places.skip]) {
-                each(&rows_place(affine, row, g), &mut layer.out.weight);
-                each(&bias(&affine.bias, row), &mut layer.out.bias);
-                row += affine.bias.len();
+            if let Some(residual) = &places.residual {
+                each(&matrix_place(residual, 0, g, g), &mut layer.residual.weight);
+                each(&bias(&residual.bias, 0), &mut layer.residual.bias);
             }
+            let skip = &places.skip;
+            each(&matrix_place(skip, index * g, g, skip_width), &mut self.skip.weight);
+            each(&bias(&skip.bias, 0), &mut self.skip.bias);
         }
         let ends = [
             (&mut self.end1, &layout.end1, config.skip_channels),
             (&mut self.end2, &layout.end2, config.end_channels),
         ];
         for (affine, places, inputs) in ends {
-            each(&rows_place(places, 0, inputs), &mut affine.weight);
+            each(&matrix_place(places, 0, inputs, inputs), &mut affine.weight);
             each(&bias(&places.bias, 0), &mut affine.bias);
         }
     }
@@ -210,9 +237,20 @@ mod tests {
         for (index, value) in weights.values_mut().iter_mut().enumerate() {
             *value = index as f32;
         }
+        // The skips share one bias: each gets the sum of all.
+        let skip_biases: Vec<_> =
+            weights.layout().layers.iter().map(|layer| layer.skip.bias.clone()).collect();
+        for (index, range) in skip_biases.into_iter().enumerate() {
+            weights.values_mut()[range].fill(index as f32);
+        }
         let mut packed = Packed::from_weights(&weights);
         let mut flat = vec![0.0; weights.values().len()];
         packed.add_to(weights.layout(), &config, &mut flat);
+        for (index, layer) in weights.layout().layers.iter().enumerate() {
+            let bias = &mut flat[layer.skip.bias.clone()];
+            assert_eq!(bias, [3.0; 7]);
+            bias.fill(index as f32);
+        }
         assert_eq!(flat, weights.values());
     }
 }
