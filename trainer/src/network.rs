@@ -104,7 +104,8 @@ struct Workspace {
     gates: Vec<Vec<f32>>,
     /// Gradient of the sum of skips: `[rows][S]`.
     dskips: Vec<f32>,
-    /// Gradient of each layer's input: `[layers][rows][R]`.
+    /// Gradient of each layer's input, of the chunk at hand and of as many rows before it as the
+    /// layer's taps reach back: `[layers][reach + CHUNK][R]`.
     dx: Vec<Vec<f32>>,
     /// Embedded class followed by local channels: `[rows][H]`.
     h: Vec<f32>,

@@ -16,7 +16,8 @@ impl Workspace {
     pub(super) fn backward(&mut self, config: &Config, packed: &Packed, gradient: &mut Packed) {
         let (r, s) = (config.residual_channels, config.skip_channels);
         let z_width = config.layers() * config.gate_channels;
-        for range in chunks(&self.segment).into_iter().rev() {
+        let chunks = chunks(&self.segment);
+        for (number, range) in chunks.iter().cloned().enumerate().rev() {
             let len = range.len();
             let counts = range.start >= self.segment.counted_from;
             if counts {
@@ -35,10 +36,17 @@ impl Workspace {
                 transposed_multiply(dskips, z, &mut gradient.skip.weight, Into::Add);
                 add_columns(dskips.values, &mut gradient.skip.bias);
             }
-            for row in range {
-                let code = usize::from(self.segment.inputs[row]);
-                let embedding = &mut gradient.embedding[code * r..(code + 1) * r];
-                add(embedding, &self.dx[0][row * r..(row + 1) * r]);
+            let dx = self.dx[0][reach(config, 0) * r..].chunks_exact(r);
+            for (&code, dx) in self.segment.inputs[range.clone()].iter().zip(dx) {
+                let code = usize::from(code);
+                add(&mut gradient.embedding[code * r..(code + 1) * r], dx);
+            }
+            // What was reached back to becomes the end of the next chunk's rows, the one before in time.
+            let next = number.checked_sub(1).map_or(0, |before| chunks[before].len());
+            for (layer, dx) in self.dx.iter_mut().enumerate() {
+                let reach = reach(config, layer);
+                dx.copy_within(..reach * r, next * r);
+                dx[..next * r].fill(0.0);
             }
         }
     }
@@ -57,13 +65,12 @@ impl Workspace {
         let (r, g, k) = (config.residual_channels, config.gate_channels, config.kernel_size);
         let (len, z_width) = (range.len(), config.layers() * g);
         let width = k * r + config.conditioning_channels();
-        let rows = range.start * r..range.end * r;
         let grown = &mut gradient.layers[index];
         let ChunkBuffers { columns, dcolumns, z, dsums, .. } = &mut self.chunk;
         gather_columns(config, index, &self.x[index], &self.h, range.clone(), columns);
 
         // The last layer has no residual.
-        let dnext = self.dx.get(index + 1).map(|dx| &dx[rows.clone()]);
+        let dnext = self.dx.get(index + 1).map(|dx| &dx[reach(config, index + 1) * r..][..len * r]);
         let z = &mut z[index * g..];
         if let Some(dnext) = dnext {
             let weight = View::new(&layer.residual.weight, r, g);
@@ -91,15 +98,17 @@ impl Workspace {
         multiply(dsums, weight, dcolumns, Into::Replace);
         let dx = &mut self.dx;
         let (before, after) = dx.split_at_mut(index + 1);
+        let here = reach(config, index);
         if let Some(dnext) = after.first() {
-            add(&mut before[index][rows.clone()], &dnext[rows]);
+            let dnext = &dnext[reach(config, index + 1) * r..][..len * r];
+            add(&mut before[index][here * r..], dnext);
         }
         for tap in 0..k {
             let back = (k - 1 - tap) * config.dilations[index];
             // Taps before the segment were zeros.
             let before = back.saturating_sub(range.start).min(len);
             if before < len {
-                let dx = &mut dx[index][(range.start + before - back) * r..(range.end - back) * r];
+                let dx = &mut dx[index][(here + before - back) * r..(here + len - back) * r];
                 add_rows(dx, &dcolumns[before * used + tap * r..], r, used);
             }
         }
@@ -112,4 +121,9 @@ impl Workspace {
             }
         }
     }
+}
+
+/// Rows that a layer's oldest tap looks back.
+pub(super) fn reach(config: &Config, layer: usize) -> usize {
+    (config.kernel_size - 1) * config.dilations[layer]
 }

@@ -2,6 +2,7 @@
 
 use wavenet_engine::Config;
 
+use super::backward::reach;
 use super::packed::{Affine, Layer, Packed};
 use super::{CHUNK, ChunkBuffers, Loss, Pass, Segment, Workspace};
 use crate::kernels::elementwise::{
@@ -37,8 +38,8 @@ impl Workspace {
             let kept = if pass == Pass::WithGradient { rows } else { CHUNK };
             grow(&mut self.gates[layer], kept * 2 * g);
             if pass == Pass::WithGradient {
-                grow(&mut self.dx[layer], rows * r);
-                self.dx[layer][..rows * r].fill(0.0);
+                self.dx[layer].clear();
+                self.dx[layer].resize((reach(config, layer) + CHUNK) * r, 0.0);
             }
         }
         if pass == Pass::WithGradient {
