@@ -36,7 +36,7 @@ pub(super) fn sweep(args: &BenchArgs) -> Result<String> {
                 }
                 let run = RunArgs { isa, dtype: Some(dtype) };
                 for voices in VOICES {
-                    reports.push(measure(model, &run, voices, seconds)?);
+                    reports.push(measure(model, &run, voices, args.threads.into(), seconds)?);
                 }
             }
         }
