@@ -63,22 +63,15 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
         None => Model::load(args.model.as_deref())?,
     };
     let seconds = args.seconds.unwrap_or(SECONDS);
-    let report =
-        measure(&model, &args.run, usize::from(args.voices), args.threads.into(), seconds)?;
+    let report = measure(&model, &args.run, usize::from(args.voices), seconds)?;
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
 }
 
 /// Measures one model, run in one way.
-fn measure(
-    model: &Model,
-    run: &RunArgs,
-    voices: usize,
-    threads: usize,
-    seconds: f64,
-) -> Result<Report> {
+fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<Report> {
     let packed = model.pack(run)?;
     let mut band = Band::new(&packed, voices);
-    if threads == 2 {
+    if run.threads == 2 {
         band.state.start_helper(&packed)?;
     }
     let mut roofs = Roofs::new(&packed, model.dtype(run));
@@ -103,7 +96,7 @@ fn measure(
         parameters: model.weights.layout().len,
         sample_rate_hz: config.sample_rate_hz,
         voices,
-        threads,
+        threads: run.threads.into(),
         dtype: model.dtype(run),
         isa: run.isa,
         seconds: played.seconds,

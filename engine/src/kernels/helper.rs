@@ -35,7 +35,7 @@ const WORK_OF_TURN: usize = 512;
 const FEWEST_TURNS: usize = 200;
 /// Turns between two looks at the clock.
 const TURNS_OF_LOOK: usize = 256;
-/// How long the helper spins without work before it naps.
+/// How long a helper spins while no step begins before it naps.
 const SPIN: Duration = Duration::from_millis(1);
 /// The longest nap. A nap is an eighth of the time without work.
 const LONGEST_NAP: Duration = Duration::from_millis(16);
@@ -130,6 +130,7 @@ impl<T: Plain + Send + 'static> Helper<T> {
             init_starts: every(0),
             totals: vec![M::Total::default(); lanes * skip_width],
             width,
+            spin: SPIN,
         };
         (helper, worker)
     }
@@ -220,6 +221,8 @@ pub(super) struct Worker<M: Matrix> {
     totals: Vec<M::Total>,
     /// G'
     width: usize,
+    /// How long it spins while no step begins.
+    spin: Duration,
 }
 
 impl<M: Matrix> Worker<M> {
@@ -260,7 +263,7 @@ impl<M: Matrix> Worker<M> {
 
     /// Waits for so many values; false when told to stop.
     fn wait_for(&self, values: usize) -> bool {
-        let mut began = None;
+        let (mut began, mut steps) = (None, self.shared.steps.load(Ordering::Relaxed));
         loop {
             for _ in 0..TURNS_OF_LOOK {
                 if self.units.occupied_len() >= values {
@@ -271,23 +274,25 @@ impl<M: Matrix> Worker<M> {
             if self.shared.shall_stop.load(Ordering::Relaxed) {
                 return false;
             }
-            let now = Instant::now();
-            let began = began.get_or_insert(now);
-            if now - *began > SPIN {
-                self.nap();
-                *began = Instant::now();
+            let (now, before) = (Instant::now(), steps);
+            steps = self.shared.steps.load(Ordering::Relaxed);
+            if steps != before {
+                began = None;
+            } else if now - *began.get_or_insert(now) > self.spin {
+                self.nap(steps);
+                began = None;
             }
         }
     }
 
-    /// Sleeps until a step begins.
-    fn nap(&self) {
-        let (began, steps) = (Instant::now(), self.shared.steps.load(Ordering::Relaxed));
+    /// Sleeps until another step begins.
+    fn nap(&self, steps: usize) {
+        let began = Instant::now();
         self.shared.is_awake.store(false, Ordering::Relaxed);
         while self.shared.steps.load(Ordering::Relaxed) == steps
             && !self.shared.shall_stop.load(Ordering::Relaxed)
         {
-            std::thread::park_timeout((SPIN + began.elapsed() / 8).min(LONGEST_NAP));
+            std::thread::park_timeout(((SPIN + began.elapsed()) / 8).min(LONGEST_NAP));
         }
         self.shared.is_awake.store(true, Ordering::Relaxed);
     }
@@ -337,3 +342,6 @@ impl<M: Matrix> Task for Finish<'_, M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
