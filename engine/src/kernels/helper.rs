@@ -36,7 +36,10 @@ const FEWEST_TURNS: usize = 200;
 /// Turns between two looks at the clock.
 const TURNS_OF_LOOK: usize = 256;
 /// How long a helper spins while no step begins before it naps.
-const SPIN: Duration = Duration::from_millis(1);
+const SPIN: Duration = Duration::from_micros(500);
+/// How long a helper sleeps when it was late: other programs want the cores, and a thread that spins
+/// would only take time from the step's own.
+const REST: Duration = Duration::from_millis(20);
 /// The longest nap. A nap is an eighth of the time without work.
 const LONGEST_NAP: Duration = Duration::from_millis(16);
 
@@ -45,7 +48,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(16);
 struct Shared {
     /// Steps begun, with or without help: how a napping helper hears that it is needed.
     steps: AtomicUsize,
-    /// Voices of the step that is being helped.
+    /// The last step with help, and its voices.
+    helped: AtomicUsize,
     voices: AtomicUsize,
     is_awake: AtomicBool,
     shall_stop: AtomicBool,
@@ -91,6 +95,7 @@ impl<T: Plain + Send + 'static> Helper<T> {
     ) -> (Self, Worker<M>) {
         let shared = Arc::new(Shared {
             steps: AtomicUsize::new(0),
+            helped: AtomicUsize::new(0),
             voices: AtomicUsize::new(0),
             is_awake: AtomicBool::new(true),
             shall_stop: AtomicBool::new(false),
@@ -131,6 +136,7 @@ impl<T: Plain + Send + 'static> Helper<T> {
             totals: vec![M::Total::default(); lanes * skip_width],
             width,
             spin: SPIN,
+            rest: REST,
         };
         (helper, worker)
     }
@@ -147,7 +153,8 @@ impl<T: Plain + Send + 'static> Helper<T> {
         }
         self.is_helping = self.owed == 0 && self.shared.is_awake.load(Ordering::Relaxed);
         if self.is_helping {
-            // The units that follow carry this over.
+            // The units that follow carry these over.
+            self.shared.helped.store(self.steps, Ordering::Relaxed);
             self.shared.voices.store(voices, Ordering::Relaxed);
             self.owed = voices * self.skip_width;
         }
@@ -223,6 +230,8 @@ pub(super) struct Worker<M: Matrix> {
     width: usize,
     /// How long it spins while no step begins.
     spin: Duration,
+    /// How long it sleeps when it was late.
+    rest: Duration,
 }
 
 impl<M: Matrix> Worker<M> {
@@ -238,6 +247,7 @@ impl<M: Matrix> Worker<M> {
             return false;
         }
         let voices = self.shared.voices.load(Ordering::Relaxed);
+        let step = self.shared.helped.load(Ordering::Relaxed);
         let (values, outs) = (voices * self.width, voices * self.bias.len());
         for layer in 0..self.parts.len() {
             if !self.wait_for(values) {
@@ -257,7 +267,11 @@ impl<M: Matrix> Worker<M> {
         }
         let Self { sums, totals, scales, bias, .. } = self;
         self.kernel.run(Finish::<M> { totals, scales, bias, out: &mut sums[..outs] });
+        let is_late = self.shared.steps.load(Ordering::Relaxed) != step;
         self.skips.push_slice(&self.sums[..outs]);
+        if is_late {
+            self.sleep(|slept| slept >= self.rest);
+        }
         true
     }
 
@@ -287,11 +301,14 @@ impl<M: Matrix> Worker<M> {
 
     /// Sleeps until another step begins.
     fn nap(&self, steps: usize) {
+        self.sleep(|_| self.shared.steps.load(Ordering::Relaxed) != steps);
+    }
+
+    /// Sleeps until told to stop, or `is_over`, which is told how long it has slept.
+    fn sleep(&self, is_over: impl Fn(Duration) -> bool) {
         let began = Instant::now();
         self.shared.is_awake.store(false, Ordering::Relaxed);
-        while self.shared.steps.load(Ordering::Relaxed) == steps
-            && !self.shared.shall_stop.load(Ordering::Relaxed)
-        {
+        while !is_over(began.elapsed()) && !self.shared.shall_stop.load(Ordering::Relaxed) {
             std::thread::park_timeout(((SPIN + began.elapsed()) / 8).min(LONGEST_NAP));
         }
         self.shared.is_awake.store(true, Ordering::Relaxed);

@@ -21,7 +21,7 @@ fn attach<M, T>(
     T: Plain + Send + 'static,
 {
     let (mut helper, mut worker) = Helper::new(kernel, weights, to.queues.lanes());
-    worker.spin = Duration::MAX;
+    (worker.spin, worker.rest) = (Duration::MAX, Duration::ZERO);
     helper.patience = start(Box::new(worker));
     to.helper = Some(helper);
 }
