@@ -37,9 +37,9 @@ const FEWEST_TURNS: usize = 200;
 const TURNS_OF_LOOK: usize = 256;
 /// How long a helper spins while no step begins before it naps.
 const SPIN: Duration = Duration::from_micros(500);
-/// How long a helper sleeps when it was late: other programs want the cores, and a thread that spins
-/// would only take time from the step's own.
-const REST: Duration = Duration::from_millis(20);
+/// How long a helper sleeps when it was late or spun in vain: other programs want the cores, and a
+/// thread that spins would only take time from the step's own.
+const REST: Duration = Duration::from_millis(30);
 /// The longest nap. A nap is an eighth of the time without work.
 const LONGEST_NAP: Duration = Duration::from_millis(16);
 
@@ -137,6 +137,7 @@ impl<T: Plain + Send + 'static> Helper<T> {
             width,
             spin: SPIN,
             rest: REST,
+            was_of_help: false,
         };
         (helper, worker)
     }
@@ -230,8 +231,10 @@ pub(super) struct Worker<M: Matrix> {
     width: usize,
     /// How long it spins while no step begins.
     spin: Duration,
-    /// How long it sleeps when it was late.
+    /// How long it sleeps when it was of no help.
     rest: Duration,
+    /// Whether skips came in time since it last slept.
+    was_of_help: bool,
 }
 
 impl<M: Matrix> Worker<M> {
@@ -267,16 +270,16 @@ impl<M: Matrix> Worker<M> {
         }
         let Self { sums, totals, scales, bias, .. } = self;
         self.kernel.run(Finish::<M> { totals, scales, bias, out: &mut sums[..outs] });
-        let is_late = self.shared.steps.load(Ordering::Relaxed) != step;
+        self.was_of_help = self.shared.steps.load(Ordering::Relaxed) == step;
         self.skips.push_slice(&self.sums[..outs]);
-        if is_late {
-            self.sleep(|slept| slept >= self.rest);
+        if !self.was_of_help {
+            self.sleep(step);
         }
         true
     }
 
     /// Waits for so many values; false when told to stop.
-    fn wait_for(&self, values: usize) -> bool {
+    fn wait_for(&mut self, values: usize) -> bool {
         let (mut began, mut steps) = (None, self.shared.steps.load(Ordering::Relaxed));
         loop {
             for _ in 0..TURNS_OF_LOOK {
@@ -293,25 +296,27 @@ impl<M: Matrix> Worker<M> {
             if steps != before {
                 began = None;
             } else if now - *began.get_or_insert(now) > self.spin {
-                self.nap(steps);
+                self.sleep(steps);
                 began = None;
             }
         }
     }
 
-    /// Sleeps until another step begins.
-    fn nap(&self, steps: usize) {
-        self.sleep(|_| self.shared.steps.load(Ordering::Relaxed) != steps);
-    }
-
-    /// Sleeps until told to stop, or `is_over`, which is told how long it has slept.
-    fn sleep(&self, is_over: impl Fn(Duration) -> bool) {
-        let began = Instant::now();
-        self.shared.is_awake.store(false, Ordering::Relaxed);
-        while !is_over(began.elapsed()) && !self.shared.shall_stop.load(Ordering::Relaxed) {
-            std::thread::park_timeout(((SPIN + began.elapsed()) / 8).min(LONGEST_NAP));
+    /// Sleeps until a step has begun since `steps`; longer where it was of no help since it last did.
+    fn sleep(&mut self, steps: usize) {
+        let least = if self.was_of_help { Duration::ZERO } else { self.rest };
+        let (began, shared) = (Instant::now(), &self.shared);
+        shared.is_awake.store(false, Ordering::Relaxed);
+        while !shared.shall_stop.load(Ordering::Relaxed) {
+            let slept = began.elapsed();
+            if slept >= least && shared.steps.load(Ordering::Relaxed) != steps {
+                break;
+            }
+            let nap = ((SPIN + slept) / 8).min(LONGEST_NAP);
+            std::thread::park_timeout(nap.max(least.saturating_sub(slept)));
         }
-        self.shared.is_awake.store(true, Ordering::Relaxed);
+        shared.is_awake.store(true, Ordering::Relaxed);
+        self.was_of_help = false;
     }
 }
 
