@@ -29,7 +29,8 @@ KEEP_MEMORY = {
 
 
 def build(formulation, shape):
-    """The model's loss as a module: (codes [B, T], targets [B, T]) -> mean cross-entropy in nats."""
+    """The model's loss as a module: (codes [B, T], targets [B, N]) -> mean cross-entropy in nats of the codes
+    after the last N; targets of -100 do not count."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -56,7 +57,8 @@ def build(formulation, shape):
                 gated.append(torch.tanh(filters) * torch.sigmoid(gates))
                 if layer + 1 < layers:
                     x = x + self.residuals[layer](gated[-1])
-            hidden = F.relu(self.end1(F.relu(self.skip(torch.cat(gated, 2)))))
+            counted = torch.cat([z[:, -targets.shape[1] :] for z in gated], 2)
+            hidden = F.relu(self.end1(F.relu(self.skip(counted))))
             return F.cross_entropy(self.end2(hidden).flatten(0, 1), targets.flatten())
 
     class Conv(nn.Module):
@@ -77,7 +79,8 @@ def build(formulation, shape):
                 gated.append(torch.tanh(filters) * torch.sigmoid(gates))
                 if layer + 1 < layers:
                     x = x + self.residuals[layer](gated[-1])
-            hidden = F.relu(self.end1(F.relu(self.skip(torch.cat(gated, 1)))))
+            counted = torch.cat([z[..., -targets.shape[1] :] for z in gated], 1)
+            hidden = F.relu(self.end1(F.relu(self.skip(counted))))
             return F.cross_entropy(self.end2(hidden), targets)
 
     class ConvAdd(Conv):
@@ -94,7 +97,7 @@ def build(formulation, shape):
             for layer, dilation in enumerate(dilations):
                 filters, gates = self.gates[layer](F.pad(x, (dilation, 0))).chunk(2, 1)
                 out = self.outs[layer](torch.tanh(filters) * torch.sigmoid(gates))
-                skips = skips + out[:, :s]
+                skips = skips + out[:, :s, -targets.shape[1] :]
                 if layer + 1 < layers:
                     x = x + out[:, s:]
             return F.cross_entropy(self.end2(F.relu(self.end1(F.relu(skips)))), targets)
@@ -219,4 +222,5 @@ def main():
             compare(arguments, threads, shape)
 
 
-main()
+if __name__ == "__main__":
+    main()

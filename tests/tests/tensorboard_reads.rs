@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use wavenet_engine::Config;
 use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::Material;
+use wavenet_trainer::network::Device;
 use wavenet_trainer::prepare::{PrepareOptions, prepare};
 use wavenet_trainer::settings::{Training, default_model};
 use wavenet_trainer::training::{Budget, TrainOptions, train};
@@ -48,7 +49,7 @@ fn recordings(folder: &Path) {
     for name in ["a.wav", "b.wav"] {
         let mut writer = hound::WavWriter::create(folder.join(name), spec).unwrap();
         for at in 0..8_000 {
-            writer.write_sample(((0.1 * f64::from(at)).sin() * 16_000.0) as i16).unwrap();
+            writer.write_sample((libm::sin(0.1 * f64::from(at)) * 16_000.0) as i16).unwrap();
         }
         writer.finalize().unwrap();
     }
@@ -84,6 +85,7 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
             budget: Budget::Steps(steps),
             seed: 1,
             threads: 1,
+            device: Device::Cpu,
             patience: None,
             finetune: None,
             checkpoint_steps: 10,

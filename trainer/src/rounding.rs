@@ -120,7 +120,7 @@ mod tests {
         let of = |x: &[f64; INPUTS]| -> f64 {
             row.iter().zip(wide).zip(x).map(|((a, b), x)| f64::from(a - b) * x).sum()
         };
-        (inputs.iter().map(|x| of(x).powi(2)).sum::<f64>() / inputs.len() as f64).sqrt()
+        (inputs.iter().map(|x| of(x) * of(x)).sum::<f64>() / inputs.len() as f64).sqrt()
     }
 
     #[test]
