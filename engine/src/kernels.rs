@@ -2,7 +2,8 @@
 //!
 //! [`Packed`] is a model ready to run on this machine; [`State`] is what it remembers, one lane a
 //! voice. Both are built once, and may fail then; [`Packed::step`] and [`Packed::pick`] are real-time
-//! safe: they never allocate, lock, wait or call the system, and never fail.
+//! safe: they never allocate, lock or call the system, and never fail. They wait for nobody, save that
+//! a step with a second thread (`helper.rs`) spins a bounded, short while for it.
 //!
 //! Every kernel obeys one numeric contract, so all give the same bytes (docs/model-format.md,
 //! section 9): a product of a weight row and an input is four chains of fused
