@@ -2,7 +2,8 @@
 //!
 //! [`Packed`] is a model ready to run on this machine; [`State`] is what it remembers, one lane a
 //! voice. Both are built once, and may fail then; [`Packed::step`] and [`Packed::pick`] are real-time
-//! safe: they never allocate, lock, wait or call the system, and never fail.
+//! safe: they never allocate, lock or call the system, and never fail. They wait for nobody, save that
+//! a step with a second thread (`helper.rs`) spins a bounded, short while for it.
 //!
 //! Every kernel obeys one numeric contract, so all give the same bytes (docs/model-format.md,
 //! section 9): a product of a weight row and an input is four chains of fused
@@ -19,6 +20,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
 mod float;
+mod helper;
 mod int8;
 mod kernel;
 mod loaded;
@@ -34,7 +36,7 @@ mod step;
 mod work;
 
 use crate::config::{Config, Dtype};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sampling::{Sampling, pick};
 use crate::weights::Weights;
 use float::{AsBf16, AsF32, FloatMatrix};
@@ -202,6 +204,26 @@ impl State {
             (Model::Int8(model), Past::Int8(past)) => model.reset(past, lane),
             _ => debug_assert!(false, "the state of another model"),
         }
+    }
+
+    /// Gives these lanes a second thread, of their own, that computes the skips while the step goes
+    /// on with the next layers; the bytes stay the same. It pays for large models on a machine with
+    /// an idle core: the thread spins while steps come, and naps when none do. It ends with the state.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the system has no thread to give.
+    pub fn start_helper(&mut self, packed: &Packed) -> Result<()> {
+        let kernel = packed.kernel;
+        let started = match (&packed.model, &mut self.past) {
+            (Model::F32(model), Past::Float(past)) => model.start_helper(kernel, past),
+            (Model::Bf16(model), Past::Float(past)) => model.start_helper(kernel, past),
+            (Model::Int8(model), Past::Int8(past)) => model.start_helper(kernel, past),
+            _ => {
+                debug_assert!(false, "the state of another model");
+                Ok(())
+            }
+        };
+        started.map_err(|error| Error::Device(format!("no second thread ({error}); use one")))
     }
 
     /// Number of lanes.

@@ -118,6 +118,14 @@ impl Synth {
         })
     }
 
+    /// Lets a second thread share the work: see [`State::start_helper`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the system has no thread to give.
+    pub fn start_helper(&mut self) -> Result<()> {
+        self.state.start_helper(&self.packed)
+    }
+
     /// The model's rate, at which [`Synth::render`] counts frames.
     pub fn sample_rate_hz(&self) -> u32 {
         self.packed.config().sample_rate_hz

@@ -55,11 +55,6 @@ struct Report {
 /// # Errors
 /// If the model cannot be loaded or built, or what is asked has no kernel.
 pub fn bench(args: &BenchArgs) -> Result<String> {
-    ensure!(
-        args.threads == 1,
-        "--threads {}: more than one thread is not supported yet; use 1",
-        args.threads
-    );
     if args.sweep {
         return sweep::sweep(args);
     }
@@ -76,6 +71,9 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
 fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<Report> {
     let packed = model.pack(run)?;
     let mut band = Band::new(&packed, voices);
+    if run.threads == 2 {
+        band.state.start_helper(&packed)?;
+    }
     let mut roofs = Roofs::new(&packed, model.dtype(run));
     band.play_for(WARM_UP.min(Duration::from_secs_f64(seconds)));
     // Before and after, as the clock swings.
@@ -98,7 +96,7 @@ fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<
         parameters: model.weights.layout().len,
         sample_rate_hz: config.sample_rate_hz,
         voices,
-        threads: 1,
+        threads: run.threads.into(),
         dtype: model.dtype(run),
         isa: run.isa,
         seconds: played.seconds,

@@ -229,9 +229,6 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
     pub voices: u8,
-    /// Threads that share the work.
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
-    pub threads: usize,
     /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
     #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype"])]
     pub sweep: bool,
@@ -257,6 +254,11 @@ pub struct RunArgs {
     /// How weights are stored and multiplied [default: what the model asks for].
     #[arg(long, value_enum)]
     pub dtype: Option<Dtype>,
+    /// Threads that share the work, 1 or 2: the same sound, sooner where a model is large and a
+    /// core is idle.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub threads: u8,
 }
 
 /// Names of [`engine::Isa`].

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Dtype, Error, Packed, Weights};
 
 use crate::cli::RunArgs;
@@ -62,6 +63,18 @@ impl Model {
     pub fn pack(&self, run: &RunArgs) -> Result<Packed> {
         Ok(Packed::new(&self.weights, self.dtype(run), run.isa.into())?)
     }
+}
+
+/// A player of a model, on as many threads as asked for.
+///
+/// # Errors
+/// If a setting does not fit the model, or the system has no second thread.
+pub fn synth(packed: Packed, settings: Settings, run: &RunArgs) -> Result<Synth> {
+    let mut synth = Synth::new(packed, settings)?;
+    if run.threads == 2 {
+        synth.start_helper()?;
+    }
+    Ok(synth)
 }
 
 /// What to tell a user whose machine lacks a fused multiply-add; `None` where it has one.

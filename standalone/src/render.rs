@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wavenet_engine::renderer::Renderer;
-use wavenet_engine::synth::{Settings, Synth};
+use wavenet_engine::synth::Settings;
 use wavenet_engine::{Config, Sampling};
 use wavenet_picture::write_png;
 
 use crate::cli::{RenderArgs, SoundArgs};
-use crate::model::{Model, slowness};
+use crate::model::{Model, slowness, synth};
 use crate::output::{check, same_file};
 use crate::score::Score;
 use crate::wav::WavFile;
@@ -50,7 +50,7 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
     if let Some(note) = slowness(&packed) {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
-    let renderer = Renderer::new(Synth::new(packed, settings)?, out_hz)?;
+    let renderer = Renderer::new(synth(packed, settings, &args.run)?, out_hz)?;
     let wav = WavFile::create(&places.out, out_hz, score.frames)?;
 
     let began = Instant::now();

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hound::{SampleFormat, WavSpec};
 use wavenet_engine::renderer::Renderer;
-use wavenet_engine::synth::Synth;
 
 use crate::cli::{StreamArgs, StreamFormat};
 use crate::midi_file;
-use crate::model::{Model, slowness};
+use crate::model::{Model, slowness, synth};
 use crate::piece::Piece;
 use crate::render::settings;
 
@@ -36,7 +35,7 @@ pub fn stream(args: &StreamArgs, out: &mut dyn Write, interrupted: &AtomicBool) 
     if let Some(note) = slowness(&packed) {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
-    let mut renderer = Renderer::new(Synth::new(packed, settings)?, args.rate)?;
+    let mut renderer = Renderer::new(synth(packed, settings, &args.run)?, args.rate)?;
     match write_all(args, &mut piece, &mut renderer, out, interrupted) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),

@@ -46,6 +46,23 @@ fn stepping_and_picking_allocate_nothing() {
 }
 
 #[test]
+fn stepping_with_a_second_thread_allocates_nothing() {
+    let weights = lively_weights(config(), 1);
+    let packed = pack(&weights);
+    let mut state = State::new(&packed, 2);
+    state.start_helper(&packed).unwrap();
+    let h = vec![0.5; 2 * weights.config().conditioning_channels()];
+    let mut logits = vec![0.0; 2 * weights.config().levels];
+    let count = calls(|| {
+        for t in 0..5_000_u32 {
+            packed.step(&mut state, &[1, 0], &[t as u8, 128], &h, &mut logits);
+        }
+        state.reset(&packed, 1);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
 fn rendering_notes_allocates_nothing() {
     let weights = lively_weights(config(), 2);
     let settings = Settings { voices: 3, class: 1, release_ms: 10.0, ..Settings::default() };

@@ -103,6 +103,7 @@ pub(super) struct FloatMatrix<W: Storage> {
 
 impl<W: Storage> Matrix for FloatMatrix<W> {
     type Value = f32;
+    type Total = f32;
 
     fn pack(kernel: Kernel, source: &Source<'_>) -> Self {
         let group = kernel.float_group();
@@ -178,6 +179,36 @@ impl<W: Storage> Matrix for FloatMatrix<W> {
     #[inline(always)]
     fn rows(&self) -> usize {
         self.blocks * BLOCK
+    }
+
+    fn segment(&self, segment: usize, _: usize) -> Self {
+        let mut units = Vec::with_capacity(self.units.len() / self.segments);
+        let of_block = self.segments * self.quarter_len * W::UNITS;
+        for group in self.units.chunks(self.group * of_block) {
+            let len = group.len() / self.segments;
+            units.extend_from_slice(&group[segment * len..(segment + 1) * len]);
+        }
+        Self { units: Aligned::from(&units[..]), segments: 1, ..*self }
+    }
+
+    fn scales(&self) -> &[f32] {
+        &[]
+    }
+
+    /// The product's own order: from the bias on, segment by segment.
+    #[inline(always)]
+    fn begin_total(bias: f32) -> f32 {
+        bias
+    }
+
+    #[inline(always)]
+    fn add_to_total(total: f32, sum: f32) -> f32 {
+        total + sum
+    }
+
+    #[inline(always)]
+    fn finish_totals(totals: &[f32], _: &[f32], _: &[f32], out: &mut [f32]) {
+        out.copy_from_slice(totals);
     }
 
     #[inline(always)]

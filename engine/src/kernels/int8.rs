@@ -75,6 +75,8 @@ fn quantise(from: &[f32], row: &mut [u8], most: f32, round: f32, relu: impl Fn(f
 
 impl Matrix for Int8Matrix {
     type Value = u8;
+    /// Whole numbers, exact below 2^53.
+    type Total = f64;
 
     fn pack(kernel: Kernel, source: &Source<'_>) -> Self {
         let group = kernel.int8_group();
@@ -160,6 +162,52 @@ impl Matrix for Int8Matrix {
     #[inline(always)]
     fn rows(&self) -> usize {
         self.blocks * BLOCK
+    }
+
+    /// With scales of 1, so that its products are whole numbers, exact as floats: 1024 gated units
+    /// give less than 2^24.
+    fn segment(&self, segment: usize, width: usize) -> Self {
+        let range = segment * width..self.inputs.min((segment + 1) * width);
+        let (mut weights, mut corrections) = (Vec::new(), vec![0; self.rows()]);
+        let groups = self.weights.chunks(self.group * self.inputs * BLOCK);
+        for (group, first) in groups.zip((0..).step_by(self.group * BLOCK)) {
+            let each = group.len() / self.inputs;
+            let part = &group[range.start * each..range.end * each];
+            for four in part.chunks_exact(each * STEP) {
+                for (correction, row) in corrections[first..].iter_mut().zip(four.chunks(STEP)) {
+                    *correction -= 128 * row.iter().map(|&weight| i32::from(weight)).sum::<i32>();
+                }
+            }
+            weights.extend_from_slice(part);
+        }
+        Self {
+            weights: Aligned::from(&weights[..]),
+            corrections: Aligned::from(&corrections[..]),
+            scales: Aligned::from(&vec![1.0; self.rows()][..]),
+            inputs: range.len(),
+            ..*self
+        }
+    }
+
+    fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    #[inline(always)]
+    fn begin_total(_: f32) -> f64 {
+        0.0
+    }
+
+    #[inline(always)]
+    fn add_to_total(total: f64, sum: f32) -> f64 {
+        total + f64::from(sum)
+    }
+
+    #[inline(always)]
+    fn finish_totals(totals: &[f64], scales: &[f32], bias: &[f32], out: &mut [f32]) {
+        for (((out, &total), &scale), bias) in out.iter_mut().zip(totals).zip(scales).zip(bias) {
+            *out = (total as f32).mul_add(scale, *bias);
+        }
     }
 
     #[inline(always)]

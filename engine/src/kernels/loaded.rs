@@ -1,6 +1,7 @@
 //! A packed model with its shapes and its start state: what the public types wrap, for each type of
 //! weights.
 
+use super::helper::Helper;
 use super::kernel::Kernel;
 use super::matrix::{InputKind, Matrix, Product, Rows};
 use super::memory::{AheadShape, Memory, Silence};
@@ -71,6 +72,20 @@ impl<M: Matrix> Loaded<M> {
             self.reset(&mut memory, lane);
         }
         memory
+    }
+
+    /// Gives some lanes' memory a second thread, which has its own copy of the skips' weights.
+    pub(super) fn start_helper(
+        &self,
+        kernel: Kernel,
+        memory: &mut Memory<M::Value>,
+    ) -> std::io::Result<()>
+    where
+        M: Send + 'static,
+    {
+        let lanes = memory.queues.lanes();
+        memory.helper = Some(Helper::spawn(kernel, &self.weights, lanes)?);
+        Ok(())
     }
 
     /// Puts a lane into the state of endless silence. Real-time safe.

@@ -68,7 +68,9 @@ impl<'a> Source<'a> {
 /// Packed weights of one type, and the values that they multiply.
 pub(super) trait Matrix: Sized {
     /// What the inputs are made of.
-    type Value: Plain + std::fmt::Debug;
+    type Value: Plain + std::fmt::Debug + Send + 'static;
+    /// A sum over segments that is not finished.
+    type Total: Copy + Default + Send + 'static;
 
     /// Packs for a kernel.
     fn pack(kernel: Kernel, source: &Source<'_>) -> Self;
@@ -86,6 +88,17 @@ pub(super) trait Matrix: Sized {
     fn reach(&self) -> usize;
     /// Output rows, padded.
     fn rows(&self) -> usize;
+    /// One segment as a matrix of its own, from rows of inputs of so many values a segment. Its
+    /// products are to be added to totals, and make the whole's.
+    fn segment(&self, segment: usize, width: usize) -> Self;
+    /// What [`Matrix::finish_totals`] needs of every row, if anything.
+    fn scales(&self) -> &[f32];
+    /// A total before any segment.
+    fn begin_total(bias: f32) -> Self::Total;
+    /// A total with one more segment.
+    fn add_to_total(total: Self::Total, sum: f32) -> Self::Total;
+    /// Turns the totals of all rows into what the whole product gives.
+    fn finish_totals(totals: &[Self::Total], scales: &[f32], bias: &[f32], out: &mut [f32]);
     /// Does the product; `tasks` has been checked.
     ///
     /// # Safety

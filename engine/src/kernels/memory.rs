@@ -1,6 +1,7 @@
 //! What the lanes of one model remember, and the buffers of a step.
 
 use super::aligned::{Aligned, Plain};
+use super::helper::Helper;
 use super::matrix::{InputKind, Matrix, padded};
 use super::packed::PackedWeights;
 use crate::config::Config;
@@ -74,6 +75,8 @@ pub(super) struct Memory<T> {
     /// Bias and past taps of samples to come. Shape: `[lanes]`, for each layer `[slots][2 G']`.
     pub(super) ahead: Aligned<f32>,
     pub(super) scratch: Scratch<T>,
+    /// The second thread, if there is one.
+    pub(super) helper: Option<Helper<T>>,
 }
 
 impl<T: Plain> Memory<T> {
@@ -87,6 +90,7 @@ impl<T: Plain> Memory<T> {
             queues: Queues::new(queue_shape, lanes),
             ahead: Aligned::zeros(lanes * ahead_shape.count * ahead_shape.width),
             scratch: Scratch::new(weights, lanes),
+            helper: None,
         }
     }
 

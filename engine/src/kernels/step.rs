@@ -46,12 +46,15 @@ pub(super) fn step<M: Matrix>(
     let weights = model.weights;
     let count = heard.lanes.len();
     kernel.run(Begin { model, memory, heard });
+    if let Some(helper) = &mut memory.helper {
+        helper.begin(count);
+    }
     for layer in 0..weights.layers.len() {
         if layer > 0 {
             compute_ahead(kernel, model, memory, heard.lanes, layer);
             kernel.run(Enter { model, memory, lanes: heard.lanes, layer });
         }
-        let Memory { queues, ahead, scratch } = memory;
+        let Memory { queues, ahead, scratch, helper } = memory;
         let Scratch { sums, h, units, change, starts, .. } = scratch;
         let part = &weights.layers[layer];
         let mut init = Some(Rows { memory: ahead, starts: &starts.ahead }).filter(|_| layer > 0);
@@ -69,8 +72,13 @@ pub(super) fn step<M: Matrix>(
             kernel.run(Product { matrix, inputs, init, out: sums, out_starts });
         }
         kernel.run(Gate { weights, sums, units, layer, count });
+        let offset = layer * weights.units_width;
+        if let Some(helper) = helper {
+            for &start in &starts.units[..count] {
+                helper.send(&units[start + offset..][..weights.units_width]);
+            }
+        }
         if let Some(residual) = &part.residual {
-            let offset = layer * weights.units_width;
             kernel.run(Product {
                 matrix: &residual.matrix,
                 inputs: Rows { memory: &units[offset..], starts: &starts.units[..count] },
@@ -83,10 +91,31 @@ pub(super) fn step<M: Matrix>(
     for &lane in heard.lanes {
         memory.queues.advance(lane);
     }
-    head(kernel, weights, &mut memory.scratch, count, logits);
+    let Memory { scratch, helper, .. } = memory;
+    if !helper.as_mut().is_some_and(|helper| helper.receive(&mut scratch.skips)) {
+        add_skips(kernel, weights, scratch, count);
+    }
+    head(kernel, weights, scratch, count, logits);
 }
 
-/// The skips of all layers and the two products after them.
+/// The skips of all layers.
+fn add_skips<M: Matrix>(
+    kernel: Kernel,
+    weights: &PackedWeights<M>,
+    scratch: &mut Scratch<M::Value>,
+    count: usize,
+) {
+    let starts = &scratch.starts;
+    kernel.run(Product {
+        matrix: &weights.skip.matrix,
+        inputs: Rows { memory: &scratch.units, starts: &starts.units[..count] },
+        init: Some(Rows { memory: &weights.skip.bias, starts: &starts.bias[..count] }),
+        out: &mut scratch.skips,
+        out_starts: &starts.skips[..count],
+    });
+}
+
+/// The two products after the skips.
 fn head<M: Matrix>(
     kernel: Kernel,
     weights: &PackedWeights<M>,
@@ -96,13 +125,6 @@ fn head<M: Matrix>(
 ) {
     let starts = &scratch.starts;
     let bias = &starts.bias[..count];
-    kernel.run(Product {
-        matrix: &weights.skip.matrix,
-        inputs: Rows { memory: &scratch.units, starts: &starts.units[..count] },
-        init: Some(Rows { memory: &weights.skip.bias, starts: bias }),
-        out: &mut scratch.skips,
-        out_starts: &starts.skips[..count],
-    });
     let (skips, inputs) = (&scratch.skips, &mut scratch.skip_inputs);
     kernel.run(Relu::<M> { from: skips, channels: weights.skip_channels, rows: inputs, count });
     kernel.run(Product {
@@ -140,7 +162,7 @@ fn compute_ahead<M: Matrix>(
     layer: usize,
 ) {
     let Model { weights, queue_shape, ahead_shape } = *model;
-    let Memory { queues, ahead, scratch } = memory;
+    let Memory { queues, ahead, scratch, .. } = memory;
     let starts = &mut scratch.starts;
     let part = &weights.layers[layer];
     let past_taps = weights.kernel_size - 1;

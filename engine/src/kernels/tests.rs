@@ -4,10 +4,10 @@ use super::*;
 use crate::config::{NoteRecipe, Recipe};
 use crate::sampling::Philox;
 
-const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
+pub(super) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 
 /// Random weights, random biases too.
-fn weights(config: &Config, seed: u64) -> Weights {
+pub(super) fn weights(config: &Config, seed: u64) -> Weights {
     let mut weights = Weights::random(config.clone(), seed).unwrap();
     let draws = Philox::new(seed, 1 << 40);
     for (index, value) in weights.values_mut().iter_mut().enumerate() {
@@ -29,9 +29,17 @@ const UNWRITTEN: u32 = 0x7fc0_dead;
 
 /// Every logit of every lane, as bits, with all lanes together in changing order, or one by one.
 fn run(packed: &Packed, lanes: usize, seed: u64, together: bool) -> Vec<Vec<u32>> {
+    run_state(packed, &mut State::new(packed, lanes), seed, together)
+}
+
+pub(super) fn run_state(
+    packed: &Packed,
+    state: &mut State,
+    seed: u64,
+    together: bool,
+) -> Vec<Vec<u32>> {
     let config = packed.config();
-    let (h, levels) = (config.conditioning_channels(), config.levels);
-    let mut state = State::new(packed, lanes);
+    let (h, levels, lanes) = (config.conditioning_channels(), config.levels, state.lanes());
     let mut times = vec![0; lanes];
     let mut out = vec![Vec::new(); lanes];
     for step in 0..30 {
@@ -53,7 +61,7 @@ fn run(packed: &Packed, lanes: usize, seed: u64, together: bool) -> Vec<Vec<u32>
             }
             // A NaN that no arithmetic makes: what is not written shows.
             let mut logits = vec![f32::from_bits(UNWRITTEN); part.len() * levels];
-            packed.step(&mut state, part, &codes, &conditioning, &mut logits);
+            packed.step(state, part, &codes, &conditioning, &mut logits);
             for (&lane, row) in part.iter().zip(logits.chunks_exact(levels)) {
                 assert!(row.iter().all(|logit| logit.to_bits() != UNWRITTEN));
                 out[lane].extend(row.iter().map(|logit| logit.to_bits()));
@@ -63,7 +71,7 @@ fn run(packed: &Packed, lanes: usize, seed: u64, together: bool) -> Vec<Vec<u32>
     out
 }
 
-fn shapes() -> impl Strategy<Value = Config> {
+pub(super) fn shapes() -> impl Strategy<Value = Config> {
     let channels = (1..70_usize, 1..70_usize, 1..140_usize, 1..70_usize, 2..257_usize);
     let dilations = proptest::collection::vec(1..20_usize, 1..5);
     (channels, 2..4_usize, dilations, 0..4_usize, 0..3_usize).prop_map(

@@ -34,7 +34,7 @@ pub(super) fn sweep(args: &BenchArgs) -> Result<String> {
                 if Packed::new(&model.weights, dtype.into(), isa.into()).is_err() {
                     continue;
                 }
-                let run = RunArgs { isa, dtype: Some(dtype) };
+                let run = RunArgs { isa, dtype: Some(dtype), threads: args.run.threads };
                 for voices in VOICES {
                     reports.push(measure(model, &run, voices, seconds)?);
                 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Status, StreamOptions};
-use wavenet_engine::synth::{EventKind, Parameter, Settings, Synth};
+use wavenet_engine::synth::{EventKind, Parameter, Settings};
 
 use super::callback::{Deck, Live, Meters};
 use super::device::{Line, Output, quieten};
@@ -19,7 +19,7 @@ use super::priority::before_others;
 use super::status::View;
 use crate::cli::PlayArgs;
 use crate::midi_file;
-use crate::model::{Model, slowness};
+use crate::model::{Model, slowness, synth};
 use crate::piece::Piece;
 use crate::render::settings;
 use crate::score::{Score, frames_of};
@@ -305,7 +305,9 @@ impl Fresh<'_> {
     fn deck(&self, line: &Line, origin: u64) -> Result<(Box<Deck>, Controls)> {
         let rate_hz = line.rate_hz;
         let packed = self.model.pack(&self.args.run)?;
-        let renderer = Renderer::new(Synth::new(packed, self.settings.clone())?, rate_hz)?;
+        // Its second thread goes first as the generator does.
+        let synth = before_others(|| synth(packed, self.settings.clone(), &self.args.run))?;
+        let renderer = Renderer::new(synth, rate_hz)?;
         let (piece, end) = self.piece(rate_hz)?;
         let margin = f64::from(self.args.output.buffer_ms) / 1000.0 * f64::from(rate_hz);
         let options = StreamOptions {

@@ -158,7 +158,7 @@ fn options_that_do_not_fit_the_model() {
         ("bench --shape 0,4,4,4", "residual_channels = 0"),
         ("bench --shape 4,4,4,0", "number of dilations = 0"),
         ("bench --shape 1024,4096,4096,128", "parameters"),
-        ("bench --threads 2", "more than one thread is not supported yet"),
+        ("bench --threads 3", "3 is not in 1..=2"),
         ("bench --seconds -3", "24 hours"),
     ] {
         refuses(&folder, arguments, expected);

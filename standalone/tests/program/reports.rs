@@ -83,11 +83,12 @@ fn bench_gives_the_promised_names_and_they_agree() {
         ("--shape 8,16,12,3 --voices 3 --dtype f32 --isa scalar", "8,16,12,3", 3),
         ("--model note.safetensors --voices 2", "4,8,8,4", 2),
         ("--model choir.safetensors", "4,8,8,4", 1),
+        ("--model choir.safetensors --threads 2", "4,8,8,4", 1),
     ] {
         let report = json(&folder, &format!("bench --json --seconds 0.05 {options}"));
         assert_eq!(report["shape"], shape, "{options}");
         assert_eq!(report["voices"], voices, "{options}");
-        assert_eq!(report["threads"], 1);
+        assert_eq!(report["threads"], if options.ends_with("--threads 2") { 2 } else { 1 });
         assert_eq!(report["dtype"], "f32");
         assert!(["auto", "scalar"].contains(&report["isa"].as_str().unwrap()));
         let number = |name: &str| report[name].as_f64().unwrap();
