@@ -7,7 +7,8 @@
 //! list of events, and [`resample`] brings the result to the host's rate.
 //!
 //! Building may fail; playing may not: everything that runs a sample says so in its docs
-//! ("real-time safe": it never allocates, locks, waits, or calls the system).
+//! ("real-time safe": it never allocates, locks, waits, or calls the system; with a helper thread a step
+//! may spin for a bounded time).
 
 pub mod conditioning;
 pub mod config;

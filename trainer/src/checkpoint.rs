@@ -1,7 +1,7 @@
 //! The states of a run on disk: what `--resume` needs to go on as though it had never stopped.
 //!
-//! Beside the model `x.safetensors`, the best on validation so far, lie `x.state` and, one checkpoint
-//! older, `x.previous.state`. Each holds everything that decides the rest of the run: weights, the
+//! Beside the model `x.safetensors`, the best on validation so far, lie `x.state` and, the last older one
+//! that proved good, `x.previous.state`. Each holds everything that decides the rest of the run: weights, the
 //! optimizer's vectors, the best model so far and, as metadata, counters and settings. A state is
 //! written beside its place and renamed, and says its own SHA-256: whichever moment the power fails,
 //! and whatever a disk does to the newest, there is one to go on from.

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
-use wavenet_trainer::checkpoint::averaged_model;
+use wavenet_trainer::checkpoint::{averaged_model, previous_path, state_path};
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
     SynthArgs, TrainArgs, one_line, threads,
@@ -184,9 +184,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
 /// The model that a run starts from.
 fn finetune(path: &Path, out: &Path) -> Result<Finetune> {
     let is_same =
-        |a: &Path| a.canonicalize().is_ok_and(|a| out.canonicalize().is_ok_and(|b| a == b));
+        |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    let written = [out.to_owned(), state_path(out), previous_path(out)];
     ensure!(
-        !is_same(path),
+        !written.iter().any(|out| is_same(path, out)),
         "{} would be replaced by the model that it starts: name another --out",
         path.display()
     );

@@ -115,7 +115,8 @@ pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
         return Ok(());
     }
     let Some((checkpoint, _)) = Checkpoints::new(&options.out).resume()? else {
-        return Ok(());
+        // It starts afresh: what lies in the log's folder is not of this run.
+        return options.log.as_ref().map_or(Ok(()), |log| log::check(&log.folder, false));
     };
     // What the recordings decide is compared when they are read.
     let known = checkpoint.run.settings;

@@ -60,11 +60,14 @@ fn counts_that_no_run_can_reach_are_damage() {
 #[test]
 fn every_bit_that_flips_is_noticed() {
     let whole = bytes();
+    // Blanks that end the header belong to nothing.
+    let header_end = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let blanks =
+        1 + whole[..header_end].iter().rposition(|&byte| byte != b' ').unwrap()..header_end;
     for place in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[place] ^= 1 << (place % 8);
-        // Blanks that end the header belong to nothing.
-        assert!(file::from_bytes(&bytes).is_err() || whole[place] == b' ', "byte {place}");
+        assert!(file::from_bytes(&bytes).is_err() || blanks.contains(&place), "byte {place}");
     }
 }
 

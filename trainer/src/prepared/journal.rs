@@ -59,7 +59,7 @@ impl Journal {
             source: source.to_owned(),
             offset_frames,
             frames: samples.len() as u64 / BYTES_PER_SAMPLE,
-            sha256: hex(samples),
+            sha256: hash(samples, facts)?,
             facts,
         };
         let mut line = serde_json::to_vec(&line)?;
@@ -110,7 +110,7 @@ impl Earlier {
             file.read_exact(&mut read).ok()?;
             read
         };
-        if hex(&read) != line.sha256 {
+        if hash(&read, line.facts).ok()? != line.sha256 {
             return None;
         }
         let samples = read.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
@@ -118,6 +118,8 @@ impl Earlier {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+/// Of the samples and of what decoding them told.
+fn hash(samples: &[u8], facts: Facts) -> serde_json::Result<String> {
+    let hash = Sha256::new().chain_update(samples).chain_update(serde_json::to_vec(&facts)?);
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -175,7 +175,8 @@ proptest! {
         std::fs::write(out.join(SAMPLES_FILE), samples).unwrap();
         if let Some(earlier) = Earlier::open(&out) {
             for (source, frames) in [("a", 0..5_000), ("b", 5_000..5_300)] {
-                if let Some((found, _)) = earlier.find(source) {
+                if let Some((found, facts)) = earlier.find(source) {
+                    prop_assert_eq!(facts, super::tests::FACTS);
                     prop_assert_eq!(found, frames.map(super::tests::sample).collect::<Vec<_>>());
                 }
             }

@@ -54,6 +54,12 @@ impl Beside {
             Err(fs::TryLockError::WouldBlock) => {
                 bail!("{shown} is being prepared by another program: wait until it is done")
             }
+            // Some network disks know no locks: then nobody is kept out.
+            Err(fs::TryLockError::Error(error))
+                if error.kind() == std::io::ErrorKind::Unsupported =>
+            {
+                Ok(Self { path, _lock: lock, kept: false })
+            }
             Err(fs::TryLockError::Error(error)) => Err(error).with_context(failed),
         }
     }

@@ -251,7 +251,7 @@ fn play(facts: &Facts<'_>) -> Markup {
 
 /// A word for a shell.
 fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./,+:@#".contains(c);
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./,+:@".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
     }

@@ -27,11 +27,19 @@ pub(super) fn is_out_of_patience(record: &Record, patience: Option<u64>) -> bool
     patience.is_some_and(|patience| record.without_gain >= patience)
 }
 
-/// The weights of the model, and their step: the best, or the newest where none was validated yet.
-pub(super) fn model_of(now: &Checkpoint) -> (&[f32], u64) {
+/// Tells one model of a run from another: after a run has gone back, a step alone does not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Mark {
+    /// The step that it is of.
+    pub(super) step: u64,
+    bits: Option<f32>,
+}
+
+/// The weights of the model: the best, or the newest where none was validated yet.
+pub(super) fn model_of(now: &Checkpoint) -> (&[f32], Mark) {
     match (&now.best, now.run.record.best) {
-        (Some(best), Some((_, step))) => (best, step),
-        _ => (&now.moments.average, now.step()),
+        (Some(best), Some((bits, step))) => (best, Mark { step, bits: Some(bits) }),
+        _ => (&now.moments.average, Mark { step: now.step(), bits: None }),
     }
 }
 
@@ -65,8 +73,8 @@ mod tests {
             now.moments.step = step;
             now.moments.average.fill(step as f32);
             assert_eq!(offer(&mut now, bits), best_step == step);
-            let (weights, at) = model_of(&now);
-            assert_eq!((weights[0], at), (best_step as f32, best_step));
+            let (weights, mark) = model_of(&now);
+            assert_eq!((weights[0], mark.step), (best_step as f32, best_step));
             assert_eq!(is_out_of_patience(&now.run.record, Some(2)), is_over);
             assert!(!is_out_of_patience(&now.run.record, None));
         }

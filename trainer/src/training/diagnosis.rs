@@ -19,6 +19,8 @@ const STUCK_STEPS: u64 = 200;
 /// Bits by which validation must have risen, and training fallen meanwhile.
 const RISEN_BITS: f64 = 0.05;
 const FALLEN_BITS: f64 = 0.02;
+/// A training loss below this share of the unigram's has learned something.
+const LEARNED_SHARE: f64 = 0.9;
 /// Points of the training loss that are averaged.
 const AVERAGED: usize = 8;
 
@@ -175,8 +177,10 @@ pub(super) fn of_sound(flaw: Flaw, share_done: f64) -> Finding {
 }
 
 /// What the last validation says.
-pub(super) fn of_end(valid_bits: f64, unigram_bits: f64) -> Option<Finding> {
-    (valid_bits > unigram_bits).then(|| {
+pub(super) fn of_end(history: &History, valid_bits: f64, unigram_bits: f64) -> Option<Finding> {
+    // What has not learned its own recordings either is no case of this.
+    let trained = trained_bits(history, history.trained.last()?.step)?;
+    (valid_bits > unigram_bits && trained < LEARNED_SHARE * unigram_bits).then(|| {
         Finding::new(
             Kind::ByHeart,
             "it knows its recordings by heart and nothing else: add recordings (minutes of sound, not \

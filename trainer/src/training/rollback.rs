@@ -34,10 +34,13 @@ pub(super) fn judge(loss: Loss, norm: f64, before: Option<Trend>, levels: usize)
     if !bits.is_finite() || !norm.is_finite() {
         return Verdict::Exploded("the loss is no longer a number".into());
     }
-    let before = before.unwrap_or(Trend { smoothed: bits, lowest: bits });
+    let nothing = libm::log2f(levels as f32);
+    // The average comes down from above: one quiet first batch of a model that knows much already
+    // must not become the lowest.
+    let first = bits.max(nothing);
+    let before = before.unwrap_or(Trend { smoothed: first, lowest: first });
     let smoothed = before.smoothed + SMOOTHING * (bits - before.smoothed);
     let limit = 1.5 * before.lowest + 2.0;
-    let nothing = libm::log2f(levels as f32);
     if bits > 2.0 * nothing.max(before.smoothed) || smoothed > limit {
         return Verdict::Exploded(format!("the loss has exploded to {bits:.1} bits a sample"));
     }
@@ -78,6 +81,9 @@ mod tests {
         // What was trained on other sounds may begin far above.
         let tuned: Vec<f64> = (0..300).map(|n| 30.0 - 28.0 * (n as f64 / 300.0)).collect();
         assert_eq!(run(&tuned), (None, Some(299)));
+        // A model that knows much already, and begins with an easy batch.
+        let knowing = [&[0.5][..], &[3.0; 300]].concat();
+        assert_eq!(run(&knowing), (None, Some(300)));
         // One batch of another kind.
         let mut strange = bits;
         strange[700] = 9.0;

@@ -12,7 +12,7 @@ use wavenet_engine::{Config, Weights};
 
 use super::progress::say;
 use super::rollback::Verdict;
-use super::watch::{Step, Watch};
+use super::watch::{Moment, Step, Watch};
 use super::{Budget, Outcome, TrainOptions, best, rollback, validation};
 use super::{other_recordings, other_settings, settings_of};
 use crate::checkpoint::{self, Checkpoint, Checkpoints, RunSettings};
@@ -40,8 +40,8 @@ pub(super) struct Session<'a> {
     checkpoints: Checkpoints,
     /// Whether a state of this run is on disk.
     is_saved: bool,
-    /// Step of the model on disk, where it is known to be of this run.
-    model_step: Option<u64>,
+    /// Which model is on disk, where it is known to be of this run.
+    written: Option<best::Mark>,
     watch: Watch,
     started: Instant,
     elapsed_before_s: f64,
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
             averaged: now.weights.clone(),
             checkpoints,
             is_saved,
-            model_step: None,
+            written: None,
             watch: Watch::begin(material, options, total_steps, &now)?,
             started: Instant::now(),
             elapsed_before_s: now.run.elapsed_s,
@@ -197,7 +197,9 @@ impl<'a> Session<'a> {
             return Ok(false);
         }
         best::offer(&mut self.now, bits);
-        self.watch.validated(bits, &self.averaged);
+        let (step, share_done) = (self.now.step(), self.share_done());
+        let moment = Moment { step, share_done, elapsed_s: self.elapsed_s() };
+        self.watch.validated(moment, bits, &self.averaged);
         Ok(true)
     }
 
@@ -222,12 +224,16 @@ impl<'a> Session<'a> {
             "{problem} at step {step}: back to step {anchor}, with half the learning rate \
              ({rate:.1e})"
         ));
+        let (best, record) = (self.now.best.take(), self.now.run.record.best);
         self.now = match anchor {
             0 => start(&self.settings, self.options.finetune.as_ref(), false)?,
             _ => self.checkpoints.load_step(anchor)?,
         };
         self.now.run.rollbacks = rollbacks + 1;
-        self.model_step = None;
+        // The best was measured, wherever it led to.
+        self.now.best = best;
+        self.now.run.record.best = record;
+        self.written = None;
         self.watch.rolled_back(&self.now);
         Ok(())
     }
@@ -239,11 +245,11 @@ impl<'a> Session<'a> {
         self.now.run.history = self.watch.history.clone();
         self.checkpoints.save(&mut self.now, is_anchor)?;
         self.is_saved = true;
-        let (weights, model_step) = best::model_of(&self.now);
-        if self.model_step != Some(model_step) {
+        let (weights, mark) = best::model_of(&self.now);
+        if self.written != Some(mark) {
             self.averaged.values_mut().copy_from_slice(weights);
             self.averaged.save(&self.options.out)?;
-            self.model_step = Some(model_step);
+            self.written = Some(mark);
         }
         Ok(())
     }
@@ -269,14 +275,18 @@ impl<'a> Session<'a> {
         if !interrupted {
             self.validation = validation::thorough(self.material);
         }
-        let (weights, best_step) = best::model_of(&self.now);
+        let (weights, best::Mark { step: best_step, .. }) = best::model_of(&self.now);
         self.averaged.values_mut().copy_from_slice(weights);
         let network = &mut self.network;
         let loss = validation::measure(network, &self.averaged, self.material, &self.validation)?;
         let valid_bits = loss.bits_per_sample();
         let unigram_bits = self.material.unigram_bits(&self.validation)?;
         let is_out_of_patience = self.is_out_of_patience();
-        let findings = self.watch.finished(best_step, &self.averaged, valid_bits, unigram_bits);
+        let findings = if interrupted {
+            self.watch.interrupted()
+        } else {
+            self.watch.finished(best_step, &self.averaged, valid_bits, unigram_bits)
+        };
         Ok(Outcome {
             steps: self.now.step(),
             best_step,

@@ -24,6 +24,16 @@ const LISTENING_SHARE: u32 = 20;
 /// Share of the run after which what is heard, twice in a row, should be neither silence nor noise.
 const GROWN_UP: f64 = 0.5;
 
+/// When something was seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// Steps taken.
+    pub(super) step: u64,
+    pub(super) share_done: f64,
+    /// Time spent training, over all sessions.
+    pub(super) elapsed_s: f64,
+}
+
 /// One step, as it is watched.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
@@ -139,8 +149,8 @@ impl Watch {
     }
 
     /// After every validation of the averaged weights.
-    pub(super) fn validated(&mut self, bits: f64, weights: &Weights) {
-        let Some(Step { step, share_done, elapsed_s, .. }) = self.last else { return };
+    pub(super) fn validated(&mut self, moment: Moment, bits: f64, weights: &Weights) {
+        let Moment { step, share_done, elapsed_s } = moment;
         self.history.validated(step, elapsed_s, bits);
         self.progress.validated(bits);
         self.write(|log| log.write(&Line::Validated { step, valid_bits: bits, elapsed_s }));
@@ -184,8 +194,17 @@ impl Watch {
         self.progress.finish();
         let mut findings = self.of_data.clone();
         findings.extend(self.of_losses());
-        findings.extend(diagnosis::of_end(valid_bits, unigram_bits));
+        findings.extend(diagnosis::of_end(&self.history, valid_bits, unigram_bits));
         findings.extend(self.listen(step, 1.0, weights));
+        findings.iter().for_each(|finding| self.tell(finding));
+        findings
+    }
+
+    /// After a run that was asked to stop: it may yet become all that it is not.
+    pub(super) fn interrupted(&mut self) -> Vec<Finding> {
+        self.progress.finish();
+        let mut findings = self.of_data.clone();
+        findings.extend(self.of_losses());
         findings.iter().for_each(|finding| self.tell(finding));
         findings
     }

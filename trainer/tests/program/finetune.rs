@@ -88,4 +88,6 @@ fn models_that_are_none_or_have_another_residual_stack() {
     }
     let same = training("old.safetensors", "--finetune old.safetensors --steps 2");
     folder.refuse(&same, "name another --out");
+    let of_state = training("old.safetensors", "--finetune old.state --steps 2");
+    folder.refuse(&of_state, "name another --out");
 }

@@ -61,6 +61,8 @@ fn a_log_of_another_run_and_places_that_take_none_are_refused() {
     folder.write("file", "");
     for (options, expected) in [
         ("--log runs/a", "holds the log of an earlier run"),
+        // There is nothing to resume, so it is another run's.
+        ("--log runs/a --resume", "holds the log of an earlier run"),
         ("--log file", "is a file"),
         ("--log file/inside", "is a file"),
         ("--log-steps 3", "--log"),
