@@ -12,6 +12,8 @@ use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 use wavenet_engine::{Config, Dtype, Recipe, Weights};
 
+use crate::hex::hex;
+
 /// The model to start from.
 #[derive(Debug, Clone)]
 pub struct Finetune {
@@ -56,7 +58,7 @@ impl Finetune {
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         self.weights.values().iter().for_each(|value| hash.update(value.to_le_bytes()));
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(hash)
     }
 
     /// Checks that a model of this shape can start from here.

@@ -33,4 +33,5 @@ pub mod synth_recordings;
 pub mod training;
 pub mod trim;
 
+mod hex;
 mod kernels;

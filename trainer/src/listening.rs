@@ -10,14 +10,13 @@ use wavenet_engine::{Config, Recipe};
 
 use crate::clip::{Clip, Wanted};
 use crate::corpus::notes::key_name;
+use crate::material::DEFAULT_VELOCITY;
 use crate::prepared::{Entry, Prepared, Split};
 
 /// The longest clip.
 const MAX_S: f64 = 3.0;
 /// Pairs at most.
 const MAX_PAIRS: usize = 3;
-/// A recording whose name does not tell how hard its note was struck.
-const DEFAULT_VELOCITY: u8 = 100;
 
 /// Softer than this is silence, and at least this much louder is sound.
 const SILENT_DB: f64 = -60.0;

@@ -24,6 +24,7 @@ use crate::network::Segment;
 use crate::prepared::{Prepared, Split};
 use crate::settings::Augmentation;
 
+pub(crate) use notes::DEFAULT_VELOCITY;
 use notes::NoteClip;
 pub use notes::Notes;
 pub use prefetch::{Make, Prefetch};

@@ -17,6 +17,7 @@ use wavenet_engine::Weights;
 use wavenet_engine::weights::Layout;
 
 use super::{Checkpoint, Run};
+use crate::hex::hex;
 use crate::optimizer::Moments;
 use crate::settings::check_model;
 
@@ -58,7 +59,7 @@ fn checksum<'a>(header: &str, vectors: impl Iterator<Item = &'a [u8]>) -> String
     let mut hash = Sha256::new();
     hash.update(header);
     vectors.for_each(|bytes| hash.update(bytes));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }
 
 pub(super) fn from_bytes(bytes: &[u8]) -> Result<Checkpoint> {

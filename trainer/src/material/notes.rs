@@ -19,7 +19,7 @@ use crate::prepared::Prepared;
 /// Taken from before the onset, so that the attack is not cut.
 const LEAD_MS: u32 = 3;
 /// A recording whose name does not tell its velocity.
-const DEFAULT_VELOCITY: u8 = 100;
+pub(crate) const DEFAULT_VELOCITY: u8 = 100;
 
 /// One recording's analysis.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::PrepareOptions;
 use crate::corpus::{self, Item};
+use crate::hex::hex;
 use crate::prepared::{Split, VERSION};
 use crate::trim::TrimOptions;
 
@@ -70,8 +71,4 @@ pub(super) fn source_key(options: &PrepareOptions, source: &Source) -> String {
     hash.update(format!("{VERSION} {} {trimming:?}\n", options.rate_hz));
     hash.update(format!("{:?} {bytes:?} {changed_ns:?}\n", source.item.name));
     hex(hash)
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{BYTES_PER_SAMPLE, SAMPLES_FILE};
+use crate::hex::hex;
 
 pub(super) const JOURNAL_FILE: &str = "sources.jsonl";
 
@@ -121,5 +122,5 @@ impl Earlier {
 /// Of the samples and of what decoding them told.
 fn hash(samples: &[u8], facts: Facts) -> serde_json::Result<String> {
     let hash = Sha256::new().chain_update(samples).chain_update(serde_json::to_vec(&facts)?);
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hash))
 }
