@@ -1,23 +1,40 @@
 //! From a played note to the vector that the model hears with every sample.
 //!
-//! The local channels of [`Recipe::Note`], in order:
+//! The local channels of [`Recipe::Note`], in order; the two sums, over all partials, only where the
+//! recipe has levels (without them every a_k is 1):
 //!
 //! ```text
 //! pitch       (semitones - 60) / 24
 //! velocity    velocity / 127
 //! decays      exp(-age / tau), one for each of decays_ms
-//! cosines     cos(2 pi turns_k), k = 1 .. partials
-//! sines       sin(2 pi turns_k)
+//! sum         1/2 sum over k of a_k cos(2 pi turns_k)
+//! its code    compress(SINE_AMPLITUDE times that sum over k), on the scale of the codes, -1 to 1
+//! cosines     a_k cos(2 pi turns_k), k = 1 .. partials
+//! sines       a_k sin(2 pi turns_k)
 //! ```
 //!
 //! Partial k of a stiff string sounds at `f_k = k f1 sqrt(1 + B k^2)` (Fletcher 1964). Its phase is
 //! a 32-bit fraction of a turn that advances by a whole number each sample, so it never drifts and
 //! is the same on every machine; partials above 0.46 of the sample rate are silent (both channels
-//! zero). The model is told these phases and so need not learn pitch, only how partials sound.
+//! zero). The model is told these phases and so need not learn pitch; told the partials' amplitudes
+//! a_k against the whole as well ([`Levels`]), it is told most of what it should say next, and learns
+//! attack, noise and what no table tells. The whole is divided out of what the model hears and says: it
+//! always speaks as loudly as a sine of [`SINE_AMPLITUDE`], and [`NoteState::level`] is what its samples are
+//! to be multiplied with.
+//!
 //! The trainer fills its windows through the same code ([`NoteConditioner::recorded`]), from phases measured on
 //! the recording.
 
-use crate::config::{Config, KeyTable, NoteRecipe, Recipe};
+mod levels;
+mod tables;
+
+use crate::config::{Config, NoteRecipe, Recipe};
+use crate::mulaw::MuLaw;
+pub use levels::Levels;
+
+/// The amplitude at which a model of notes with levels hears and speaks a lone sine, whatever its loudness:
+/// the rest is room for peaks.
+pub const SINE_AMPLITUDE: f32 = 0.25;
 
 /// Partials above this share of the sample rate are left out.
 pub const HIGHEST_PARTIAL: f64 = 0.46;
@@ -34,6 +51,7 @@ pub struct NoteConditioner {
     sine: Vec<f32>,
     /// Factor a sample of each decay.
     decay_factors: Vec<f64>,
+    mulaw: MuLaw,
 }
 
 /// One sounding note. Real-time safe after [`NoteConditioner::idle_note`].
@@ -48,6 +66,18 @@ pub struct NoteState {
     /// Advance of each partial a sample; partials beyond `present` stand still.
     increments: Vec<u32>,
     present: usize,
+    class: usize,
+    struck: u8,
+    age_frames: u64,
+    levels: Levels,
+}
+
+impl NoteState {
+    /// What the sample of the last [`NoteConditioner::advance`] is to be multiplied with. Real-time safe.
+    #[inline]
+    pub fn level(&self) -> f32 {
+        self.levels.gain()
+    }
 }
 
 impl NoteConditioner {
@@ -64,6 +94,7 @@ impl NoteConditioner {
             sample_rate_hz: rate,
             sine: (0..=steps + steps / 4).map(|index| libm::sin(turn(index)) as f32).collect(),
             decay_factors: recipe.decays_ms.iter().map(factor).collect(),
+            mulaw: MuLaw::new(config.levels),
             recipe: recipe.clone(),
         })
     }
@@ -74,21 +105,33 @@ impl NoteConditioner {
             pitch: 0.0,
             velocity: 0.0,
             decays: vec![0.0; self.decay_factors.len()],
-            turns: vec![0; self.recipe.partials],
-            increments: vec![0; self.recipe.partials],
+            turns: vec![0; self.recipe.tracked_partials()],
+            increments: vec![0; self.recipe.tracked_partials()],
             present: 0,
+            class: 0,
+            struck: 0,
+            age_frames: 0,
+            levels: Levels::new(&self.recipe, self.sample_rate_hz),
         }
     }
 
     /// Starts a note at its onset. Real-time safe.
-    pub fn start(&self, note: &mut NoteState, key: u8, velocity: u8) {
-        note.velocity = f32::from(velocity.min(127)) / 127.0;
+    pub fn start(&self, note: &mut NoteState, class: usize, key: u8, velocity: u8) {
+        let tables = &self.recipe.keys;
+        note.class = class;
+        note.struck = velocity.min(127);
+        note.age_frames = 0;
+        note.velocity = f32::from(self.within_recorded(class, note.struck)) / 127.0;
         note.decays.fill(1.0);
         note.turns.fill(0);
-        if let Some(nearest) = self.nearest(key) {
+        if let Some(nearest) = tables::nearest(tables, class, key, note.struck) {
             for (turns, &start) in note.turns.iter_mut().zip(&nearest.start_turns) {
                 *turns = turns_from(f64::from(start));
             }
+        }
+        match tables::blend(tables, class, f64::from(key), note.struck) {
+            Some(blend) => note.levels.set(tables, blend),
+            None => note.levels.set(&[], [(0, 0.0); 4]),
         }
         self.tune(note, f64::from(key));
     }
@@ -97,7 +140,13 @@ impl NoteConditioner {
     /// from where they are. Real-time safe.
     pub fn tune(&self, note: &mut NoteState, semitones: f64) {
         note.pitch = pitch_channel(semitones);
-        let (cents, inharmonicity) = self.measured(semitones);
+        let tables = &self.recipe.keys;
+        let (mut cents, mut inharmonicity) = (0.0, 0.0);
+        let blend = tables::blend(tables, note.class, semitones, note.struck);
+        for (index, weight) in blend.into_iter().flatten() {
+            cents += weight * tables[index].cents;
+            inharmonicity += weight * tables[index].inharmonicity;
+        }
         let f1 = 440.0 * libm::exp2((semitones - 69.0 + cents / 100.0) / 12.0);
         note.present = 0;
         for (index, increment) in note.increments.iter_mut().enumerate() {
@@ -114,8 +163,11 @@ impl NoteConditioner {
     /// Writes the channels of this sample and goes on to the next. `out` has the length of
     /// [`Config::local_channels`]. Real-time safe.
     pub fn advance(&self, note: &mut NoteState, out: &mut [f32]) {
+        note.levels.seek(note.age_frames);
+        note.age_frames += 1;
         let decays = &note.decays;
-        self.write(note.pitch, note.velocity, |i| decays[i], &note.turns[..note.present], out);
+        let turns = &note.turns[..note.present];
+        self.write(note.pitch, note.velocity, |i| decays[i], turns, &note.levels, out);
         for (decay, factor) in note.decays.iter_mut().zip(&self.decay_factors) {
             // Below this nothing is heard; stopping there keeps denormals out.
             *decay = if *decay > 1e-9 { *decay * factor } else { 0.0 };
@@ -126,18 +178,20 @@ impl NoteConditioner {
     }
 
     /// The channels of the sample `age_frames` after a recorded note's onset, for the trainer.
-    /// `turns` holds the measured phases of the partials that are present.
+    /// `turns` holds the measured phases of the partials that are present, `levels` those of the note.
     pub fn recorded(
         &self,
         semitones: f64,
         velocity: u8,
         age_frames: u64,
         turns: &[u32],
+        levels: &mut Levels,
         out: &mut [f32],
     ) {
+        levels.seek(age_frames);
         let velocity = f32::from(velocity.min(127)) / 127.0;
         let decay = |i: usize| libm::pow(self.decay_factors[i], age_frames as f64);
-        self.write(pitch_channel(semitones), velocity, decay, turns, out);
+        self.write(pitch_channel(semitones), velocity, decay, turns, levels, out);
     }
 
     fn write(
@@ -146,20 +200,32 @@ impl NoteConditioner {
         velocity: f32,
         decay: impl Fn(usize) -> f64,
         turns: &[u32],
+        levels: &Levels,
         out: &mut [f32],
     ) {
         let (head, rest) = out.split_at_mut(2);
         head.copy_from_slice(&[pitch, velocity]);
-        let (decays, phases) = rest.split_at_mut(self.decay_factors.len());
+        let (decays, rest) = rest.split_at_mut(self.decay_factors.len());
         for (index, out) in decays.iter_mut().enumerate() {
             *out = decay(index) as f32;
         }
+        let (sums, phases) = rest.split_at_mut(if self.recipe.has_levels() { 2 } else { 0 });
         let (cosines, sines) = phases.split_at_mut(self.recipe.partials);
         cosines.fill(0.0);
         sines.fill(0.0);
-        for ((cosine, sine), &turns) in cosines.iter_mut().zip(sines).zip(turns) {
-            *cosine = self.table(turns, 1 << (TABLE_BITS - 2));
-            *sine = self.table(turns, 0);
+        let mut sum = 0.0;
+        for (index, &turns) in turns.iter().enumerate() {
+            let amplitude = levels.partial(index);
+            let in_phase = amplitude * self.table(turns, 1 << (TABLE_BITS - 2));
+            sum += in_phase;
+            if let (Some(cosine), Some(sine)) = (cosines.get_mut(index), sines.get_mut(index)) {
+                *cosine = in_phase;
+                *sine = amplitude * self.table(turns, 0);
+            }
+        }
+        if let [half_sum, code] = sums {
+            *half_sum = 0.5 * sum;
+            *code = self.mulaw.compress(SINE_AMPLITUDE * sum);
         }
     }
 
@@ -177,26 +243,13 @@ impl NoteConditioner {
         libm::exp10(-f64::from(self.recipe.velocity_range_db) * softer / 20.0) as f32
     }
 
-    /// The recorded key nearest to a key; the lower of two equally near.
-    fn nearest(&self, key: u8) -> Option<&KeyTable> {
-        self.recipe.keys.iter().min_by_key(|table| table.key.abs_diff(key))
-    }
-
-    /// Cents and B at a pitch: linear between the recorded keys, constant beyond them.
-    fn measured(&self, semitones: f64) -> (f64, f64) {
-        let keys = &self.recipe.keys;
-        let above = keys.partition_point(|table| f64::from(table.key) < semitones);
-        match (above.checked_sub(1).map(|below| &keys[below]), keys.get(above)) {
-            (Some(low), Some(high)) => {
-                let span = f64::from(high.key) - f64::from(low.key);
-                let share = (semitones - f64::from(low.key)) / span;
-                let between = |a: f64, b: f64| a + (b - a) * share;
-                let cents = between(low.cents, high.cents);
-                (cents, between(low.inharmonicity, high.inharmonicity))
-            }
-            (Some(only), None) | (None, Some(only)) => (only.cents, only.inharmonicity),
-            (None, None) => (0.0, 0.0),
-        }
+    /// The velocity that the model is told: with levels none that is beyond what it has heard.
+    fn within_recorded(&self, class: usize, velocity: u8) -> u8 {
+        let own = self.recipe.keys.iter().filter(|table| table.class == class);
+        let (low, high) = own.fold((127, 0), |(low, high), table| {
+            (table.velocity.min(low), table.velocity.max(high))
+        });
+        if self.recipe.has_levels() && low <= high { velocity.clamp(low, high) } else { velocity }
     }
 }
 
@@ -218,6 +271,7 @@ fn pitch_channel(semitones: f64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KeyTable;
 
     fn config(keys: Vec<KeyTable>, partials: usize) -> Config {
         let recipe = NoteRecipe { keys, partials, ..NoteRecipe::default() };
@@ -229,7 +283,7 @@ mod tests {
         let config = config(vec![], 4);
         let conditioner = NoteConditioner::new(&config).unwrap();
         let mut note = conditioner.idle_note();
-        conditioner.start(&mut note, 72, 127);
+        conditioner.start(&mut note, 0, 72, 127);
         let mut h = vec![9.0; config.local_channels()];
         conditioner.advance(&mut note, &mut h);
         assert_eq!(h, [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
@@ -244,11 +298,12 @@ mod tests {
             cents,
             inharmonicity,
             start_turns: vec![0.25; 20],
+            ..KeyTable::default()
         };
         let config = config(vec![table(60, -8.0, 0.001), table(80, 4.0, 0.003)], 20);
         let conditioner = NoteConditioner::new(&config).unwrap();
         let mut note = conditioner.idle_note();
-        conditioner.start(&mut note, 70, 64);
+        conditioner.start(&mut note, 0, 70, 64);
         let f1 = 440.0 * libm::exp2((1.0 - 0.02) / 12.0);
         let mut h = vec![0.0; config.local_channels()];
         for frame in 0..20_000_u32 {
@@ -269,18 +324,33 @@ mod tests {
 
     #[test]
     fn recorded_and_played_notes_agree() {
-        let config = config(vec![], 8);
+        let table = KeyTable {
+            key: 57,
+            velocity: 90,
+            start_turns: vec![0.1; 96],
+            level_db: (0..13).map(|age| -3.0 * age as f32).collect(),
+            partial_db: vec![(0..13).map(|age| -4.0 * age as f32).collect(); 8],
+            ..KeyTable::default()
+        };
+        let recipe =
+            NoteRecipe { keys: vec![table.clone()], partials: 8, ..NoteRecipe::with_levels() };
+        let config = Config { conditioning: Recipe::Note(recipe.clone()), ..Config::default() };
+        config.validate().unwrap();
         let conditioner = NoteConditioner::new(&config).unwrap();
         let mut note = conditioner.idle_note();
-        conditioner.start(&mut note, 57, 90);
-        let (mut played, mut recorded) = (vec![0.0; 21], vec![0.0; 21]);
+        conditioner.start(&mut note, 0, 57, 90);
+        let mut levels = Levels::of_recording(&recipe, &table, 16_000.0, 1.0);
+        let (mut played, mut recorded) = (vec![0.0; 23], vec![0.0; 23]);
         for age in 0..3_000_u64 {
-            let turns = note.turns.clone();
+            let turns = note.turns[..note.present].to_vec();
             conditioner.advance(&mut note, &mut played);
-            conditioner.recorded(57.0, 90, age, &turns, &mut recorded);
+            conditioner.recorded(57.0, 90, age, &turns, &mut levels, &mut recorded);
             for (played, recorded) in played.iter().zip(&recorded) {
                 assert!((played - recorded).abs() < 1e-6);
             }
+            assert_eq!(note.level(), levels.gain());
+            let sum: f32 = played[7..15].iter().sum();
+            assert!((played[5] - 0.5 * sum).abs() < 1e-6);
         }
     }
 

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+mod recipe;
+
+pub use recipe::{KeyTable, MAX_PARTIALS, NoteRecipe, Recipe};
+
 /// Names of the field's usual letters: R, G, S, A are residual, gate, skip and end channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,47 +44,6 @@ pub struct Config {
     pub default_dtype: Dtype,
 }
 
-/// How the local conditioning vector is made (see `conditioning.rs` for the channels in order).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Recipe {
-    /// No local conditioning: the model babbles, or is told a class only.
-    #[default]
-    None,
-    /// A pitched note: key, velocity, age and the phases of its partials.
-    Note(NoteRecipe),
-}
-
-/// What a note-conditioned model was told about its notes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NoteRecipe {
-    /// How many partials' phases the model hears.
-    pub partials: usize,
-    /// Time constants of the exponentials that tell the age of the note.
-    pub decays_ms: Vec<f32>,
-    /// How much softer velocity 1 is than 127. Sample libraries are often normalised, so loudness
-    /// is applied after the model.
-    pub velocity_range_db: f32,
-    /// Measured on the recordings, rising in `key`.
-    pub keys: Vec<KeyTable>,
-}
-
-/// What was measured on the recordings of one key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyTable {
-    /// MIDI key, 69 = A4 = 440 Hz.
-    pub key: u8,
-    /// How far f1 lies from equal temperament, in cents. Pianos are tuned by ear: where stiffness
-    /// pulls the partials up, f1 lies below.
-    pub cents: f64,
-    /// B of the stiff string: partial k sounds at `k f1 sqrt(1 + B k^2)`.
-    pub inharmonicity: f64,
-    /// Phase of each partial at the onset, in turns. Shape: `[partials]`.
-    pub start_turns: Vec<f32>,
-}
-
 /// How weights are stored and multiplied, from wide to narrow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,17 +64,6 @@ impl std::fmt::Display for Dtype {
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         })
-    }
-}
-
-impl Default for NoteRecipe {
-    fn default() -> Self {
-        Self {
-            partials: 32,
-            decays_ms: vec![20.0, 200.0, 1500.0],
-            velocity_range_db: 30.0,
-            keys: Vec::new(),
-        }
     }
 }
 
@@ -155,7 +107,7 @@ impl Config {
     pub fn local_channels(&self) -> usize {
         match &self.conditioning {
             Recipe::None => 0,
-            Recipe::Note(note) => 2 + note.decays_ms.len() + 2 * note.partials,
+            Recipe::Note(note) => note.channels(),
         }
     }
 
@@ -241,39 +193,8 @@ impl Config {
         range("root_key", usize::from(self.root_key), 0, 127)?;
         match &self.conditioning {
             Recipe::None => Ok(()),
-            Recipe::Note(note) => note.validate(),
+            Recipe::Note(note) => note.validate(self.classes.len()),
         }
-    }
-}
-
-impl NoteRecipe {
-    fn validate(&self) -> Result<()> {
-        let wrong = |what: String| Err(Error::Unsupported(format!("conditioning: {what}")));
-        if self.partials > 128 {
-            return wrong(format!("{} partials; at most 128", self.partials));
-        }
-        if self.decays_ms.len() > 16 || self.decays_ms.iter().any(|ms| !(0.1..=1e6).contains(ms)) {
-            return wrong("decays_ms takes up to 16 values between 0.1 and 1,000,000".into());
-        }
-        if !(0.0..=96.0).contains(&self.velocity_range_db) {
-            return wrong("velocity_range_db must lie between 0 and 96".into());
-        }
-        for pair in self.keys.windows(2) {
-            if pair[0].key >= pair[1].key {
-                return wrong("the table of keys must rise in `key`".into());
-            }
-        }
-        for table in &self.keys {
-            if table.key > 127
-                || !(-200.0..=200.0).contains(&table.cents)
-                || !(0.0..=0.1).contains(&table.inharmonicity)
-                || table.start_turns.len() != self.partials
-                || table.start_turns.iter().any(|turn| !turn.is_finite())
-            {
-                return wrong(format!("the table of key {} is damaged", table.key));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -39,10 +39,19 @@ impl MuLaw {
 
     /// The code of a sample; values beyond [-1, 1] take the end codes, NaN that of silence.
     pub fn encode(&self, sample: f32) -> u8 {
-        let x = if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) };
-        let compressed = (libm::log1p(self.mu * x.abs()) / libm::log1p(self.mu)).copysign(x);
+        let compressed = self.compressed(sample);
         let code = (compressed + 1.0) / 2.0 * self.mu + 0.5;
         (code as usize).min(self.values.len() - 1) as u8
+    }
+
+    /// Where a sample lies on the scale of the codes: -1 is the lowest, 1 the highest. Real-time safe.
+    pub fn compress(&self, sample: f32) -> f32 {
+        self.compressed(sample) as f32
+    }
+
+    fn compressed(&self, sample: f32) -> f64 {
+        let x = if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) };
+        (libm::log1p(self.mu * x.abs()) / libm::log1p(self.mu)).copysign(x)
     }
 
     /// The sample that a code stands for, in [-1, 1]. Real-time safe: one table read.

@@ -283,7 +283,7 @@ impl Synth {
         let told = if key == DRONE { self.packed.config().root_key } else { key };
         match (&self.conditioner, &mut voice.pitch) {
             (Some(conditioner), Pitch::Told(note)) => {
-                conditioner.start(note, told, velocity);
+                conditioner.start(note, voice.class, told, velocity);
                 voice.velocity_gain = conditioner.velocity_gain(velocity);
             }
             (_, Pitch::Tape(tape)) => {
@@ -384,7 +384,8 @@ impl Synth {
             let voice = &mut self.voices[lane];
             let sample = match &voice.pitch {
                 Pitch::Tape(tape) if voice.key != DRONE => tape.read(&self.sincs),
-                _ => self.mulaw.decode(voice.last_code),
+                Pitch::Told(note) => self.mulaw.decode(voice.last_code) * note.level(),
+                Pitch::Tape(_) => self.mulaw.decode(voice.last_code),
             };
             let level = voice.envelope.advance(&self.shape);
             voice.last_output = sample * voice.velocity_gain * level;

@@ -14,6 +14,7 @@ fn config() -> Config {
         cents: -2.5,
         inharmonicity,
         start_turns: start_turns.clone(),
+        ..KeyTable::default()
     };
     let keys = vec![table(40, 0.000_123_456_789), table(70, 1.0 / 3000.0)];
     let recipe = NoteRecipe { partials: 3, keys, ..NoteRecipe::default() };

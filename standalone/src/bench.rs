@@ -173,7 +173,7 @@ impl<'a> Band<'a> {
         let note = |voice: usize| {
             let conditioner = conditioner.as_ref()?;
             let mut note = conditioner.idle_note();
-            conditioner.start(&mut note, 48 + (voice % 36) as u8, 100);
+            conditioner.start(&mut note, 0, 48 + (voice % 36) as u8, 100);
             Some(note)
         };
         let mut conditioning = vec![0.0; voices * config.conditioning_channels()];

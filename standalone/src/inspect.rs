@@ -1,5 +1,6 @@
 //! `wavenet inspect`: what a model is, as a table for people or as JSON for programs.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use anyhow::Result;
@@ -40,10 +41,12 @@ enum Conditioning<'a> {
     Note {
         channels: usize,
         partials: usize,
+        /// How many are in the sum, where the model is told levels.
+        summed_partials: usize,
         decays_ms: &'a [f32],
         velocity_range_db: f32,
         /// MIDI keys that were recorded.
-        keys: Vec<u8>,
+        keys: BTreeSet<u8>,
     },
 }
 
@@ -84,7 +87,8 @@ impl<'a> Report<'a> {
                     partials: note.partials,
                     decays_ms: &note.decays_ms,
                     velocity_range_db: note.velocity_range_db,
-                    keys: note.keys.iter().map(|table| table.key).collect(),
+                    summed_partials: note.summed_partials,
+                    keys: note.keys.iter().map(|table| table.key).collect::<BTreeSet<u8>>(),
                 },
             },
             root_key: config.root_key,
@@ -134,13 +138,25 @@ impl<'a> Report<'a> {
                 rows.push(("notes", "none: it drones".into()));
                 rows.push(("root key", self.root_key.to_string()));
             }
-            Conditioning::Note { channels, partials, decays_ms, velocity_range_db, keys } => {
+            Conditioning::Note {
+                channels,
+                partials,
+                summed_partials,
+                decays_ms,
+                velocity_range_db,
+                keys,
+            } => {
                 let recorded = match (keys.first(), keys.last()) {
                     (Some(low), Some(high)) => format!("{}, from {low} to {high}", keys.len()),
                     _ => "none".into(),
                 };
                 let decays: Vec<String> = decays_ms.iter().map(f32::to_string).collect();
-                let heard = format!("{channels} channels: key, velocity, age, {partials} partials");
+                let sum = match summed_partials {
+                    0 => String::new(),
+                    sum => format!(", the sum of {}", sum.max(partials)),
+                };
+                let heard =
+                    format!("{channels} channels: key, velocity, age, {partials} partials{sum}");
                 rows.push(("notes", heard));
                 rows.push(("decays", format!("{} ms", decays.join(", "))));
                 rows.push(("velocity range", format!("{velocity_range_db} dB")));

@@ -85,10 +85,13 @@ pub(crate) fn frames_of(seconds: f64, rate_hz: u32) -> u64 {
 fn default_key(config: &Config) -> u8 {
     match &config.conditioning {
         Recipe::None => config.root_key,
-        Recipe::Note(recipe) => match (recipe.keys.first(), recipe.keys.last()) {
-            (Some(low), Some(high)) => DEFAULT_KEY.clamp(low.key, high.key),
-            _ => DEFAULT_KEY,
-        },
+        Recipe::Note(recipe) => {
+            let keys = || recipe.keys.iter().map(|table| table.key);
+            match (keys().min(), keys().max()) {
+                (Some(low), Some(high)) => DEFAULT_KEY.clamp(low, high),
+                _ => DEFAULT_KEY,
+            }
+        }
     }
 }
 
@@ -122,8 +125,7 @@ mod tests {
 
     #[test]
     fn the_default_key_is_one_that_the_model_has_heard() {
-        let table =
-            |key| KeyTable { key, cents: 0.0, inharmonicity: 0.0, start_turns: vec![0.0; 16] };
+        let table = |key| KeyTable { key, start_turns: vec![0.0; 16], ..KeyTable::default() };
         for (keys, expected) in
             [(vec![], 69), (vec![table(20), table(40)], 40), (vec![table(20), table(90)], 69)]
         {

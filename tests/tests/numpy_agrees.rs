@@ -77,6 +77,7 @@ fn models() -> Vec<Weights> {
             cents,
             inharmonicity,
             start_turns: noise(u64::from(key), partials),
+            ..KeyTable::default()
         };
         vec![table(40, -12.5, 0.0002), table(61, 0.0, 0.0011), table(84, 31.25, 0.003)]
     };
@@ -236,7 +237,7 @@ fn mu_law_and_note_conditioning_agree() {
     let width = weights.config().local_channels();
     for (&key, theirs) in keys.iter().zip(&answers[levels.len()..]) {
         let mut note = conditioner.idle_note();
-        conditioner.start(&mut note, key, 77);
+        conditioner.start(&mut note, 0, key, 77);
         let theirs = numbers(theirs);
         let mut ours = vec![0.0; width];
         assert_eq!(theirs.len(), 2000 * width);

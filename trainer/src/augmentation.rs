@@ -21,6 +21,7 @@ pub(crate) const REACH: usize = 16;
 const PLACES: usize = 512;
 /// Keeps these draws apart from all others of the seed.
 const STREAM: u64 = 0x6175_676d_656e;
+const NOISE_STREAM: u64 = 0x6e6f_6973_6500;
 
 /// What happens to one segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,11 +32,34 @@ pub struct Change {
     pub is_flipped: bool,
     /// Samples of the recording a sample heard: 1 as recorded, 2 an octave up.
     pub speed: f64,
+    /// Noise under the past that is heard; none where it is as recorded.
+    pub noise: Option<Noise>,
+}
+
+/// White noise, of its own for each segment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// Root mean square.
+    pub rms: f32,
+    /// Tells one noise from another.
+    key: u64,
+}
+
+impl Noise {
+    /// Lays the noise under samples. Each is a sum of three uniform draws: nearly Gaussian, never far.
+    pub(crate) fn lay_under(&self, samples: &mut [f32]) {
+        let draws = Philox::new(self.key, NOISE_STREAM);
+        for (index, sample) in (0..).zip(samples) {
+            let sum: f32 = (0..3).map(|part| draws.uniform(4 * index + part)).sum();
+            // A sum of three has a variance of a quarter.
+            *sample += 2.0 * self.rms * (sum - 1.5);
+        }
+    }
 }
 
 impl Change {
     /// As recorded.
-    pub const NONE: Self = Self { gain: 1.0, is_flipped: false, speed: 1.0 };
+    pub const NONE: Self = Self { gain: 1.0, is_flipped: false, speed: 1.0, noise: None };
 
     /// That of the segment numbered `index`.
     pub fn draw(settings: &Augmentation, seed: u64, index: u64) -> Self {
@@ -47,10 +71,16 @@ impl Change {
         let [low_db, high_db] = settings.gain_db;
         let gain_db = low_db + (high_db - low_db) * uniform(0);
         let cents = settings.pitch_cents * (2.0 * uniform(2) - 1.0);
+        let factor = |db: f32| libm::exp2f(db * (libm::log2f(10.0) / 20.0));
+        let noise = settings.past_noise_db.map(|[softest, loudest]| Noise {
+            rms: factor(softest + (loudest - softest) * uniform(3)),
+            key: seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        });
         Self {
-            gain: libm::exp2f(gain_db * (libm::log2f(10.0) / 20.0)),
+            gain: factor(gain_db),
             is_flipped: settings.flip_polarity && uniform(1) < 0.5,
             speed: libm::exp2(f64::from(cents) / 1200.0),
+            noise,
         }
     }
 
@@ -111,7 +141,12 @@ mod tests {
     use super::*;
 
     fn settings() -> Augmentation {
-        Augmentation { gain_db: [-12.0, 6.0], flip_polarity: true, pitch_cents: 100.0 }
+        Augmentation {
+            gain_db: [-12.0, 6.0],
+            flip_polarity: true,
+            pitch_cents: 100.0,
+            ..Augmentation::default()
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
-use wavenet_trainer::settings::{RunFile, condition, default_model};
+use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -140,7 +140,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
     }
-    let notes = learn_notes(&mut config, &prepared)?;
+    let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
     let shifts = &options.training.shifts;
     let material = Material::new(prepared, &config, notes.as_ref(), shifts)?
@@ -195,7 +195,7 @@ fn finetune(path: &Path, out: &Path) -> Result<Finetune> {
 }
 
 /// Analyses the recordings of notes and puts what was found into the config.
-fn learn_notes(config: &mut Config, prepared: &Prepared) -> Result<Option<Notes>> {
+fn learn_notes(config: &mut Config, prepared: &Prepared, tuning: Tuning) -> Result<Option<Notes>> {
     let Recipe::Note(recipe) = &mut config.conditioning else {
         return Ok(None);
     };
@@ -205,10 +205,13 @@ fn learn_notes(config: &mut Config, prepared: &Prepared) -> Result<Option<Notes>
     for line in notes.report() {
         say(&format!("  {line}\n"));
     }
-    recipe.keys = notes.key_tables();
+    recipe.keys = notes.key_tables(&config.classes, tuning);
     // The middle of what was recorded: where an unnamed note is played.
-    if let Some(middle) = recipe.keys.get(recipe.keys.len() / 2) {
-        config.root_key = middle.key;
+    let mut keys: Vec<u8> = recipe.keys.iter().map(|table| table.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if let Some(&middle) = keys.get(keys.len() / 2) {
+        config.root_key = middle;
     }
     Ok(Some(notes))
 }

@@ -11,6 +11,8 @@
 //! another entry of its file ends (one file is divided into a part to train on and one to validate
 //! on) has that as its past instead.
 
+mod layers;
+mod levels;
 mod notes;
 mod prefetch;
 mod store;
@@ -210,15 +212,19 @@ impl Material {
         }
         stretch.change.apply(&mut samples);
         let silence = self.mulaw.silence();
-        let codes = samples.iter().map(|&sample| self.mulaw.encode(sample));
+        let encode = |samples: &[f32], codes: &mut Vec<u8>| {
+            codes.extend(samples.iter().map(|&sample| self.mulaw.encode(sample)));
+        };
         segment.targets.clear();
         segment.targets.resize(sound_from, silence);
-        let mut codes = codes;
-        let ahead = if before > 0 { codes.next() } else { None };
-        segment.targets.extend(codes);
+        encode(&samples[before as usize..], &mut segment.targets);
         segment.inputs.clear();
-        segment.inputs.push(ahead.unwrap_or(silence));
-        segment.inputs.extend(&segment.targets[..rows - 1]);
+        if let Some(noise) = stretch.change.noise {
+            noise.lay_under(&mut samples);
+        }
+        // The past of every row; that of the first row of all is silence.
+        segment.inputs.resize(sound_from + 1 - before as usize, silence);
+        encode(&samples[..samples.len() - 1], &mut segment.inputs);
         segment.class = clip.class;
         segment.sound_from = sound_from;
         segment.counted_from = warmup;
@@ -227,10 +233,8 @@ impl Material {
         segment.local.clear();
         segment.local.resize(rows * channels, 0.0);
         if let (Some(conditioner), Some(note)) = (&self.conditioner, &clip.note) {
-            let rows = segment.local.chunks_exact_mut(channels).skip(sound_from);
-            for (index, out) in (first..).zip(rows) {
-                note.condition(conditioner, index, is_flipped, out);
-            }
+            let rows = &mut segment.local[sound_from * channels..];
+            note.condition(conditioner, first, is_flipped, channels, rows);
         }
         Ok(())
     }

@@ -56,6 +56,8 @@ pub struct PartialTracks {
     /// `[partials][hops]`: the phase less 2 pi f_k t, in radians, unwrapped, at the frames 0,
     /// `hop_frames`, 2 `hop_frames`, ... to the recording's end. Empty for an absent partial.
     pub deviation: Vec<Vec<f32>>,
+    /// `[partials][hops]`: the amplitude at the same frames. Empty for an absent partial.
+    pub amplitude: Vec<Vec<f32>>,
     /// `[partials]`: mean level over the note's first second, in dB below a sine of full scale.
     /// Minus infinity for an absent partial.
     pub level_db: Vec<f32>,
@@ -149,10 +151,12 @@ pub fn analyse(samples: &[f32], rate_hz: u32, key: u8, partials: usize) -> Resul
     let onset_hop = onset_frame.div_ceil(hop_frames);
     let second_hops = rate_hz as usize / hop_frames;
     let mut deviation = vec![Vec::new(); partials];
+    let mut amplitude = vec![Vec::new(); partials];
     let mut level_db = vec![f32::NEG_INFINITY; partials];
-    for (index, shifted) in demodulated.iter().enumerate() {
+    for (index, shifted) in demodulated.into_iter().enumerate() {
         deviation[index] = shifted.deviation(onset_hop, loudest);
         level_db[index] = shifted.level_db(onset_hop, second_hops);
+        amplitude[index] = shifted.amplitude_from(onset_frame, hop_frames);
     }
     Ok(PartialTracks {
         rate_hz: rate,
@@ -161,6 +165,7 @@ pub fn analyse(samples: &[f32], rate_hz: u32, key: u8, partials: usize) -> Resul
         onset_frame,
         hop_frames,
         deviation,
+        amplitude,
         level_db,
     })
 }

@@ -12,7 +12,7 @@ use wavenet_engine::{Config, NoteRecipe, Recipe};
 
 use crate::prepared::Prepared;
 
-pub use training::{Augmentation, Curve, Training};
+pub use training::{Augmentation, Curve, Training, Tuning};
 
 /// A `--config` file: `[model]` and `[training]`, each field optional.
 #[derive(Debug, Clone, Deserialize)]
@@ -133,7 +133,7 @@ pub fn condition(model: &mut Config, prepared: &Prepared, wanted: Conditioning) 
     if !use_notes {
         model.conditioning = Recipe::None;
     } else if model.conditioning == Recipe::None {
-        model.conditioning = Recipe::Note(NoteRecipe::default());
+        model.conditioning = Recipe::Note(NoteRecipe::with_levels());
     }
     Ok(())
 }

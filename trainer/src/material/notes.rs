@@ -8,13 +8,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use wavenet_engine::conditioning::{HIGHEST_PARTIAL, NoteConditioner, turns_from};
+use wavenet_engine::conditioning::{HIGHEST_PARTIAL, Levels, NoteConditioner, turns_from};
 use wavenet_engine::resample::Resampler;
-use wavenet_engine::{KeyTable, NoteRecipe};
+use wavenet_engine::{KeyTable, MAX_PARTIALS, NoteRecipe};
 
 use super::store::{Store, StoreWriter};
+use super::{layers, levels};
 use crate::partials::{PartialTracks, analyse};
-use crate::prepared::Prepared;
+use crate::prepared::{Entry, Prepared};
+use crate::settings::Tuning;
 
 /// Taken from before the onset, so that the attack is not cut.
 const LEAD_MS: u32 = 3;
@@ -25,8 +27,9 @@ pub(crate) const DEFAULT_VELOCITY: u8 = 100;
 #[derive(Debug, Clone)]
 struct Note {
     tracks: Arc<PartialTracks>,
-    key: u8,
-    velocity: u8,
+    /// What was measured on it, as a model is told.
+    table: Arc<KeyTable>,
+    label: Option<String>,
     /// The recording's frame at which the note begins.
     start_frame: usize,
     /// Frames of the recording before the entry: not 0 for the end of a file that was divided.
@@ -34,10 +37,38 @@ struct Note {
 }
 
 impl Note {
-    /// Deviation of the measured f1 from the key, in cents.
-    fn cents(&self) -> f64 {
-        let semitones = 12.0 * libm::log2(self.tracks.fundamental_hz / 440.0);
-        100.0 * (semitones + 69.0 - f64::from(self.key))
+    fn new(
+        entry: &Entry,
+        key: u8,
+        samples: &[f32],
+        rate_hz: u32,
+        recipe: &NoteRecipe,
+    ) -> Result<Self> {
+        let partials = recipe.tracked_partials();
+        let tracks = analyse(samples, rate_hz, key, partials)?;
+        let lead = (rate_hz * LEAD_MS / 1000) as usize;
+        let start_frame = tracks.onset_frame.saturating_sub(lead);
+        let semitones = 12.0 * libm::log2(tracks.fundamental_hz / 440.0);
+        let mut table = KeyTable {
+            key,
+            velocity: entry.velocity.unwrap_or(DEFAULT_VELOCITY),
+            cents: 100.0 * (semitones + 69.0 - f64::from(key)),
+            inharmonicity: tracks.inharmonicity,
+            start_turns: (1..=partials)
+                .map(|k| tracks.phase_turns(k, start_frame as f64))
+                .collect(),
+            ..KeyTable::default()
+        };
+        if recipe.has_levels() {
+            levels::measure(&mut table, recipe, samples, start_frame, &tracks);
+        }
+        Ok(Self {
+            tracks: Arc::new(tracks),
+            table: Arc::new(table),
+            label: entry.label.clone(),
+            start_frame,
+            entry_offset: 0,
+        })
     }
 }
 
@@ -47,7 +78,7 @@ pub struct Notes {
     /// `Err` tells why a recording is left out.
     entries: Vec<std::result::Result<Note, String>>,
     names: Vec<String>,
-    partials: usize,
+    recipe: NoteRecipe,
 }
 
 impl Notes {
@@ -76,44 +107,41 @@ impl Notes {
             };
             let mut samples = vec![0.0; entry.frames as usize];
             prepared.read(index, 0, &mut samples)?;
-            let rate_hz = prepared.rate_hz();
-            let analysed = analyse(&samples, rate_hz, key, recipe.partials).map(|tracks| {
-                let lead = (rate_hz * LEAD_MS / 1000) as usize;
-                Note {
-                    key,
-                    velocity: entry.velocity.unwrap_or(DEFAULT_VELOCITY),
-                    start_frame: tracks.onset_frame.saturating_sub(lead),
-                    entry_offset: 0,
-                    tracks: Arc::new(tracks),
-                }
-            });
-            entries.push(analysed.map_err(|error| format!("{error:#}")));
+            let note = Note::new(entry, key, &samples, prepared.rate_hz(), recipe);
+            entries.push(note.map_err(|error| format!("{error:#}")));
         }
         let names = prepared.entries().iter().map(|entry| entry.name.clone()).collect();
         ensure!(entries.iter().any(std::result::Result::is_ok), "no recording is a note");
-        Ok(Self { entries, names, partials: recipe.partials })
+        Ok(Self { entries, names, recipe: NoteRecipe { keys: Vec::new(), ..recipe.clone() } })
     }
 
-    /// The table of keys that a model plays from: of each key its hardest recording.
-    pub fn key_tables(&self) -> Vec<KeyTable> {
-        let mut hardest: Vec<&Note> = Vec::new();
-        for note in self.entries.iter().flatten() {
-            match hardest.iter_mut().find(|known| known.key == note.key) {
-                Some(known) if known.velocity < note.velocity => *known = note,
-                Some(_) => {}
-                None => hardest.push(note),
+    /// The tables that a model of such classes plays from. Without levels one a key, that of its hardest
+    /// recording; with levels one a velocity of it, and layers that are missing from their neighbours'.
+    pub fn key_tables(&self, classes: &[String], tuning: Tuning) -> Vec<KeyTable> {
+        let class = |note: &Note| {
+            let own = |class: &String| note.label.as_ref() == Some(class);
+            classes.iter().position(own).unwrap_or(0)
+        };
+        let notes = self.entries.iter().flatten();
+        let table = |note: &Note| KeyTable { class: class(note), ..(*note.table).clone() };
+        let mut tables: Vec<KeyTable> = notes.map(table).collect();
+        // Of equals the first recording stays.
+        tables.sort_by_key(|table| (table.class, table.key, table.velocity));
+        tables.dedup_by_key(|table| (table.class, table.key, table.velocity));
+        if self.recipe.has_levels() {
+            layers::complete(&mut tables);
+        } else {
+            tables.reverse();
+            tables.dedup_by_key(|table| (table.class, table.key));
+            tables.reverse();
+        }
+        if tuning == Tuning::Equal {
+            for table in &mut tables {
+                // The first partial of a stiff string lies sqrt(1 + B) above f1.
+                table.cents = -600.0 * libm::log2(1.0 + table.inharmonicity);
             }
         }
-        hardest.sort_by_key(|note| note.key);
-        let table = |note: &&Note| KeyTable {
-            key: note.key,
-            cents: note.cents(),
-            inharmonicity: note.tracks.inharmonicity,
-            start_turns: (1..=self.partials)
-                .map(|k| note.tracks.phase_turns(k, note.start_frame as f64))
-                .collect(),
-        };
-        hardest.iter().map(table).collect()
+        tables
     }
 
     /// What was found, a line a recording, for the user to check.
@@ -125,8 +153,7 @@ impl Notes {
                 let found = levels.iter().filter(|&&level| level > loudest - 50.0).count();
                 format!(
                     "{name:24} {:>+6.1} cents  B {:.5}  {found} partials",
-                    note.cents(),
-                    note.tracks.inharmonicity
+                    note.table.cents, note.table.inharmonicity
                 )
             }
             Err(reason) => format!("{name:24} left out: {reason}"),
@@ -160,7 +187,7 @@ impl Notes {
         prepared.read(entry, skipped as u64, &mut samples[past..])?;
         let name = &prepared.entries()[entry].name;
         let clip = |&shift: &i32| {
-            NoteClip::new(note, &samples, past, prepared.rate_hz(), shift, self.partials, store)
+            NoteClip::new(note, &samples, past, prepared.rate_hz(), shift, &self.recipe, store)
                 .with_context(|| name.clone())
         };
         shifts.iter().map(clip).collect()
@@ -177,6 +204,9 @@ pub(super) struct NoteClip {
     /// Frames at the beginning that belong to the entry before.
     past: usize,
     tracks: Arc<PartialTracks>,
+    table: Arc<KeyTable>,
+    /// Its levels, at any age.
+    levels: Levels,
     /// Frame of the recording at which the clip begins, and the note's age there.
     start_frame: usize,
     start_age: u64,
@@ -184,7 +214,6 @@ pub(super) struct NoteClip {
     speed: f64,
     /// Pitch of the key as the model is told, 69 = A4.
     semitones: f64,
-    velocity: u8,
     /// Partials low enough for the rate at this pitch.
     present: usize,
 }
@@ -196,7 +225,7 @@ impl NoteClip {
         past: usize,
         rate_hz: u32,
         shift: i32,
-        partials: usize,
+        recipe: &NoteRecipe,
         store: &mut StoreWriter,
     ) -> Result<Self> {
         let rate = f64::from(rate_hz);
@@ -213,17 +242,26 @@ impl NoteClip {
         };
         // The past is never longer than what the note has behind it.
         let start_frame = note.start_frame.max(note.entry_offset.saturating_sub(past));
+        let start_age = ((start_frame - note.start_frame) as f64 / speed) as u64;
+        // The model hears every note equally loud.
+        let levels = Levels::of_recording(recipe, &note.table, rate, speed);
+        let mut gains = levels.clone();
+        for (age, sample) in (start_age..).zip(&mut shifted) {
+            gains.seek(age);
+            *sample /= gains.gain();
+        }
         Ok(Self {
             offset_frames: store.append(&shifted)?,
             frames: shifted.len(),
             past: (past as f64 / speed) as usize,
             tracks: Arc::clone(&note.tracks),
+            levels,
             start_frame,
-            start_age: ((start_frame - note.start_frame) as f64 / speed) as u64,
+            start_age,
             speed,
-            semitones: f64::from(note.key) + 12.0 * libm::log2(speed),
-            velocity: note.velocity,
-            present: (1..=partials).take_while(heard).count(),
+            semitones: f64::from(note.table.key) + 12.0 * libm::log2(speed),
+            table: Arc::clone(&note.table),
+            present: (1..=recipe.tracked_partials()).take_while(heard).count(),
         })
     }
 
@@ -245,22 +283,28 @@ impl NoteClip {
         Ok(())
     }
 
-    /// The local conditioning vector of a frame of the clip, its past included. Turned upside down,
-    /// every partial is half a turn away.
+    /// The local conditioning vectors of frames of the clip, its past included, from `first` on. Shape of
+    /// `out`: `[frames, channels]`. Turned upside down, every partial is half a turn away.
     pub(super) fn condition(
         &self,
         conditioner: &NoteConditioner,
-        index: u64,
+        first: u64,
         is_flipped: bool,
+        channels: usize,
         out: &mut [f32],
     ) {
-        let age = self.start_age + index;
-        let frame = self.start_frame as f64 + index as f64 * self.speed;
-        let mut turns = [0_u32; 128];
-        for (index, turns) in turns[..self.present].iter_mut().enumerate() {
-            let measured = turns_from(f64::from(self.tracks.phase_turns(index + 1, frame)));
-            *turns = measured.wrapping_add(if is_flipped { 1 << 31 } else { 0 });
+        let mut levels = self.levels.clone();
+        let mut turns = [0_u32; MAX_PARTIALS];
+        let turns = &mut turns[..self.present];
+        for (index, out) in (first..).zip(out.chunks_exact_mut(channels)) {
+            let age = self.start_age + index;
+            let frame = self.start_frame as f64 + index as f64 * self.speed;
+            for (partial, turns) in (1..).zip(turns.iter_mut()) {
+                let measured = turns_from(f64::from(self.tracks.phase_turns(partial, frame)));
+                *turns = measured.wrapping_add(if is_flipped { 1 << 31 } else { 0 });
+            }
+            let velocity = self.table.velocity;
+            conditioner.recorded(self.semitones, velocity, age, turns, &mut levels, out);
         }
-        conditioner.recorded(self.semitones, self.velocity, age, &turns[..self.present], out);
     }
 }

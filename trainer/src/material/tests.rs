@@ -1,9 +1,11 @@
 //! Segments begin and end where they should, and are what the recordings hold.
 
+use wavenet_engine::conditioning::SINE_AMPLITUDE;
 use wavenet_engine::{Config, NoteRecipe, Recipe};
 
 use super::*;
 use crate::prepare::{PrepareOptions, prepare};
+use crate::settings::Tuning;
 
 /// A corpus of synthetic plucks, prepared in a folder.
 fn plucks(folder: &std::path::Path) -> Prepared {
@@ -88,13 +90,13 @@ fn covering_takes_every_frame_once_and_thins_to_a_limit() {
 fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let prepared = plucks(folder.path());
-    let mut config = small(Recipe::Note(NoteRecipe::default()));
-    let notes = Notes::analyse(&prepared, &NoteRecipe::default()).unwrap();
+    let mut config = small(Recipe::Note(NoteRecipe::with_levels()));
+    let notes = Notes::analyse(&prepared, &NoteRecipe::with_levels()).unwrap();
     if let Recipe::Note(recipe) = &mut config.conditioning {
-        recipe.keys = notes.key_tables();
+        recipe.keys = notes.key_tables(&[], Tuning::Recorded);
     }
     let material = Material::new(prepared, &config, Some(&notes), &[-2, 0, 2]).unwrap();
-    let flipped = Change { gain: 1.0, is_flipped: true, speed: 1.0 };
+    let flipped = Change { gain: 1.0, is_flipped: true, speed: 1.0, ..Change::NONE };
     let changes = [Change::NONE, flipped].into_iter().cycle();
     for (clip, change) in material.clips.iter().take(6).zip(changes) {
         // Demodulated by the told phase of the first partial, the sound keeps one angle.
@@ -104,18 +106,19 @@ fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
         let mut segment = Segment::default();
         material.fill(Stretch { clip: index, ..stretch }, &mut segment).unwrap();
         let channels = config.local_channels();
-        let (mut along, mut across, mut energy) = (0.0, 0.0, 0.0);
+        let (mut along, mut across, mut told) = (0.0, 0.0, 0.0);
         for row in segment.counted_from + 400..segment.targets.len() {
             let local = &segment.local[row * channels..(row + 1) * channels];
-            let (cosine, sine) = (local[5], local[5 + 32]);
+            let (cosine, sine) = (local[7], local[7 + 32]);
             let sample = material.mulaw.decode(segment.targets[row]);
             along += f64::from(sample * cosine);
             across += f64::from(sample * sine);
-            energy += f64::from(sample * sample);
+            told += f64::from(cosine * cosine);
         }
-        // The sum against the cosine of the tracked phase is as large as the first partial's
-        // share of the energy allows, and that against the sine vanishes beside it.
-        assert!(along > 0.1 * energy, "{along} {energy}");
+        // The sum against the cosine of the tracked phase is what the told amplitude promises, and that
+        // against the sine vanishes beside it.
+        let promised = f64::from(SINE_AMPLITUDE) * told;
+        assert!(along > 0.5 * promised && along < 2.0 * promised, "{along} {promised}");
         assert!(across.abs() < 0.2 * along, "{along} {across}");
     }
 }
@@ -171,10 +174,10 @@ fn the_end_of_a_divided_recording_has_its_beginning_as_past() {
 fn the_end_of_a_divided_note_goes_on_in_sound_and_phase() {
     let folder = tempfile::tempdir().unwrap();
     let prepared = divided(folder.path(), "C4.wav");
-    let mut config = small(Recipe::Note(NoteRecipe::default()));
-    let notes = Notes::analyse(&prepared, &NoteRecipe::default()).unwrap();
+    let mut config = small(Recipe::Note(NoteRecipe::with_levels()));
+    let notes = Notes::analyse(&prepared, &NoteRecipe::with_levels()).unwrap();
     if let Recipe::Note(recipe) = &mut config.conditioning {
-        recipe.keys = notes.key_tables();
+        recipe.keys = notes.key_tables(&[], Tuning::Recorded);
     }
     let material = Material::new(prepared, &config, Some(&notes), &[0]).unwrap();
     let (mut before, mut after) = (Segment::default(), Segment::default());
@@ -199,8 +202,12 @@ fn augmented_segments_hold_the_recording_louder_turned_and_higher() {
     let mut samples = vec![0.0; 2_000];
     prepared.read(0, 0, &mut samples).unwrap();
     let config = small(Recipe::None);
-    let augmentation =
-        Augmentation { gain_db: [-9.0, 0.0], flip_polarity: true, pitch_cents: 50.0 };
+    let augmentation = Augmentation {
+        gain_db: [-9.0, 0.0],
+        flip_polarity: true,
+        pitch_cents: 50.0,
+        ..Augmentation::default()
+    };
     let material = Material::new(prepared, &config, None, &[0]).unwrap();
     let plain: Vec<Stretch> = (0..50).map(|n| material.train_stretch(1, n, 64).unwrap()).collect();
     let material = material.augmented(augmentation);
@@ -216,8 +223,8 @@ fn augmented_segments_hold_the_recording_louder_turned_and_higher() {
         assert_eq!((segment.counted(), segment.counted_from), (64, config.receptive_field()));
     }
     for change in [
-        Change { gain: 0.5, is_flipped: true, speed: 1.0 },
-        Change { gain: 0.5, is_flipped: true, speed: 1.02 },
+        Change { gain: 0.5, is_flipped: true, speed: 1.0, ..Change::NONE },
+        Change { gain: 0.5, is_flipped: true, speed: 1.02, ..Change::NONE },
     ] {
         material.fill(Stretch { clip: 0, start: 500, frames: 800, change }, &mut segment).unwrap();
         let (mut error, mut energy) = (0.0, 0.0);

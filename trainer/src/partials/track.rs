@@ -21,6 +21,8 @@ pub(super) struct Demodulated {
     amplitude: Vec<f32>,
     /// Wrapped, in radians.
     angle: Vec<f32>,
+    /// Half the window, in frames.
+    half: usize,
     /// Hops whose window ends before the recording does. Where it cuts the window short the
     /// neighbours are heard.
     whole_hops: usize,
@@ -68,7 +70,7 @@ pub(super) fn demodulate(
     let hops = samples.len().div_ceil(hop_frames) + 1;
     let (amplitude, angle) = (0..hops).map(|hop| shifted(hop * hop_frames)).unzip();
     let whole_hops = samples.len().saturating_sub(half) / hop_frames;
-    Demodulated { amplitude, angle, whole_hops }
+    Demodulated { amplitude, angle, half, whole_hops }
 }
 
 /// Sum of products, in eight chains so that it vectorises.
@@ -120,6 +122,30 @@ impl Demodulated {
         deviation
     }
 
+    /// The amplitude, a value a hop. Near the onset, and near the recording's end, a part of the window
+    /// hears nothing: there the amplitude is that of the part which hears.
+    pub(super) fn amplitude_from(&self, onset_frame: usize, hop_frames: usize) -> Vec<f32> {
+        // The share of the Hann window's sum after `x` half windows from its middle.
+        let after = |x: f64| {
+            let x = x.clamp(-1.0, 1.0);
+            0.5 - 0.5 * (x + libm::sin(PI * x) / PI)
+        };
+        let half = self.half as f64;
+        let whole = |(hop, &amplitude): (usize, &f32)| {
+            let from_onset = onset_frame as f64 - (hop * hop_frames) as f64;
+            let heard = after(from_onset / half);
+            // Less than half a window says little.
+            if heard < 0.5 { 0.0 } else { (f64::from(amplitude) / heard) as f32 }
+        };
+        let last = (self.whole_hops.max(1) - 1).min(self.amplitude.len() - 1);
+        let held = self.amplitude[last];
+        let hops = self.amplitude.iter().enumerate().map(whole);
+        let hops = hops.take(last + 1);
+        let mut amplitude: Vec<f32> = hops.collect();
+        amplitude.resize(self.amplitude.len(), held);
+        amplitude
+    }
+
     /// Root mean square of the amplitude over `hops` from the onset, in dB below 1.
     pub(super) fn level_db(&self, onset_hop: usize, hops: usize) -> f32 {
         let after = self.amplitude.iter().skip(onset_hop).take(hops);
@@ -163,6 +189,7 @@ mod tests {
         let shifted = Demodulated {
             amplitude: vec![1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0],
             angle: vec![9.0, 9.0, 2.5, -3.0, 9.0, 9.0, -2.4, 9.0, 9.0],
+            half: 1,
             whole_hops: 8,
         };
         let turn = TAU as f32;

@@ -31,6 +31,18 @@ pub struct Training {
     pub shifts: Vec<i32>,
     /// Chance changes to what is heard.
     pub augmentation: Augmentation,
+    /// How the played keys of an instrument are tuned.
+    pub tuning: Tuning,
+}
+
+/// The pitch at which a recorded key is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tuning {
+    /// That of the key in equal temperament, A4 = 440 Hz.
+    Equal,
+    /// That of the recording.
+    Recorded,
 }
 
 /// The way of the learning rate from its peak to its end.
@@ -53,6 +65,9 @@ pub struct Augmentation {
     pub flip_polarity: bool,
     /// Recordings without notes are heard up to so much higher and lower, by resampling.
     pub pitch_cents: f32,
+    /// Softest and loudest white noise, in dB of full scale, laid under the past that the model hears but
+    /// not under what it shall say next: it learns to mend what it said before. Absent: none.
+    pub past_noise_db: Option<[f32; 2]>,
 }
 
 /// The furthest change of pitch by chance: the interpolation is made for little.
@@ -60,7 +75,7 @@ const MAX_PITCH_CENTS: f32 = 200.0;
 
 impl Default for Augmentation {
     fn default() -> Self {
-        Self { gain_db: [0.0, 0.0], flip_polarity: false, pitch_cents: 0.0 }
+        Self { gain_db: [0.0, 0.0], flip_polarity: false, pitch_cents: 0.0, past_noise_db: None }
     }
 }
 
@@ -79,6 +94,7 @@ impl Default for Training {
             validation_steps: 200,
             shifts: vec![-2, -1, 0, 1, 2],
             augmentation: Augmentation::default(),
+            tuning: Tuning::Equal,
         }
     }
 }
@@ -115,6 +131,11 @@ impl Training {
         ensure!(
             (-60.0..=24.0).contains(&low) && (low..=24.0).contains(&high),
             "gain_db must list the lowest and the highest gain, between -60 and 24"
+        );
+        let [softest, loudest] = self.augmentation.past_noise_db.unwrap_or([-60.0, -60.0]);
+        ensure!(
+            (-120.0..=0.0).contains(&softest) && (softest..=0.0).contains(&loudest),
+            "past_noise_db must list the softest and the loudest noise, between -120 and 0"
         );
         ensure!(
             (0.0..=MAX_PITCH_CENTS).contains(&pitch_cents),

@@ -1,0 +1,179 @@
+//! How loud a recorded note and its partials are at the ages of a recipe.
+//!
+//! A level at an age is the root mean square over a stretch around it: 20 ms at the onset, of which the
+//! half after it counts, and longer with age, up to a third of a second. Ages that the recording does not
+//! reach continue its last fall. At last the whole is raised wherever a peak would not fit between -1 and
+//! 1 once the level is divided out.
+
+use wavenet_engine::conditioning::{Levels, SINE_AMPLITUDE};
+use wavenet_engine::{KeyTable, NoteRecipe};
+
+use crate::partials::PartialTracks;
+
+/// Half of the shortest and of the longest stretch, and half of one as a share of its age.
+const SHORTEST_MS: f64 = 10.0;
+const LONGEST_MS: f64 = 160.0;
+const SHARE_OF_AGE: f64 = 0.15;
+/// The whole is followed so far below its loudest: what is softer is the room, not the note.
+const WHOLE_RANGE_DB: f64 = 60.0;
+/// Partials softer than this are not heard.
+const SOFTEST_DB: f64 = -120.0;
+/// The largest sample that the model shall hear.
+const LARGEST: f32 = 0.97;
+
+/// Fills in the levels of a note that begins at `start_frame` of `samples`.
+pub(super) fn measure(
+    table: &mut KeyTable,
+    recipe: &NoteRecipe,
+    samples: &[f32],
+    start_frame: usize,
+    tracks: &PartialTracks,
+) {
+    let rate = tracks.rate_hz;
+    let note = &samples[start_frame.min(samples.len())..];
+    let end_ms = note.len() as f64 * 1000.0 / rate;
+    let stretch_ms = |age_ms: f32| {
+        let age_ms = f64::from(age_ms);
+        let half = (age_ms * SHARE_OF_AGE).clamp(SHORTEST_MS, LONGEST_MS);
+        ((age_ms - half).max(0.0), age_ms + half)
+    };
+    let is_reached = |age_ms: &&f32| stretch_ms(**age_ms).1 <= end_ms;
+    // At least two, for a fall to continue.
+    let reached = recipe.ages_ms.iter().take_while(is_reached).count().max(2);
+    let ages = &recipe.ages_ms[..reached.min(recipe.ages_ms.len())];
+
+    let frame = |ms: f64| (ms * rate / 1000.0) as usize;
+    let whole = ages.iter().map(|&age_ms| {
+        let (from_ms, to_ms) = stretch_ms(age_ms);
+        let to = frame(to_ms).min(note.len());
+        // A sine of full scale has a mean square of one half.
+        power_db(&note[frame(from_ms).min(to)..to]) + 10.0 * libm::log10(2.0)
+    });
+    let whole: Vec<f64> = whole.collect();
+    let floor_db = whole.iter().copied().fold(SOFTEST_DB, f64::max) - WHOLE_RANGE_DB;
+    let whole = whole.into_iter().map(|db| db.max(floor_db)).collect();
+    table.level_db = continued(whole, &recipe.ages_ms);
+
+    let hop_ms = tracks.hop_frames as f64 * 1000.0 / rate;
+    let start_ms = start_frame as f64 * 1000.0 / rate;
+    let rows = tracks.amplitude.iter().take_while(|row| !row.is_empty()).map(|row| {
+        let at = |age_ms: &f32| {
+            let (from_ms, to_ms) = stretch_ms(*age_ms);
+            let hop = |ms: f64| ((start_ms + ms) / hop_ms).ceil() as usize;
+            let to = (hop(to_ms) + 1).min(row.len());
+            let heard: Vec<f32> = row[hop(from_ms).min(to)..to].to_vec();
+            // Hops before the onset heard nothing yet.
+            let heard: Vec<f32> = heard.into_iter().skip_while(|&a| a == 0.0).collect();
+            power_db(&heard).max(SOFTEST_DB)
+        };
+        continued(ages.iter().map(at).collect(), &recipe.ages_ms)
+    });
+    table.partial_db = rows.collect();
+    make_room(table, recipe, note, rate);
+}
+
+/// 10 log10 of the mean square.
+fn power_db(samples: &[f32]) -> f64 {
+    let sum: f64 = samples.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    10.0 * libm::log10((sum / samples.len().max(1) as f64).max(1e-20))
+}
+
+/// Levels at the first ages, continued to all of them as they last fell, in tenths of a dB.
+fn continued(mut db: Vec<f64>, ages_ms: &[f32]) -> Vec<f32> {
+    while db.len() < ages_ms.len() {
+        let last = db.len() - 1;
+        let ms = |index: usize| f64::from(ages_ms[index]);
+        let fall = ((db[last] - db[last - 1]) / (ms(last) - ms(last - 1))).min(0.0);
+        db.push((db[last] + fall * (ms(last + 1) - ms(last))).max(SOFTEST_DB));
+    }
+    db.into_iter().map(|db| (libm::round(db * 10.0) / 10.0) as f32).collect()
+}
+
+/// Raises the whole where samples would not fit.
+fn make_room(table: &mut KeyTable, recipe: &NoteRecipe, note: &[f32], rate_hz: f64) {
+    let mut levels = Levels::of_recording(recipe, table, rate_hz, 1.0);
+    let ages = recipe.ages_ms.len();
+    let mut excess = vec![1.0_f32; ages];
+    for (frame, sample) in note.iter().enumerate() {
+        levels.seek(frame as u64);
+        let share = sample.abs() / levels.gain() / LARGEST;
+        if share > 1.0 {
+            let age_ms = (frame as f64 * 1000.0 / rate_hz) as f32;
+            let after = recipe.ages_ms.partition_point(|&ms| ms <= age_ms).min(ages - 1);
+            for place in [after - 1, after] {
+                excess[place] = excess[place].max(share);
+            }
+        }
+    }
+    for (level_db, share) in table.level_db.iter_mut().zip(excess) {
+        *level_db += libm::ceilf(200.0 * libm::log10f(share)) / 10.0;
+    }
+}
+
+/// The largest level of a lone sine that fits.
+const _: () = assert!(SINE_AMPLITUDE < LARGEST);
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+    use crate::partials::analyse;
+
+    /// Two partials that decay at 20 and at 60 dB a second, silence before.
+    #[test]
+    fn the_levels_of_decaying_partials_are_read() {
+        let rate = 16_000.0;
+        let lead = 3_000;
+        let samples: Vec<f32> = (0..40_000)
+            .map(|n| {
+                let t = (f64::from(n) - f64::from(lead)) / rate;
+                let partial = |k: f64, db: f64, fall: f64| {
+                    libm::exp10((db - fall * t) / 20.0) * libm::cos(TAU * 220.0 * k * t)
+                };
+                if t < 0.0 {
+                    0.0
+                } else {
+                    (partial(1.0, -12.0, 20.0) + partial(2.0, -20.0, 60.0)) as f32
+                }
+            })
+            .collect();
+        let recipe = NoteRecipe { partials: 8, ..NoteRecipe::with_levels() };
+        let tracks = analyse(&samples, 16_000, 57, 8).unwrap();
+        let mut table = KeyTable { key: 57, start_turns: vec![0.0; 96], ..KeyTable::default() };
+        measure(&mut table, &recipe, &samples, tracks.onset_frame, &tracks);
+        for (index, &age_ms) in recipe.ages_ms.iter().enumerate() {
+            let t = f64::from(age_ms) / 1000.0;
+            for (partial, db, fall) in [(0, -12.0, 20.0), (1, -20.0, 60.0)] {
+                // Beyond the recording's 2.3 s it falls on.
+                let expected = (db - fall * t).max(SOFTEST_DB);
+                let found = f64::from(table.partial_db[partial][index]);
+                // A stretch is louder than its middle where it falls steeply.
+                let allowed = 1.0 + fall * (t * 0.1 + 0.02);
+                assert!(
+                    (found - expected).abs() < allowed,
+                    "{age_ms} ms, {partial}: {found} {expected}"
+                );
+            }
+            let expected = (-12.0 - 20.0 * t).max(SOFTEST_DB);
+            let found = f64::from(table.level_db[index]);
+            assert!((found - expected).abs() < 2.0 + 2.0 * t, "{age_ms} ms: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_peak_makes_room_for_itself() {
+        let mut samples: Vec<f32> =
+            (0..16_000).map(|n| 0.02 * libm::sinf(n as f32 * 0.17)).collect();
+        samples[5_000] = 0.9;
+        let recipe = NoteRecipe { partials: 4, ..NoteRecipe::with_levels() };
+        let tracks = analyse(&samples, 16_000, 69, 4).unwrap();
+        let mut table = KeyTable { key: 69, start_turns: vec![0.0; 96], ..KeyTable::default() };
+        measure(&mut table, &recipe, &samples, 0, &tracks);
+        let mut levels = Levels::of_recording(&recipe, &table, 16_000.0, 1.0);
+        for (frame, sample) in samples.iter().enumerate() {
+            levels.seek(frame as u64);
+            assert!(sample.abs() / levels.gain() < 1.0, "{frame}");
+        }
+    }
+}
