@@ -2,7 +2,8 @@
 //!
 //! Libraries have holes: a piano's B may have been recorded hard only. Between the layers of its
 //! neighbours a key with one layer would sound as bright when it is hit softly as when it is hit hard.
-//! So what a layer lacks is its own other layer, changed as the neighbours' layers differ.
+//! So where a layer lacks a key, its levels there lie between those of the nearest keys that it has; pitch
+//! and phases are the key's own.
 
 use wavenet_engine::KeyTable;
 
@@ -39,40 +40,39 @@ fn missing(class: &[KeyTable]) -> Vec<KeyTable> {
     let mut made = Vec::new();
     for &key in &keys {
         for &layer in layers.iter().filter(|&&layer| find(key, layer).is_none()) {
-            let others = || layers.iter().filter_map(|&other| Some((find(key, other)?, other)));
-            let nearest = others().min_by_key(|(_, other)| other.abs_diff(layer));
-            let Some((own, other)) = nearest else { continue };
-            let both = |near: u8| Some((find(near, other)?, find(near, layer)?));
-            let below = keys.iter().rev().filter(|&&near| near < key).find_map(|&near| both(near));
-            let above = keys.iter().filter(|&&near| near > key).find_map(|&near| both(near));
-            let pairs: Vec<_> = below.into_iter().chain(above).collect();
-            if !pairs.is_empty() {
-                made.push(changed(own, layer, &pairs));
+            let nearest = class
+                .iter()
+                .filter(|table| table.key == key)
+                .min_by_key(|table| table.velocity.abs_diff(layer));
+            let below = keys.iter().rev().find_map(|&near| find(near.min(key), layer));
+            let above = keys.iter().find_map(|&near| find(near.max(key), layer));
+            if let (Some(own), Some(a), Some(b)) = (nearest, below.or(above), above.or(below)) {
+                made.push(between(own, layer, a, b));
             }
         }
     }
     made
 }
 
-/// A table as it would be in another layer, by how that of its neighbours differs.
-fn changed(own: &KeyTable, velocity: u8, pairs: &[(&KeyTable, &KeyTable)]) -> KeyTable {
-    let moved = |own: &Vec<f32>, row: &dyn Fn(&KeyTable) -> Option<Vec<f32>>| {
-        let changes: Vec<_> =
-            pairs.iter().filter_map(|(from, to)| Some((row(from)?, row(to)?))).collect();
-        let level = |(age, &db): (usize, &f32)| {
-            let sum: f32 = changes.iter().map(|(from, to)| to[age] - from[age]).sum();
-            let db = db + sum / changes.len().max(1) as f32;
-            (libm::roundf(db * 10.0) / 10.0).clamp(-120.0, 20.0)
+/// A table with the levels between those of a key below and a key above.
+fn between(own: &KeyTable, velocity: u8, below: &KeyTable, above: &KeyTable) -> KeyTable {
+    let span = f32::from(above.key) - f32::from(below.key);
+    let share = if span > 0.0 { f32::from(own.key - below.key) / span } else { 0.0 };
+    let row = |below: &[f32], above: &[f32]| {
+        let db = |(&below, &above): (&f32, &f32)| {
+            libm::roundf((below + (above - below) * share) * 10.0) / 10.0
         };
-        own.iter().enumerate().map(level).collect::<Vec<f32>>()
+        below.iter().zip(above).map(db).collect::<Vec<f32>>()
     };
-    let partial_db = own.partial_db.iter().enumerate();
+    // The higher key has fewer partials below half the rate.
+    let partials = (0..own.partial_db.len().min(below.partial_db.len())).map(|partial| {
+        let below = &below.partial_db[partial];
+        row(below, above.partial_db.get(partial).unwrap_or(below))
+    });
     KeyTable {
         velocity,
-        level_db: moved(&own.level_db, &|table| Some(table.level_db.clone())),
-        partial_db: partial_db
-            .map(|(partial, db)| moved(db, &|table| table.partial_db.get(partial).cloned()))
-            .collect(),
+        level_db: row(&below.level_db, &above.level_db),
+        partial_db: partials.collect(),
         ..own.clone()
     }
 }
@@ -92,18 +92,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_layer_differs_as_its_neighbours_layers_do() {
+    fn a_missing_layer_lies_between_its_neighbours() {
         let mut tables = vec![
             table(60, 48, -10.0, -20.0),
             table(60, 104, -5.0, -10.0),
-            table(63, 104, -6.0, -12.0),
-            table(66, 48, -12.0, -20.0),
+            table(62, 104, -6.0, -12.0),
+            table(66, 48, -13.0, -26.0),
             table(66, 104, -6.0, -12.0),
         ];
         complete(&mut tables);
         assert_eq!(tables.len(), 6);
-        assert_eq!(tables[2], table(63, 48, -11.5, -21.0));
-        assert_eq!(tables[3], table(63, 104, -6.0, -12.0));
+        assert_eq!(tables[2], table(62, 48, -11.0, -22.0));
+        assert_eq!(tables[3], table(62, 104, -6.0, -12.0));
     }
 
     #[test]
