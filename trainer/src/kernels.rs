@@ -2,4 +2,4 @@
 //! dispatched once to the widest instructions of the machine.
 
 pub(crate) mod elementwise;
-pub(crate) mod gemm;
+pub(crate) mod product;

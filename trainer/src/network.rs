@@ -1,9 +1,10 @@
 //! The training step: loss and gradient of a batch of segments, forward and backward by hand.
 //!
-//! Everything is time-major (`[time][channel]`) and runs in chunks of 256 samples, all layers
+//! Everything is time-major (`[time][channel]`) and runs in chunks of 192 samples, all layers
 //! of a chunk after another, so that a chunk's rows stay in the cache between layers. Matrices are
 //! joined ([`Packed`]): one product computes filter and gate over all taps and the conditioning,
-//! one the skips of all layers. tanh and sigmoid are saved, not their inputs; the head's loss is
+//! one the skips of all layers. Products read taps where they lie, gathering nothing; those of the
+//! first layer are looked up by code. Of the warm-up, each layer computes what the layers above hear. tanh and sigmoid are saved, not their inputs; the head's loss is
 //! fused with its gradient, so logits are never stored. Segments of a batch are spread over
 //! threads, each with a gradient of its own, added up in their order: the thread count changes no
 //! bit of the result.
@@ -16,6 +17,7 @@ mod graph;
 mod hidden;
 mod packed;
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,8 +27,8 @@ use wavenet_engine::{Config, Weights};
 pub use device::Device;
 pub use packed::Packed;
 
-/// Samples that go through all layers together.
-const CHUNK: usize = 256;
+/// Samples that go through all layers together: whole tiles of the products.
+const CHUNK: usize = 192;
 
 /// A stretch of one recording: what goes in, what should come out.
 #[derive(Debug, Clone, Default)]
@@ -98,30 +100,32 @@ pub struct Network {
 #[derive(Default)]
 struct Workspace {
     segment: Segment,
-    /// Input of each layer: `[layers][rows][R]`.
+    /// Input of each layer, after as many zeros as its taps reach back: `[layers][reach + rows][R]`.
+    /// None of the first, whose inputs are codes.
     x: Vec<Vec<f32>>,
     /// tanh and sigmoid of each layer: `[layers][rows][2 G]`.
     gates: Vec<Vec<f32>>,
     /// Gradient of the sum of skips: `[rows][S]`.
     dskips: Vec<f32>,
     /// Gradient of each layer's input, of the chunk at hand and of as many rows before it as the
-    /// layer's taps reach back: `[layers][reach + CHUNK][R]`.
+    /// layer's taps reach back: `[layers][reach + CHUNK][R]`. None of the first.
     dx: Vec<Vec<f32>>,
     /// Embedded class followed by local channels: `[rows][H]`.
     h: Vec<f32>,
+    /// The runs of channels in which `h` is not zero all along.
+    used_channels: Vec<Range<usize>>,
     chunk: ChunkBuffers,
 }
 
 /// Buffers of one chunk.
 #[derive(Default)]
 struct ChunkBuffers {
-    /// All inputs of a gate: `[CHUNK][K R + H]`.
-    columns: Vec<f32>,
-    dcolumns: Vec<f32>,
     /// The gated units of all layers side by side, `[CHUNK][L G]`; on the way back first their gradient.
     z: Vec<f32>,
     /// `[CHUNK][2 G]`
     dsums: Vec<f32>,
+    /// The sum of those rows of `dsums` that heard the class: `[2 G]`.
+    class_sums: Vec<f32>,
     /// Head: `[CHUNK][S]`, `[CHUNK][A]`, `[CHUNK][levels]`.
     skips: Vec<f32>,
     hidden: Vec<f32>,
@@ -200,12 +204,18 @@ impl Network {
             slot.1 = loss;
             Ok(())
         })?;
-        let mut total = Loss::default();
+        let total = slots
+            .into_iter()
+            .map(|slot| slot.into_inner().unwrap_or_else(|poison| poison.into_inner()).1)
+            .fold(Loss::default(), |mut total, loss| {
+                total.add(loss);
+                total
+            });
         gradient.fill(0.0);
-        for slot in &slots {
-            let mut slot = slot.lock().unwrap_or_else(|poison| poison.into_inner());
-            total.add(slot.1);
-            slot.0.add_to(weights.layout(), &self.config, gradient);
+        if let Some((sum, others)) = self.gradients.split_first_mut() {
+            others.iter_mut().for_each(|other| sum.add(other));
+            sum.untabulate(&packed, &self.config);
+            sum.add_to(weights.layout(), &self.config, gradient);
         }
         let scale = 1.0 / total.samples.max(1) as f32;
         gradient.iter_mut().for_each(|value| *value *= scale);

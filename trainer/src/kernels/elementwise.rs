@@ -21,21 +21,19 @@ fn vectorised<R>(body: impl FnMut() -> R) -> R {
     Arch::new().dispatch(Inlined(body))
 }
 
-/// Gated units of whole rows: `sums` `[rows][2 G]` plus `bias` becomes (tanh, sigmoid) in place, and
-/// `z` `[rows][G]`, its rows `stride` apart, their product.
-pub(crate) fn gate(sums: &mut [f32], bias: &[f32], z: &mut [f32], stride: usize) {
-    let g = bias.len() / 2;
-    let (filter_bias, gate_bias) = bias.split_at(g);
+/// Gated units of whole rows: `sums` `[rows][2 G]` becomes (tanh, sigmoid) in place, and `z`
+/// `[rows][G]`, its rows `stride` apart, their product.
+pub(crate) fn gate(sums: &mut [f32], g: usize, z: &mut [f32], stride: usize) {
     vectorised(
         #[inline(always)]
         || {
             for (sums, z) in sums.chunks_exact_mut(2 * g).zip(z.chunks_mut(stride)) {
                 let (filters, gates) = sums.split_at_mut(g);
-                for (filter, bias) in filters.iter_mut().zip(filter_bias) {
-                    *filter = tanh(*filter + bias);
+                for filter in filters.iter_mut() {
+                    *filter = tanh(*filter);
                 }
-                for (gate, bias) in gates.iter_mut().zip(gate_bias) {
-                    *gate = sigmoid(*gate + bias);
+                for gate in gates.iter_mut() {
+                    *gate = sigmoid(*gate);
                 }
                 for ((z, filter), gate) in z.iter_mut().zip(filters).zip(gates) {
                     *z = *filter * *gate;
@@ -75,15 +73,13 @@ pub(crate) fn gate_backward(
     );
 }
 
-/// `relu(values + bias)` of whole rows, in place.
-pub(crate) fn relu_rows(values: &mut [f32], bias: &[f32]) {
+/// `relu(values)` in place.
+pub(crate) fn relu(values: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {
-            for row in values.chunks_exact_mut(bias.len()) {
-                for (value, bias) in row.iter_mut().zip(bias) {
-                    *value = (*value + bias).max(0.0);
-                }
+            for value in values.iter_mut() {
+                *value = value.max(0.0);
             }
         },
     );
@@ -101,49 +97,29 @@ pub(crate) fn relu_backward(activations: &[f32], gradient: &mut [f32]) {
     );
 }
 
-/// `next = x + (next + bias)` for whole rows: from a layer's residual to the next layer's input.
-pub(crate) fn residual(next: &mut [f32], bias: &[f32], x: &[f32]) {
-    let r = bias.len();
+/// Adds to each row of `out` (`[rows][width]`) the one of `table` that its code names.
+pub(crate) fn add_named_rows(out: &mut [f32], table: &[f32], width: usize, codes: &[u8]) {
     vectorised(
         #[inline(always)]
         || {
-            for (next, x) in next.chunks_exact_mut(r).zip(x.chunks_exact(r)) {
-                for ((next, x), bias) in next.iter_mut().zip(x).zip(bias) {
-                    *next = x + (*next + bias);
+            for (out, &code) in out.chunks_exact_mut(width).zip(codes) {
+                let named = &table[usize::from(code) * width..][..width];
+                for (out, value) in out.iter_mut().zip(named) {
+                    *out += value;
                 }
             }
         },
     );
 }
 
-/// Copies rows of `width` that follow each other in `values` to rows `stride` apart.
-pub(crate) fn copy_rows(values: &[f32], width: usize, out: &mut [f32], stride: usize) {
+/// Adds each row of `values` (`[rows][width]`) to the one of `table` that its code names.
+pub(crate) fn add_to_named_rows(table: &mut [f32], values: &[f32], width: usize, codes: &[u8]) {
     vectorised(
         #[inline(always)]
         || {
-            for (out, values) in out.chunks_mut(stride).zip(values.chunks_exact(width)) {
-                // Blocks of a known size are moved by instructions, others by a call for each row.
-                let (blocks, rest) = values.as_chunks::<16>();
-                let (out, out_rest) = out[..width].as_chunks_mut::<16>();
-                for (out, block) in out.iter_mut().zip(blocks) {
-                    *out = *block;
-                }
-                for (out, value) in out_rest.iter_mut().zip(rest) {
-                    *out = *value;
-                }
-            }
-        },
-    );
-}
-
-/// `out += values` for rows that lie `stride` apart in `values` and follow each other in `out`
-/// (`[rows][width]`).
-pub(crate) fn add_rows(out: &mut [f32], values: &[f32], width: usize, stride: usize) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (out, values) in out.chunks_exact_mut(width).zip(values.chunks(stride)) {
-                for (out, value) in out.iter_mut().zip(values) {
+            for (values, &code) in values.chunks_exact(width).zip(codes) {
+                let named = &mut table[usize::from(code) * width..][..width];
+                for (out, value) in named.iter_mut().zip(values) {
                     *out += value;
                 }
             }
@@ -201,42 +177,43 @@ pub(crate) struct LossSum {
     pub(crate) hits: u64,
 }
 
-/// Softmax cross-entropy of rows of `logits` (to which `bias` is still to be added); `logits`
-/// becomes the gradient, times `scale`.
-pub(crate) fn softmax_loss(
-    logits: &mut [f32],
-    bias: &[f32],
-    targets: &[u8],
-    scale: f32,
-) -> LossSum {
+/// Softmax cross-entropy of rows of `logits`, `levels` wide, which become its gradient.
+pub(crate) fn softmax_loss(logits: &mut [f32], levels: usize, targets: &[u8]) -> LossSum {
     let mut loss = LossSum::default();
     vectorised(
         #[inline(always)]
         || {
-            for (row, &target) in logits.chunks_exact_mut(bias.len()).zip(targets) {
+            for (row, &target) in logits.chunks_exact_mut(levels).zip(targets) {
                 let target = usize::from(target);
-                let mut max = f32::NEG_INFINITY;
-                for (logit, bias) in row.iter_mut().zip(bias) {
-                    *logit += bias;
-                    max = max.max(*logit);
+                let (blocks, rest) = row.as_chunks::<16>();
+                let mut maxima = [f32::NEG_INFINITY; 16];
+                for block in blocks {
+                    for (max, &logit) in maxima.iter_mut().zip(block) {
+                        *max = if logit > *max { logit } else { *max };
+                    }
                 }
+                let max = maxima.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
                 let truth = row[target];
                 loss.hits += u64::from(truth >= max);
-                // Sixteen partial sums: one chain would wait for itself.
-                let mut partial = [0.0_f32; 16];
-                for row in row.chunks_mut(16) {
-                    for (logit, sum) in row.iter_mut().zip(&mut partial) {
+                let (blocks, rest) = row.as_chunks_mut::<16>();
+                let mut sums = [0.0_f32; 16];
+                for block in blocks {
+                    for (logit, sum) in block.iter_mut().zip(&mut sums) {
                         *logit = exp(*logit - max);
                         *sum += *logit;
                     }
                 }
-                let sum: f32 = partial.iter().sum();
+                for (logit, sum) in rest.iter_mut().zip(&mut sums) {
+                    *logit = exp(*logit - max);
+                    *sum += *logit;
+                }
+                let sum: f32 = sums.iter().sum();
                 loss.nats += libm::log(f64::from(sum)) + f64::from(max - truth);
-                let factor = scale / sum;
+                let factor = 1.0 / sum;
                 for p in row.iter_mut() {
                     *p *= factor;
                 }
-                row[target] -= scale;
+                row[target] -= 1.0;
             }
         },
     );
@@ -250,16 +227,14 @@ mod tests {
     #[test]
     fn softmax_loss_and_gradient_match_the_definition() {
         let logits = [0.5_f32, -1.0, 2.0, 0.0];
-        let bias = [0.1, 0.2, -0.3, 0.0];
         let mut gradient = logits;
-        let loss = softmax_loss(&mut gradient, &bias, &[0], 2.0);
-        let exps: Vec<f64> =
-            logits.iter().zip(&bias).map(|(l, b)| libm::exp(f64::from(l + b))).collect();
+        let loss = softmax_loss(&mut gradient, 4, &[0]);
+        let exps: Vec<f64> = logits.iter().map(|&logit| libm::exp(f64::from(logit))).collect();
         let sum: f64 = exps.iter().sum();
         assert!((loss.nats + libm::log(exps[0] / sum)).abs() < 1e-6);
         assert_eq!(loss.hits, 0);
         for (code, gradient) in gradient.iter().enumerate() {
-            let truth = 2.0 * (exps[code] / sum - f64::from(code == 0));
+            let truth = exps[code] / sum - f64::from(code == 0);
             assert!((f64::from(*gradient) - truth).abs() < 1e-6);
         }
     }
@@ -267,7 +242,7 @@ mod tests {
     #[test]
     fn a_nan_in_the_logits_reaches_the_loss() {
         let mut logits = [0.0, f32::NAN, 1.0];
-        let loss = softmax_loss(&mut logits, &[0.0; 3], &[0], 1.0);
+        let loss = softmax_loss(&mut logits, 3, &[0]);
         assert!(loss.nats.is_nan());
     }
 }

@@ -3,47 +3,48 @@
 //! Chunks run backwards in time, all layers of a chunk from the top. By the time a chunk's layer is
 //! reached, everything later in time has already added its share to the layer's input gradient.
 
+use std::ops::Range;
+
 use wavenet_engine::Config;
 
-use super::forward::{chunks, gather_columns};
+use super::forward::{chunks, codes, conditioning, inputs, needed_from};
 use super::packed::{Layer, Packed};
 use super::{ChunkBuffers, Workspace};
-use crate::kernels::elementwise::{add, add_columns, add_rows, gate_backward};
-use crate::kernels::gemm::{Into, View, multiply, multiply_strided, transposed_multiply};
+use crate::kernels::elementwise::{add, add_columns, add_to_named_rows, gate_backward};
+use crate::kernels::product::{To, View, multiply};
 
 impl Workspace {
     /// Adds the gradient of the residual blocks and embeddings, after [`Workspace::forward`].
     pub(super) fn backward(&mut self, config: &Config, packed: &Packed, gradient: &mut Packed) {
         let (r, s) = (config.residual_channels, config.skip_channels);
         let z_width = config.layers() * config.gate_channels;
+        let needed = needed_from(config, &self.segment);
         let chunks = chunks(&self.segment);
         for (number, range) in chunks.iter().cloned().enumerate().rev() {
             let len = range.len();
             let counts = range.start >= self.segment.counted_from;
             if counts {
                 let dskips = View::new(&self.dskips[range.start * s..range.end * s], len, s);
-                let weight = View::new(&packed.skip.weight, s, z_width);
-                multiply(dskips, weight, &mut self.chunk.z, Into::Replace);
+                let weight = View::new(&packed.skip.transposed, s, z_width);
+                multiply(&[[dskips, weight]], &mut self.chunk.z, z_width, To::Nothing);
             }
-            for (index, layer) in packed.layers.iter().enumerate().rev() {
-                if counts || index + 1 < packed.layers.len() {
-                    self.backward_layer(config, layer, index, range.clone(), counts, gradient);
+            for (index, &from) in needed.iter().enumerate().rev() {
+                let skipped = from.saturating_sub(range.start);
+                if skipped < len {
+                    let layer = &packed.layers[index];
+                    self.backward_layer(config, layer, index, range.clone(), skipped, gradient);
                 }
             }
             if counts {
-                let dskips = View::new(&self.dskips[range.start * s..range.end * s], len, s);
-                let z = View::new(&self.chunk.z, len, z_width);
-                transposed_multiply(dskips, z, &mut gradient.skip.weight, Into::Add);
-                add_columns(dskips.values, &mut gradient.skip.bias);
-            }
-            let dx = self.dx[0][reach(config, 0) * r..].chunks_exact(r);
-            for (&code, dx) in self.segment.inputs[range.clone()].iter().zip(dx) {
-                let code = usize::from(code);
-                add(&mut gradient.embedding[code * r..(code + 1) * r], dx);
+                let dskips = &self.dskips[range.start * s..range.end * s];
+                add_columns(dskips, &mut gradient.skip.bias);
+                let z = View::new(&self.chunk.z, len, z_width).transposed();
+                let terms = [[z, View::new(dskips, len, s)]];
+                multiply(&terms, &mut gradient.skip.weight, s, To::There);
             }
             // What was reached back to becomes the end of the next chunk's rows, the one before in time.
             let next = number.checked_sub(1).map_or(0, |before| chunks[before].len());
-            for (layer, dx) in self.dx.iter_mut().enumerate() {
+            for (layer, dx) in self.dx.iter_mut().enumerate().skip(1) {
                 let reach = reach(config, layer);
                 dx.copy_within(..reach * r, next * r);
                 dx[..next * r].fill(0.0);
@@ -51,74 +52,94 @@ impl Workspace {
         }
     }
 
-    /// One residual block over one chunk. Where the loss counts, `z` holds the gradient that its gated
-    /// units have from the skips; it leaves the gated units there.
+    /// One residual block over a chunk but for the rows that are `skipped`. Where the loss counts,
+    /// `z` holds the gradient that its gated units have from the skips; it leaves the gated units there.
     fn backward_layer(
         &mut self,
         config: &Config,
         layer: &Layer,
         index: usize,
-        range: std::ops::Range<usize>,
-        counts: bool,
+        chunk: Range<usize>,
+        skipped: usize,
         gradient: &mut Packed,
     ) {
         let (r, g, k) = (config.residual_channels, config.gate_channels, config.kernel_size);
+        let range = chunk.start + skipped..chunk.end;
         let (len, z_width) = (range.len(), config.layers() * g);
-        let width = k * r + config.conditioning_channels();
+        let counts = range.start >= self.segment.counted_from;
         let grown = &mut gradient.layers[index];
-        let ChunkBuffers { columns, dcolumns, z, dsums, .. } = &mut self.chunk;
-        gather_columns(config, index, &self.x[index], &self.h, range.clone(), columns);
+        let ChunkBuffers { z, dsums, class_sums, .. } = &mut self.chunk;
+        let rows_of = |layer: usize| {
+            let start = (reach(config, layer) + skipped) * r;
+            start..start + len * r
+        };
 
         // The last layer has no residual.
-        let dnext = self.dx.get(index + 1).map(|dx| &dx[reach(config, index + 1) * r..][..len * r]);
+        let (before, after) = self.dx.split_at_mut(index + 1);
+        let dnext = after.first().map(|dx| &dx[rows_of(index + 1)]);
         let z = &mut z[index * g..];
         if let Some(dnext) = dnext {
-            let weight = View::new(&layer.residual.weight, r, g);
-            let mode = if counts { Into::Add } else { Into::Replace };
-            multiply_strided(View::new(dnext, len, r), weight, z, z_width, mode);
+            let weight = View::new(&layer.residual.transposed, r, g);
+            let to = if counts { To::There } else { To::Nothing };
+            multiply(&[[View::new(dnext, len, r), weight]], z, z_width, to);
         }
         let gates = &self.gates[index][range.start * 2 * g..range.end * 2 * g];
         let dsums = &mut dsums[..len * 2 * g];
         gate_backward(gates, g, z, z_width, dsums);
         if let Some(dnext) = dnext {
-            let z = View { values: z, rows: len, cols: g, stride: z_width };
+            let z = View::strided(z, len, g, z_width).transposed();
             let weight = &mut grown.residual.weight;
-            transposed_multiply(View::new(dnext, len, r), z, weight, Into::Add);
+            multiply(&[[z, View::new(dnext, len, r)]], weight, r, To::There);
             add_columns(dnext, &mut grown.residual.bias);
         }
 
         add_columns(dsums, &mut grown.gate.bias);
-        let dsums = View::new(dsums, len, 2 * g);
-        let columns = View::new(columns, len, width);
-        transposed_multiply(dsums, columns, &mut grown.gate.weight, Into::Add);
+        let class_width = config.class_width();
+        if class_width > 0 {
+            let silent = self.segment.sound_from.saturating_sub(range.start).min(len);
+            class_sums.fill(0.0);
+            add_columns(&dsums[silent * 2 * g..], class_sums);
+            let weight = &layer.gate.transposed[k * r..];
+            let weight = View::strided(weight, 2 * g, class_width, layer.gate.inputs());
+            let class = self.segment.class * class_width;
+            let embedding = &mut gradient.class_embedding[class..][..class_width];
+            multiply(
+                &[[View::new(class_sums, 1, 2 * g), weight]],
+                embedding,
+                class_width,
+                To::There,
+            );
+        }
+        let dsums_view = View::new(dsums, len, 2 * g);
+        let mut grow = |(first, input): (usize, View<'_>)| {
+            let weight = &mut grown.gate.weight[first * 2 * g..];
+            multiply(&[[input.transposed(), dsums_view]], weight, 2 * g, To::There);
+        };
+        conditioning(config, &self.h, &self.used_channels, range.clone()).for_each(&mut grow);
+        if index == 0 {
+            let tables = gradient.first.chunks_exact_mut(config.levels * 2 * g);
+            for (tap, table) in tables.enumerate() {
+                let (before, codes) = codes(config, tap, &self.segment.inputs, range.clone());
+                add_to_named_rows(table, &dsums[before * 2 * g..], 2 * g, codes);
+            }
+            if let Some(dnext) = dnext {
+                add_to_named_rows(&mut gradient.embedding, dnext, r, &self.segment.inputs[range]);
+            }
+            return;
+        }
+        inputs(config, index, &self.x[index], range).for_each(&mut grow);
 
-        // Only taps and the embedded class have something behind them that learns.
-        let used = k * r + config.class_width();
-        let weight = View::new(&layer.gate.weight, 2 * g, width).columns(used);
-        multiply(dsums, weight, dcolumns, Into::Replace);
-        let dx = &mut self.dx;
-        let (before, after) = dx.split_at_mut(index + 1);
-        let here = reach(config, index);
-        if let Some(dnext) = after.first() {
-            let dnext = &dnext[reach(config, index + 1) * r..][..len * r];
-            add(&mut before[index][here * r..], dnext);
+        let dx = &mut before[index];
+        if let Some(dnext) = dnext {
+            add(&mut dx[rows_of(index)], dnext);
         }
+        // Conditioning but for the embedded class has nothing behind it that learns. What falls
+        // before the segment is never looked at.
         for tap in 0..k {
-            let back = (k - 1 - tap) * config.dilations[index];
-            // Taps before the segment were zeros.
-            let before = back.saturating_sub(range.start).min(len);
-            if before < len {
-                let dx = &mut dx[index][(here + before - back) * r..(here + len - back) * r];
-                add_rows(dx, &dcolumns[before * used + tap * r..], r, used);
-            }
-        }
-        if used > k * r {
-            let width = config.class_width();
-            let embedding = &mut gradient.class_embedding[self.segment.class * width..][..width];
-            let silent = self.segment.sound_from.saturating_sub(range.start);
-            for dcolumns in dcolumns.chunks_exact(used).take(len).skip(silent) {
-                add(embedding, &dcolumns[k * r..]);
-            }
+            let weight = &layer.gate.transposed[tap * r..];
+            let weight = View::strided(weight, 2 * g, r, layer.gate.inputs());
+            let dx = &mut dx[(tap * config.dilations[index] + skipped) * r..];
+            multiply(&[[dsums_view, weight]], dx, r, To::There);
         }
     }
 }

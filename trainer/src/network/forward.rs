@@ -1,17 +1,29 @@
 //! Forward pass of one segment, chunk by chunk, with the head's loss and gradient fused in.
 
+use std::ops::Range;
+
 use wavenet_engine::Config;
 
 use super::backward::reach;
-use super::packed::{Affine, Layer, Packed};
+use super::packed::{Affine, Packed};
 use super::{CHUNK, ChunkBuffers, Loss, Pass, Segment, Workspace};
 use crate::kernels::elementwise::{
-    LossSum, add_columns, copy_rows, gate, relu_backward, relu_rows, residual, softmax_loss,
+    LossSum, add, add_columns, add_named_rows, gate, relu, relu_backward, softmax_loss,
 };
-use crate::kernels::gemm::{Into, View, multiply, transposed_multiply};
+use crate::kernels::product::{To, View, multiply};
+
+/// The row of a segment from which on each layer is needed: the last one where the loss begins to
+/// count, each other one as far before the next as that one reaches back.
+pub(super) fn needed_from(config: &Config, segment: &Segment) -> Vec<usize> {
+    let mut needed = vec![segment.counted_from; config.layers()];
+    for layer in (1..config.layers()).rev() {
+        needed[layer - 1] = needed[layer].saturating_sub(reach(config, layer));
+    }
+    needed
+}
 
 /// Rows of a segment in chunks; one always begins where the loss begins to count.
-pub(super) fn chunks(segment: &Segment) -> Vec<std::ops::Range<usize>> {
+pub(super) fn chunks(segment: &Segment) -> Vec<Range<usize>> {
     let rows = segment.targets.len();
     let mut starts: Vec<usize> = (0..segment.counted_from).step_by(CHUNK).collect();
     starts.extend((segment.counted_from..rows).step_by(CHUNK));
@@ -33,11 +45,13 @@ impl Workspace {
             buffers.resize_with(config.layers(), Vec::new);
         }
         for layer in 0..config.layers() {
-            grow(&mut self.x[layer], rows * r);
+            if layer > 0 {
+                grow(&mut self.x[layer], (reach(config, layer) + rows) * r);
+            }
             // Without a gradient nobody reads the gates of another chunk.
             let kept = if pass == Pass::WithGradient { rows } else { CHUNK };
             grow(&mut self.gates[layer], kept * 2 * g);
-            if pass == Pass::WithGradient {
+            if layer > 0 && pass == Pass::WithGradient {
                 self.dx[layer].clear();
                 self.dx[layer].resize((reach(config, layer) + CHUNK) * r, 0.0);
             }
@@ -45,12 +59,10 @@ impl Workspace {
         if pass == Pass::WithGradient {
             grow(&mut self.dskips, rows * s);
         }
-        let columns = config.kernel_size * r + config.conditioning_channels();
         let chunk = &mut self.chunk;
-        grow(&mut chunk.columns, CHUNK * columns);
-        grow(&mut chunk.dcolumns, CHUNK * columns);
         grow(&mut chunk.z, CHUNK * config.layers() * g);
         grow(&mut chunk.dsums, CHUNK * 2 * g);
+        grow(&mut chunk.class_sums, 2 * g);
         grow(&mut chunk.skips, CHUNK * s);
         grow(&mut chunk.hidden, CHUNK * config.end_channels);
         grow(&mut chunk.dhidden, CHUNK * config.end_channels);
@@ -66,6 +78,7 @@ impl Workspace {
         let rows = segment.targets.len();
         self.h.clear();
         self.h.resize(rows * width, 0.0);
+        self.used_channels.clear();
         if width == 0 {
             return;
         }
@@ -75,6 +88,7 @@ impl Workspace {
             h[..class_width].copy_from_slice(class);
             h[class_width..].copy_from_slice(&segment.local[row * local_width..][..local_width]);
         }
+        self.used_channels = nonzero_columns(&self.h, width);
     }
 
     /// Loss of the present segment. With a `gradient`, the head's part of it is added there (not
@@ -87,20 +101,16 @@ impl Workspace {
     ) -> Loss {
         let pass = if gradient.is_some() { Pass::WithGradient } else { Pass::LossOnly };
         self.prepare(config, packed, pass);
-        let (r, s) = (config.residual_channels, config.skip_channels);
+        let s = config.skip_channels;
+        let needed = needed_from(config, &self.segment);
         let z_width = config.layers() * config.gate_channels;
         let mut loss = Loss { samples: self.segment.counted() as u64, ..Loss::default() };
         for range in chunks(&self.segment) {
-            for row in range.clone() {
-                let code = usize::from(self.segment.inputs[row]);
-                let embedded = &packed.embedding[code * r..(code + 1) * r];
-                self.x[0][row * r..(row + 1) * r].copy_from_slice(embedded);
-            }
             let counts = range.start >= self.segment.counted_from;
-            for (index, layer) in packed.layers.iter().enumerate() {
-                // Nobody hears what the last layer says of the warm-up.
-                if counts || index + 1 < packed.layers.len() {
-                    self.forward_layer(config, layer, index, range.clone(), pass);
+            for (index, &from) in needed.iter().enumerate() {
+                let range = range.start.max(from)..range.end;
+                if !range.is_empty() {
+                    self.forward_layer(config, packed, index, range, pass);
                 }
             }
             if !counts {
@@ -108,8 +118,8 @@ impl Workspace {
             }
             let ChunkBuffers { z, skips, .. } = &mut self.chunk;
             let z = View::new(z, range.len(), z_width);
-            let weight = View::new(&packed.skip.transposed, z_width, s);
-            multiply(z, weight, skips, Into::Replace);
+            let weight = View::new(&packed.skip.weight, z_width, s);
+            multiply(&[[z, weight]], skips, s, To::Row(&packed.skip.bias));
             let targets = &self.segment.targets[range.clone()];
             let part = head_loss(config, packed, &mut self.chunk, targets);
             if let Some(gradient) = gradient.as_deref_mut() {
@@ -127,66 +137,117 @@ impl Workspace {
     fn forward_layer(
         &mut self,
         config: &Config,
-        layer: &Layer,
+        packed: &Packed,
         index: usize,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         pass: Pass,
     ) {
         let (r, g, len) = (config.residual_channels, config.gate_channels, range.len());
-        let width = config.kernel_size * r + config.conditioning_channels();
         let z_width = config.layers() * g;
-        let ChunkBuffers { columns, z, .. } = &mut self.chunk;
-        gather_columns(config, index, &self.x[index], &self.h, range.clone(), columns);
+        let layer = &packed.layers[index];
         let first = if pass == Pass::WithGradient { range.start } else { 0 };
         let sums = &mut self.gates[index][first * 2 * g..(first + len) * 2 * g];
-        let weight = View::new(&layer.gate.transposed, width, 2 * g);
-        multiply(View::new(columns, len, width), weight, sums, Into::Replace);
-        let z = &mut z[index * g..];
-        gate(sums, &layer.gate.bias, z, z_width);
+        let product = |heard| gate_term(&layer.gate, heard);
+        let channels =
+            conditioning(config, &self.h, &self.used_channels, range.clone()).map(product);
+        if index == 0 {
+            sums.chunks_exact_mut(2 * g).for_each(|sums| sums.copy_from_slice(&layer.gate.bias));
+            let tables = packed.first.chunks_exact(config.levels * 2 * g);
+            for (tap, table) in tables.enumerate() {
+                let (before, codes) = codes(config, tap, &self.segment.inputs, range.clone());
+                add_named_rows(&mut sums[before * 2 * g..], table, 2 * g, codes);
+            }
+            multiply(&channels.collect::<Vec<_>>(), sums, 2 * g, To::There);
+        } else {
+            let taps = inputs(config, index, &self.x[index], range.clone()).map(product);
+            let terms: Vec<_> = taps.chain(channels).collect();
+            multiply(&terms, sums, 2 * g, To::Row(&layer.gate.bias));
+        }
+        let z = &mut self.chunk.z[index * g..];
+        gate(sums, g, z, z_width);
 
-        let rows = range.start * r..range.end * r;
         let (before, after) = self.x.split_at_mut(index + 1);
         // The last layer has no next.
         if let Some(next) = after.first_mut() {
-            let next = &mut next[rows.clone()];
-            let z = View { values: z, rows: len, cols: g, stride: z_width };
-            let weight = View::new(&layer.residual.transposed, g, r);
-            multiply(z, weight, next, Into::Replace);
-            residual(next, &layer.residual.bias, &before[index][rows]);
+            let next = &mut next[(reach(config, index + 1) + range.start) * r..][..len * r];
+            let z = View::strided(z, len, g, z_width);
+            let weight = View::new(&layer.residual.weight, g, r);
+            multiply(&[[z, weight]], next, r, To::Row(&layer.residual.bias));
+            if index == 0 {
+                add_named_rows(next, &packed.embedding, r, &self.segment.inputs[range]);
+            } else {
+                let x = &before[index][(reach(config, index) + range.start) * r..][..len * r];
+                add(next, x);
+            }
         }
     }
 }
 
-/// Rows of a gate's inputs: each tap's `x[t - j d]` (zero before the segment), then `h[t]`.
-pub(super) fn gather_columns(
+/// What a part of the gate hears times the rows of its weights.
+fn gate_term<'a>(gate: &'a Affine, (first, heard): (usize, View<'a>)) -> [View<'a>; 2] {
+    let outputs = gate.bias.len();
+    [heard, View::new(&gate.weight[first * outputs..], heard.cols(), outputs)]
+}
+
+/// The codes that a tap of the first layer hears in a chunk, behind the number of rows that come before:
+/// their tap lies before the segment.
+pub(super) fn codes<'a>(
+    config: &Config,
+    tap: usize,
+    inputs: &'a [u8],
+    range: Range<usize>,
+) -> (usize, &'a [u8]) {
+    let back = (config.kernel_size - 1 - tap) * config.dilations[0];
+    let before = back.saturating_sub(range.start).min(range.len());
+    (before, &inputs[range.start.saturating_sub(back)..range.end.saturating_sub(back)])
+}
+
+/// What each tap of a layer hears, `x[t - j d]`, behind the row of the gate's weights at which it is
+/// multiplied. `x` begins with as many zeros as the layer reaches back.
+pub(super) fn inputs<'a>(
     config: &Config,
     layer: usize,
-    x: &[f32],
-    h: &[f32],
-    range: std::ops::Range<usize>,
-    columns: &mut [f32],
-) {
-    let (r, k) = (config.residual_channels, config.kernel_size);
-    let h_width = config.conditioning_channels();
-    let width = k * r + h_width;
-    for tap in 0..k {
-        let back = (k - 1 - tap) * config.dilations[layer];
-        // Rows whose tap lies before the segment.
-        let before = back.saturating_sub(range.start).min(range.len());
-        let mut rows = columns.chunks_exact_mut(width).take(range.len());
-        for columns in rows.by_ref().take(before) {
-            columns[tap * r..][..r].fill(0.0);
-        }
-        let then = &x[(range.start + before).saturating_sub(back) * r..];
-        let then = &then[..(range.len() - before) * r];
-        if !then.is_empty() {
-            copy_rows(then, r, &mut columns[before * width + tap * r..], width);
+    x: &'a [f32],
+    range: Range<usize>,
+) -> impl Iterator<Item = (usize, View<'a>)> {
+    let (r, dilation) = (config.residual_channels, config.dilations[layer]);
+    (0..config.kernel_size).map(move |tap| {
+        let x = &x[(range.start + tap * dilation) * r..];
+        (tap * r, View::new(x, range.len(), r))
+    })
+}
+
+/// The same for the runs of conditioning channels that are in use.
+pub(super) fn conditioning<'a>(
+    config: &Config,
+    h: &'a [f32],
+    used: &'a [Range<usize>],
+    range: Range<usize>,
+) -> impl Iterator<Item = (usize, View<'a>)> {
+    let width = config.conditioning_channels();
+    let taps = config.kernel_size * config.residual_channels;
+    used.iter().map(move |channels| {
+        let h = &h[range.start * width + channels.start..];
+        (taps + channels.start, View::strided(h, range.len(), channels.len(), width))
+    })
+}
+
+/// Runs of columns in which not all is zero: partials too high for the sample rate say nothing all
+/// along, and cost nothing so.
+fn nonzero_columns(matrix: &[f32], width: usize) -> Vec<Range<usize>> {
+    let mut is_used = vec![false; width];
+    for row in matrix.chunks_exact(width) {
+        for (is_used, value) in is_used.iter_mut().zip(row) {
+            *is_used |= *value != 0.0;
         }
     }
-    if h_width > 0 {
-        let h = &h[range.start * h_width..range.end * h_width];
-        copy_rows(h, h_width, &mut columns[k * r..], width);
-    }
+    let mut first = 0;
+    let runs = is_used.chunk_by(|a, b| a == b).map(|run| {
+        let columns = first..first + run.len();
+        first = columns.end;
+        (run[0], columns)
+    });
+    runs.filter(|(is_used, _)| *is_used).map(|(_, columns)| columns).collect()
 }
 
 /// Loss of a chunk from its skips: leaves the activations, and the gradient of the logits in their place.
@@ -202,15 +263,19 @@ fn head_loss(
     let skips = &mut skips[..len * s];
     let hidden = &mut hidden[..len * a];
     let logits = &mut logits[..len * levels];
-    let affine = |input: &[f32], inputs: usize, affine: &Affine, out: &mut [f32]| {
-        let weight = View::new(&affine.transposed, inputs, affine.bias.len());
-        multiply(View::new(input, len, inputs), weight, out, Into::Replace);
-    };
-    relu_rows(skips, &packed.skip.bias);
-    affine(skips, s, &packed.end1, hidden);
-    relu_rows(hidden, &packed.end1.bias);
-    affine(hidden, a, &packed.end2, logits);
-    softmax_loss(logits, &packed.end2.bias, targets, 1.0)
+    relu(skips);
+    affine(&packed.end1, skips, hidden);
+    relu(hidden);
+    affine(&packed.end2, hidden, logits);
+    softmax_loss(logits, levels, targets)
+}
+
+/// `out = inputs W + bias` for whole rows.
+fn affine(affine: &Affine, inputs: &[f32], out: &mut [f32]) {
+    let (width, outputs) = (affine.inputs(), affine.bias.len());
+    let inputs = View::new(inputs, inputs.len() / width, width);
+    let weight = View::new(&affine.weight, width, outputs);
+    multiply(&[[inputs, weight]], out, outputs, To::Row(&affine.bias));
 }
 
 /// From what [`head_loss`] left to the gradient of the head and of the sum of skips, `dskips`
@@ -228,14 +293,25 @@ fn head_backward(
     let skips = &skips[..len * s];
     let hidden = &hidden[..len * a];
     let dhidden = &mut dhidden[..len * a];
-    let dlogits = View::new(&logits[..len * levels], len, levels);
-    transposed_multiply(dlogits, View::new(hidden, len, a), &mut gradient.end2.weight, Into::Add);
-    add_columns(dlogits.values, &mut gradient.end2.bias);
-    multiply(dlogits, View::new(&packed.end2.weight, levels, a), dhidden, Into::Replace);
+    affine_backward(&packed.end2, hidden, &logits[..len * levels], &mut gradient.end2, dhidden);
     relu_backward(hidden, dhidden);
-    add_columns(dhidden, &mut gradient.end1.bias);
-    let dhidden = View::new(dhidden, len, a);
-    transposed_multiply(dhidden, View::new(skips, len, s), &mut gradient.end1.weight, Into::Add);
-    multiply(dhidden, View::new(&packed.end1.weight, a, s), dskips, Into::Replace);
+    affine_backward(&packed.end1, skips, dhidden, &mut gradient.end1, dskips);
     relu_backward(skips, dskips);
+}
+
+/// From the gradient of [`affine`]'s output to that of its parameters, which is added, and of its inputs.
+fn affine_backward(
+    affine: &Affine,
+    inputs: &[f32],
+    dout: &[f32],
+    gradient: &mut Affine,
+    dinputs: &mut [f32],
+) {
+    let (width, outputs) = (affine.inputs(), affine.bias.len());
+    let inputs = View::new(inputs, inputs.len() / width, width);
+    add_columns(dout, &mut gradient.bias);
+    let dout = View::new(dout, dout.len() / outputs, outputs);
+    multiply(&[[inputs.transposed(), dout]], &mut gradient.weight, outputs, To::There);
+    let weight = View::new(&affine.transposed, outputs, width);
+    multiply(&[[dout, weight]], dinputs, width, To::Nothing);
 }

@@ -1,42 +1,49 @@
 //! Parameters as the training step multiplies them: matrices that share an input are stacked.
 //!
 //! ```text
-//! gate      [2 G][K R + H]   rows: filter, gate; columns: taps oldest first, then conditioning
-//! residual  [R][G]           absent in the last layer
-//! skip      [S][L G]         columns: the gated units of all layers; its bias is the sum of theirs
+//! gate      [K R + H][2 G]   rows: taps oldest first, then conditioning; columns: filter, gate
+//! residual  [G][R]           absent in the last layer
+//! skip      [L G][S]         rows: the gated units of all layers; its bias is the sum of theirs
 //! ```
 //!
-//! The same shape holds a segment's gradient.
+//! A row for each input, as the forward products read them. The same shape holds a segment's gradient.
 
 use std::ops::Range;
 
-use wavenet_engine::weights::{AffineLayout, GateLayout, Layout};
+use wavenet_engine::weights::{GateLayout, Layout};
 use wavenet_engine::{Config, Weights};
+
+use crate::kernels::elementwise::add;
+use crate::kernels::product::{To, View, multiply};
 
 /// A matrix and its bias.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Affine {
-    /// Row-major `[bias.len()][inputs]`.
+    /// Row-major `[inputs][bias.len()]`.
     pub(super) weight: Vec<f32>,
-    /// `[inputs][bias.len()]`: what the forward pass multiplies with. Empty in a gradient.
+    /// `[bias.len()][inputs]`: what gradients of inputs are multiplied with. Empty in a gradient.
     pub(super) transposed: Vec<f32>,
     pub(super) bias: Vec<f32>,
 }
 
 impl Affine {
     fn zeros(outputs: usize, inputs: usize) -> Self {
-        let weight = vec![0.0; outputs * inputs];
+        let weight = vec![0.0; inputs * outputs];
         Self { weight, transposed: Vec::new(), bias: vec![0.0; outputs] }
     }
 
-    /// Writes `transposed`: the products would else turn the weights round for every chunk.
+    /// Number of inputs.
+    pub(super) fn inputs(&self) -> usize {
+        self.weight.len() / self.bias.len().max(1)
+    }
+
+    /// Writes `transposed`.
     fn transpose(&mut self) {
-        let (outputs, len) = (self.bias.len(), self.weight.len());
-        let inputs = len / outputs.max(1);
+        let outputs = self.bias.len();
         self.transposed.clear();
-        self.transposed.reserve(len);
-        for input in 0..inputs {
-            self.transposed.extend(self.weight[input..].iter().step_by(inputs));
+        self.transposed.reserve(self.weight.len());
+        for output in 0..outputs {
+            self.transposed.extend(self.weight[output..].iter().step_by(outputs));
         }
     }
 }
@@ -54,6 +61,9 @@ pub(super) struct Layer {
 pub struct Packed {
     /// `[levels][R]`
     pub(super) embedding: Vec<f32>,
+    /// What the first layer's taps make of each code, `[K][levels][2 G]`: of inputs that are rows of a
+    /// table the products are rows of a table too.
+    pub(super) first: Vec<f32>,
     /// `[classes][class_channels]`
     pub(super) class_embedding: Vec<f32>,
     pub(super) layers: Vec<Layer>,
@@ -62,57 +72,67 @@ pub struct Packed {
     pub(super) end2: Affine,
 }
 
-/// A stretch of the flat vector and where it lies in a packed matrix: `rows` of `cols` values, the
-/// matrix's rows `stride` apart, beginning at `start`.
+/// A stretch of the flat vector, a matrix `cols` wide, and where it lies in a packed one: its element
+/// (row, col) at `start + row * strides[0] + col * strides[1]`.
 struct Place {
     flat: Range<usize>,
-    start: usize,
     cols: usize,
-    stride: usize,
+    start: usize,
+    strides: [usize; 2],
 }
 
 impl Place {
-    /// Adds, because the biases of all skips share a place; elsewhere there are zeros.
-    fn gather(&self, flat: &[f32], matrix: &mut [f32]) {
-        for (row, values) in flat[self.flat.clone()].chunks_exact(self.cols).enumerate() {
-            let into = &mut matrix[self.start + row * self.stride..][..self.cols];
-            for (sum, value) in into.iter_mut().zip(values) {
-                *sum += value;
+    /// A matrix `[outputs][inputs]` as a part of one with `width` outputs: its inputs from the row
+    /// `input` on, its outputs from the column `output` on.
+    fn turned(
+        flat: &Range<usize>,
+        inputs: usize,
+        [input, output]: [usize; 2],
+        width: usize,
+    ) -> Self {
+        let start = input * width + output;
+        Self { flat: flat.clone(), cols: inputs, start, strides: [1, width] }
+    }
+
+    /// Values that follow each other.
+    fn straight(flat: &Range<usize>, start: usize) -> Self {
+        Self { flat: flat.clone(), cols: flat.len(), start, strides: [0, 1] }
+    }
+
+    /// Calls `each` with the places of every value in the flat vector and in the matrix.
+    fn pairs(&self, mut each: impl FnMut(usize, usize)) {
+        for (row, flat) in self.flat.clone().step_by(self.cols.max(1)).enumerate() {
+            let start = self.start + row * self.strides[0];
+            for col in 0..self.cols {
+                each(flat + col, start + col * self.strides[1]);
             }
         }
     }
 
+    /// Adds, because the biases of all skips share a place; elsewhere there are zeros.
+    fn gather(&self, flat: &[f32], matrix: &mut [f32]) {
+        self.pairs(|from, to| matrix[to] += flat[from]);
+    }
+
     fn scatter(&self, matrix: &[f32], flat: &mut [f32]) {
-        for (row, values) in flat[self.flat.clone()].chunks_exact_mut(self.cols).enumerate() {
-            let from = &matrix[self.start + row * self.stride..][..self.cols];
-            for (value, add) in values.iter_mut().zip(from) {
-                *value += add;
-            }
-        }
+        self.pairs(|to, from| flat[to] += matrix[from]);
     }
 }
 
 /// Where filter (`half` 0) or gate (`half` 1) lie in a layer's joined matrix.
 fn gate_places(config: &Config, layout: &GateLayout, half: usize) -> Vec<Place> {
-    let (r, g) = (config.residual_channels, config.gate_channels);
-    let (k, h) = (config.kernel_size, config.conditioning_channels());
-    let stride = k * r + h;
-    let first = half * g * stride;
+    let (r, g, k) = (config.residual_channels, config.gate_channels, config.kernel_size);
     let mut places: Vec<Place> = (0..k)
         .map(|tap| {
             let start = layout.taps.start + tap * g * r;
-            Place { flat: start..start + g * r, start: first + tap * r, cols: r, stride }
+            Place::turned(&(start..start + g * r), r, [tap * r, half * g], 2 * g)
         })
         .collect();
     if let Some(conditioning) = &layout.conditioning {
-        places.push(Place { flat: conditioning.clone(), start: first + k * r, cols: h, stride });
+        let inputs = config.conditioning_channels();
+        places.push(Place::turned(conditioning, inputs, [k * r, half * g], 2 * g));
     }
     places
-}
-
-/// A whole row-major matrix, `cols` wide, beginning at `start` of one that is `stride` wide.
-fn matrix_place(layout: &AffineLayout, start: usize, cols: usize, stride: usize) -> Place {
-    Place { flat: layout.weight.clone(), start, cols, stride }
 }
 
 impl Packed {
@@ -126,6 +146,7 @@ impl Packed {
         };
         Self {
             embedding: vec![0.0; config.levels * r],
+            first: vec![0.0; config.kernel_size * config.levels * 2 * g],
             class_embedding: vec![0.0; config.classes.len() * config.class_width()],
             layers: (0..config.layers()).map(layer).collect(),
             skip: Affine::zeros(config.skip_channels, config.layers() * g),
@@ -137,6 +158,7 @@ impl Packed {
     /// Sets everything to zero.
     pub(super) fn clear(&mut self) {
         self.embedding.fill(0.0);
+        self.first.fill(0.0);
         self.class_embedding.fill(0.0);
         for affine in self.affines() {
             affine.weight.fill(0.0);
@@ -160,18 +182,54 @@ impl Packed {
         }
         packed.visit(layout, config, |place, matrix| place.gather(flat, matrix));
         packed.affines().for_each(Affine::transpose);
+        packed.tabulate(config);
         packed
+    }
+
+    /// Computes `first` from the embedding and the first layer.
+    fn tabulate(&mut self, config: &Config) {
+        let (r, levels, width) =
+            (config.residual_channels, config.levels, 2 * config.gate_channels);
+        let embedding = View::new(&self.embedding, levels, r);
+        let weights = self.layers[0].gate.weight.chunks_exact(r * width);
+        for (table, weight) in self.first.chunks_exact_mut(levels * width).zip(weights) {
+            multiply(&[[embedding, View::new(weight, r, width)]], table, width, To::Nothing);
+        }
+    }
+
+    /// Of a gradient: from that of `first` to that of what `first` is made of, which is added.
+    pub(super) fn untabulate(&mut self, packed: &Self, config: &Config) {
+        let (r, levels, width) =
+            (config.residual_channels, config.levels, 2 * config.gate_channels);
+        let embedding = View::new(&packed.embedding, levels, r).transposed();
+        let gate = &packed.layers[0].gate;
+        let weights = self.layers[0].gate.weight.chunks_exact_mut(r * width);
+        let tables = self.first.chunks_exact(levels * width);
+        for (tap, (table, weight)) in tables.zip(weights).enumerate() {
+            let table = View::new(table, levels, width);
+            multiply(&[[embedding, table]], weight, width, To::There);
+            let transposed = &gate.transposed[tap * r..];
+            let transposed = View::strided(transposed, width, r, gate.inputs());
+            multiply(&[[table, transposed]], &mut self.embedding, r, To::There);
+        }
+    }
+
+    /// Adds another gradient of the same shape.
+    pub(super) fn add(&mut self, other: &mut Self) {
+        add(&mut self.embedding, &other.embedding);
+        add(&mut self.first, &other.first);
+        add(&mut self.class_embedding, &other.class_embedding);
+        for (affine, other) in self.affines().zip(other.affines()) {
+            add(&mut affine.weight, &other.weight);
+            add(&mut affine.bias, &other.bias);
+        }
     }
 
     /// Adds a gradient to one laid out flat.
     pub(super) fn add_to(&mut self, layout: &Layout, config: &Config, flat: &mut [f32]) {
-        let whole = |range: &Range<usize>| {
-            let cols = range.len().max(1);
-            Place { flat: range.clone(), start: 0, cols, stride: cols }
-        };
-        whole(&layout.embedding).scatter(&self.embedding, flat);
+        Place::straight(&layout.embedding, 0).scatter(&self.embedding, flat);
         if let Some(range) = &layout.class_embedding {
-            whole(range).scatter(&self.class_embedding, flat);
+            Place::straight(range, 0).scatter(&self.class_embedding, flat);
         }
         self.visit(layout, config, |place, matrix| place.scatter(matrix, flat));
     }
@@ -183,34 +241,28 @@ impl Packed {
         config: &Config,
         mut each: impl FnMut(&Place, &mut [f32]),
     ) {
-        let g = config.gate_channels;
-        let bias = |range: &Range<usize>, start: usize| {
-            let cols = range.len();
-            Place { flat: range.clone(), start, cols, stride: cols }
-        };
-        let skip_width = config.layers() * g;
+        let (r, g, s) = (config.residual_channels, config.gate_channels, config.skip_channels);
         for (index, (layer, places)) in self.layers.iter_mut().zip(&layout.layers).enumerate() {
             for (half, gate) in [&places.filter, &places.gate].into_iter().enumerate() {
                 for place in gate_places(config, gate, half) {
                     each(&place, &mut layer.gate.weight);
                 }
-                each(&bias(&gate.bias, half * g), &mut layer.gate.bias);
+                each(&Place::straight(&gate.bias, half * g), &mut layer.gate.bias);
             }
             if let Some(residual) = &places.residual {
-                each(&matrix_place(residual, 0, g, g), &mut layer.residual.weight);
-                each(&bias(&residual.bias, 0), &mut layer.residual.bias);
+                let weight = Place::turned(&residual.weight, g, [0, 0], r);
+                each(&weight, &mut layer.residual.weight);
+                each(&Place::straight(&residual.bias, 0), &mut layer.residual.bias);
             }
             let skip = &places.skip;
-            each(&matrix_place(skip, index * g, g, skip_width), &mut self.skip.weight);
-            each(&bias(&skip.bias, 0), &mut self.skip.bias);
+            let weight = Place::turned(&skip.weight, g, [index * g, 0], s);
+            each(&weight, &mut self.skip.weight);
+            each(&Place::straight(&skip.bias, 0), &mut self.skip.bias);
         }
-        let ends = [
-            (&mut self.end1, &layout.end1, config.skip_channels),
-            (&mut self.end2, &layout.end2, config.end_channels),
-        ];
-        for (affine, places, inputs) in ends {
-            each(&matrix_place(places, 0, inputs, inputs), &mut affine.weight);
-            each(&bias(&places.bias, 0), &mut affine.bias);
+        for (affine, places) in [(&mut self.end1, &layout.end1), (&mut self.end2, &layout.end2)] {
+            let weight = Place::turned(&places.weight, affine.inputs(), [0, 0], affine.bias.len());
+            each(&weight, &mut affine.weight);
+            each(&Place::straight(&places.bias, 0), &mut affine.bias);
         }
     }
 }
