@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::export::ExportArgs;
 use crate::network::Device;
 use crate::settings::Conditioning;
+use crate::synth_recordings::Timbre;
 use crate::training::Budget;
 
 const TRAIN_NOTES: &str = "\
@@ -38,8 +39,8 @@ three times.
     version,
     after_help = "Try it without recordings of your own:
   wavenet-trainer synth --out recordings
-  wavenet-trainer train --data recordings/pluck --out pluck.safetensors --minutes 10
-  wavenet render --model pluck.safetensors --note 60 --out pluck.wav"
+  wavenet-trainer train --data recordings/string --out string.safetensors --minutes 10
+  wavenet render --model string.safetensors --note C4 --out string.wav"
 )]
 pub struct Cli {
     /// What to do.
@@ -50,7 +51,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write synthetic recordings to try with: sines, chords, sweeps, noise, plucks, birds
+    /// Write synthetic recordings: notes of a string and of a pad, birds, and simpler sounds
     Synth(SynthArgs),
     /// Decode, resample and trim a folder of recordings once, for training later
     Prepare(PrepareArgs),
@@ -73,10 +74,12 @@ pub struct SynthArgs {
     /// Decides every random choice
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Length of each file
+    /// Only these sounds, parted by commas [default: all]
+    #[arg(long, value_name = "TIMBRE", value_enum, value_delimiter = ',')]
+    pub timbre: Vec<Timbre>,
+    /// Length of each file [default: 3 to 6 of notes, 4 of tones, 30 of birds]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    #[arg(default_value_t = crate::synth_recordings::DEFAULT_SECONDS_PER_FILE)]
-    pub seconds: f64,
+    pub seconds: Option<f64>,
 }
 
 /// How recordings are read.
@@ -375,6 +378,7 @@ mod tests {
             ("train --data d --out m --valid-fraction 1", "above 0 and below 1"),
             ("train --data d --out m --patience 0", "--patience"),
             ("prepare --data d --out p --rate 999", "1000..=192000"),
+            ("synth --out s --timbre sine,harp", "'harp' for '--timbre <TIMBRE>'"),
             ("bench --shape 1,2", "32,64,256,10"),
             ("bench --shape 1,2,3,99999999999", "128 layers"),
             ("bench --batch 0", "1..=4096"),

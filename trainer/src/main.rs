@@ -95,7 +95,7 @@ fn say(text: &str) {
 }
 
 fn synth(args: &SynthArgs) -> Result<String> {
-    let paths = write_recordings(&args.out, args.seed, args.seconds)?;
+    let paths = write_recordings(&args.out, &args.timbre, args.seed, args.seconds)?;
     Ok(format!("{} recordings in {}", paths.len(), args.out.display()))
 }
 

@@ -4,13 +4,14 @@ use wavenet_engine::{Config, NoteRecipe, Recipe};
 
 use super::*;
 use crate::prepare::{PrepareOptions, prepare};
+use crate::synth_recordings::{Timbre, write_recordings};
 
-/// A corpus of synthetic plucks, prepared in a folder.
+/// A corpus of a plucked string, prepared in a folder.
 fn plucks(folder: &std::path::Path) -> Prepared {
     let recordings = folder.join("recordings");
-    crate::synth_recordings::write_recordings(&recordings, 1, 0.5).unwrap();
+    write_recordings(&recordings, &[Timbre::String], 1, Some(0.5)).unwrap();
     let options = PrepareOptions {
-        data: recordings.join("pluck"),
+        data: recordings,
         valid: None,
         out: folder.join("prepared"),
         rate_hz: 16_000,
@@ -122,10 +123,9 @@ fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
 
 /// One recording, which is divided: its end is for validation.
 fn divided(folder: &std::path::Path, name: &str) -> Prepared {
-    crate::synth_recordings::write_recordings(&folder.join("all"), 1, 2.0).unwrap();
-    let file = std::fs::read_dir(folder.join("all/pluck")).unwrap().next().unwrap().unwrap();
+    write_recordings(&folder.join("all"), &[Timbre::String], 1, Some(2.0)).unwrap();
     std::fs::create_dir(folder.join("one")).unwrap();
-    std::fs::copy(file.path(), folder.join("one").join(name)).unwrap();
+    std::fs::copy(folder.join("all/string/C4_104.wav"), folder.join("one").join(name)).unwrap();
     let options = PrepareOptions {
         data: folder.join("one"),
         valid: None,
