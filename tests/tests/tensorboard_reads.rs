@@ -69,6 +69,7 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
     let sources = PrepareOptions {
         data: at("data"),
         valid: None,
+        labels: None,
         out: at("prepared"),
         rate_hz: 16_000,
         trim: true,

@@ -91,6 +91,9 @@ pub struct DataArgs {
     /// Recordings to validate on; without it some files of --data are set aside
     #[arg(long, value_name = "DIR")]
     pub valid: Option<PathBuf>,
+    /// Table of notes and classes [default: labels.csv in --data, if there]
+    #[arg(long, value_name = "FILE.csv")]
+    pub labels: Option<PathBuf>,
     /// Share of files set aside for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     #[arg(value_parser = share, allow_negative_numbers = true)]
@@ -232,6 +235,9 @@ pub struct EvalArgs {
     /// Folder of recordings, or a prepared one
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Table of notes and classes [default: labels.csv in --data, if there]
+    #[arg(long, value_name = "FILE.csv")]
+    pub labels: Option<PathBuf>,
     /// Which part of it
     #[arg(long, value_enum, default_value_t = SplitArg::All)]
     pub split: SplitArg,

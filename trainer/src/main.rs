@@ -221,8 +221,8 @@ fn tell_missing_notes(prepared: &Prepared) {
         && count < prepared.entries().len()
     {
         say(&format!(
-            "no keys: the names of {count} files tell no note, {} for one; name or remove them, or use \
-             --conditioning note\n",
+            "no keys: nothing tells the notes of {count} files, {} for one; name them, list them in \
+             labels.csv, remove them, or use --conditioning note\n",
             entry.name
         ));
     }
@@ -252,6 +252,7 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
     let data = DataArgs {
         data: args.data.clone(),
         valid: None,
+        labels: args.labels.clone(),
         valid_fraction: 0.1,
         no_trim: args.no_trim,
         seed: args.seed,
@@ -295,6 +296,7 @@ fn export_command(args: &ExportArgs) -> Result<String> {
     let data = DataArgs {
         data: data.clone(),
         valid: None,
+        labels: args.labels.clone(),
         valid_fraction: 0.1,
         no_trim: false,
         seed: 1,
@@ -365,6 +367,7 @@ fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOption
     PrepareOptions {
         data: data.data.clone(),
         valid: data.valid.clone(),
+        labels: data.labels.clone(),
         out,
         rate_hz,
         trim: !data.no_trim,

@@ -31,6 +31,8 @@ pub struct PrepareOptions {
     pub data: PathBuf,
     /// A folder of recordings for validation; without it some of `data` are set aside.
     pub valid: Option<PathBuf>,
+    /// A table that labels the recordings in `data`; without it `labels.csv` there, if there is one.
+    pub labels: Option<PathBuf>,
     /// The folder to write: new, empty, or an older prepared corpus.
     pub out: PathBuf,
     /// The model's rate, 1 kHz to 192 kHz.
@@ -64,7 +66,7 @@ pub struct Progress<'a> {
 /// # Errors
 ///
 /// Those of [`Prepared::open`] and [`prepare`]; or the prepared corpus has another rate or is asked
-/// to take validation recordings.
+/// to take validation recordings or labels.
 pub fn open_or_prepare(
     options: &PrepareOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> Result<()>,
@@ -76,6 +78,11 @@ pub fn open_or_prepare(
     ensure!(
         options.valid.is_none(),
         "{} is prepared already, its validation part too: give --valid to `prepare` instead",
+        options.data.display()
+    );
+    ensure!(
+        options.labels.is_none(),
+        "{} is prepared already, its labels too: give --labels to `prepare` instead",
         options.data.display()
     );
     ensure!(

@@ -49,9 +49,9 @@ pub struct Entry {
     pub name: String,
     /// Its class, if the corpus has classes.
     pub label: Option<String>,
-    /// MIDI key, 0 to 127, if its name tells.
+    /// MIDI key, 0 to 127, if it is known.
     pub key: Option<u8>,
-    /// MIDI velocity, 1 to 127, if its name tells.
+    /// MIDI velocity, 1 to 127, if it is known.
     pub velocity: Option<u8>,
     /// Training or validation.
     pub split: Split,

@@ -13,6 +13,7 @@ fn plucks(folder: &std::path::Path) -> Prepared {
     let options = PrepareOptions {
         data: recordings,
         valid: None,
+        labels: None,
         out: folder.join("prepared"),
         rate_hz: 16_000,
         trim: true,
@@ -129,6 +130,7 @@ fn divided(folder: &std::path::Path, name: &str) -> Prepared {
     let options = PrepareOptions {
         data: folder.join("one"),
         valid: None,
+        labels: None,
         out: folder.join("prepared"),
         rate_hz: 16_000,
         trim: true,

@@ -22,7 +22,7 @@ pub(super) struct Source {
 pub(super) fn find_sources(options: &PrepareOptions) -> Result<(Vec<Source>, Vec<String>)> {
     let folders: Vec<&Path> =
         [Some(&options.data), options.valid.as_ref()].into_iter().flatten().map(|f| &**f).collect();
-    let found = corpus::find(&folders)?;
+    let found = corpus::find(&folders, options.labels.as_deref())?;
     if let [data, valid] = folders[..] {
         let (data, valid) = (data.canonicalize()?, valid.canonicalize()?);
         ensure!(

@@ -38,6 +38,7 @@ impl Place {
         PrepareOptions {
             data: self.at("data"),
             valid: None,
+            labels: None,
             out: self.at("out"),
             rate_hz: RATE_HZ,
             trim: true,

@@ -91,7 +91,7 @@ fn every_file_sounds_below_full_scale_and_is_read_as_it_is_named() {
         assert!((peak_db + 3.0).abs() < 0.01 && rms > 0.01, "{}: {peak_db} {rms}", path.display());
         assert_eq!(samples.len(), 44_100);
     }
-    let found = corpus::find(&[&out]).unwrap().remove(0);
+    let found = corpus::find(&[&out], None).unwrap().remove(0);
     assert_eq!(
         found.items.iter().map(|item| &item.path).collect::<Vec<_>>(),
         paths.iter().collect::<Vec<_>>()
