@@ -277,7 +277,10 @@ mod tests {
                         }
                     }
                 }
-                Err(error) => prop_assert!(!format!("{error:#}").contains('\n')),
+                Err(error) => {
+                    let message = format!("{error:#}");
+                    prop_assert!(!message.contains('\n'), "{}", message);
+                }
             }
         }
     }

@@ -149,7 +149,7 @@ fn notes_are_analysed_as_they_were_made() {
         let off = cents(tracks.partial_hz(1), key_hz(key));
         assert!(off.abs() < 1.0, "{name} is off by {off} cents");
         let stretch = tracks.inharmonicity - inharmonicity;
-        assert!(stretch.abs() < 0.1 * inharmonicity + 1e-6, "{name}: B is off by {stretch}");
+        assert!(stretch.abs() < 0.1 * inharmonicity + 1e-5, "{name}: B is off by {stretch}");
     }
 }
 
@@ -185,7 +185,7 @@ fn breath_is_22_db_below_the_pad() {
 #[test]
 fn birds_sing_high_and_with_rests() {
     let clip = Sound::Bird.render(&mut Random::new(1, "a"), 20.0);
-    let mut spectrum = RealFftPlanner::<f64>::new().plan_fft_forward(clip.len());
+    let spectrum = RealFftPlanner::<f64>::new().plan_fft_forward(clip.len());
     let mut bins = spectrum.make_output_vec();
     spectrum.process(&mut clip.clone(), &mut bins).unwrap();
     let power = |from_hz: usize, to_hz: usize| -> f64 {
