@@ -73,6 +73,7 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
         out: at("prepared"),
         rate_hz: 16_000,
         trim: true,
+        cut_takes: true,
         valid_fraction: 0.5,
         seed: 1,
         threads: 1,

@@ -101,6 +101,9 @@ pub struct DataArgs {
     /// Keep silence at the recordings' ends
     #[arg(long)]
     pub no_trim: bool,
+    /// Take recordings whole, also where a MIDI file beside one tells its notes
+    #[arg(long)]
+    pub no_midi: bool,
     /// Decides every random choice
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
@@ -205,13 +208,13 @@ impl TrainArgs {
 /// `--conditioning`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ConditioningArg {
-    /// Notes where every file's name tells one, classes where there are several folders
+    /// Notes where one is known of every file, classes where there are several
     Auto,
     /// Nothing
     None,
     /// Pitch, velocity and age of the note, and the phases of its partials
     Note,
-    /// The folder of the recording
+    /// The class of the recording
     Class,
 }
 

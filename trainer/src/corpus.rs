@@ -5,6 +5,7 @@
 //!   lies in a sub-folder nothing is labelled; where only some do, those that lie directly in the
 //!   folder are labelled with the folder's own name, and a notice says so.
 //! - Note and velocity: from the file's name, see [`notes`].
+//! - A MIDI file beside a recording (`take.mid` beside `take.wav`) tells the notes played in it.
 //! - What `labels.csv` in the folder says comes before all of that, see [`labels`].
 //! - Which files are set aside for validation: see [`split`].
 
@@ -12,6 +13,7 @@ pub mod labels;
 pub mod notes;
 pub mod split;
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +22,8 @@ use walkdir::WalkDir;
 use crate::audio::{READABLE_EXTENSIONS, UNREADABLE_EXTENSIONS};
 use labels::{LABELS_FILE, Labels};
 pub use notes::NoteName;
+
+const MIDI_EXTENSIONS: [&str; 2] = ["mid", "midi"];
 
 /// One sound file of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Item {
     pub label: Option<String>,
     /// The note that its name, or a table of labels, says it holds.
     pub note: Option<NoteName>,
+    /// The MIDI file of what is played in it; none where the table says that it is one note.
+    pub midi: Option<PathBuf>,
 }
 
 /// What lies in one folder.
@@ -69,6 +75,7 @@ pub fn find(folders: &[&Path], labels: Option<&Path>) -> Result<Vec<Found>> {
             if let Some(table) = table
                 && let Some(label) = table.labels.get(&item.name)
             {
+                item.midi.take_if(|_| label.says_note());
                 item.note = label.note(item.note).with_context(|| table.shown())?;
             }
         }
@@ -106,7 +113,7 @@ fn find_in(folder: &Path, table: Option<&Table>) -> Result<Found> {
     let visible = |entry: &walkdir::DirEntry| {
         entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
     };
-    let mut items = Vec::new();
+    let (mut items, mut scores) = (Vec::new(), BTreeMap::new());
     for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(visible) {
         let entry = entry.map_err(|error| why(&error))?;
         if entry.file_type().is_file() && is_sound(entry.path()) {
@@ -115,8 +122,11 @@ fn find_in(folder: &Path, table: Option<&Table>) -> Result<Found> {
                 name: slashed(below),
                 label: first_folder(below),
                 note: None,
+                midi: None,
                 path: entry.into_path(),
             });
+        } else if entry.file_type().is_file() && has_extension(entry.path(), &MIDI_EXTENSIONS) {
+            scores.insert(entry.path().with_extension(""), entry.into_path());
         }
     }
     if items.is_empty() {
@@ -127,6 +137,17 @@ fn find_in(folder: &Path, table: Option<&Table>) -> Result<Found> {
     }
     items.sort_by(|a, b| a.name.cmp(&b.name));
     let mut notices = Vec::new();
+    for item in &mut items {
+        item.midi = scores.get(&item.path.with_extension("")).cloned();
+    }
+    scores.retain(|_, midi| !items.iter().any(|item| item.midi.as_ref() == Some(midi)));
+    if let Some(midi) = scores.values().next() {
+        notices.push(format!(
+            "{} MIDI files lie beside no recording of the same name, {} for one",
+            scores.len(),
+            midi.display()
+        ));
+    }
     if let Some(table) = table {
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
         table.labels.check(&names).with_context(|| format!("{} for {shown}", table.shown()))?;
@@ -164,11 +185,12 @@ fn why(error: &walkdir::Error) -> anyhow::Error {
 }
 
 fn is_sound(path: &Path) -> bool {
+    has_extension(path, &READABLE_EXTENSIONS) || has_extension(path, &UNREADABLE_EXTENSIONS)
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| {
-        let extension = extension.as_str();
-        READABLE_EXTENSIONS.contains(&extension) || UNREADABLE_EXTENSIONS.contains(&extension)
-    })
+    extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
 }
 
 fn stem(path: &Path) -> String {
@@ -278,6 +300,18 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("other.csv for "), "{error}");
+    }
+
+    #[test]
+    fn midi_files_belong_to_recordings_of_their_name() {
+        let folder = folder(&["a/1.wav", "a/1.mid", "b/1.wav", "b/2.flac", "b/2.MIDI", "b/3.mid"]);
+        std::fs::write(folder.path().join("labels.csv"), "file,note\na/1.wav,C4\n").unwrap();
+        let found = found(folder.path());
+        let midi: Vec<_> = found.items.iter().map(|item| item.midi.as_deref()).collect();
+        // What is one note is not cut into notes.
+        assert_eq!(midi, [None, None, Some(&*folder.path().join("b/2.MIDI"))]);
+        assert!(found.notices[0].starts_with("1 MIDI files lie beside no recording"));
+        assert!(found.notices[0].ends_with("b/3.mid for one"));
     }
 
     #[test]

@@ -132,7 +132,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     report::check(&options.out)?;
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
-    let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
+    let mut sources = prepare_options(&args.data, cache, config.sample_rate_hz);
+    // A model that is told no notes hears phrases as they are.
+    let plays_notes = matches!(args.conditioning, ConditioningArg::Auto | ConditioningArg::Note);
+    sources.cut_takes &= plays_notes;
     let prepared = with_bar(KEPT, |progress| open_or_prepare(&sources, progress))?;
     show_table(&prepared)?;
 
@@ -255,6 +258,7 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
         labels: args.labels.clone(),
         valid_fraction: 0.1,
         no_trim: args.no_trim,
+        no_midi: false,
         seed: args.seed,
         threads: args.threads,
     };
@@ -299,6 +303,7 @@ fn export_command(args: &ExportArgs) -> Result<String> {
         labels: args.labels.clone(),
         valid_fraction: 0.1,
         no_trim: false,
+        no_midi: false,
         seed: 1,
         threads: None,
     };
@@ -318,7 +323,8 @@ fn prepared_in(
     weights: &Weights,
 ) -> Result<Prepared> {
     let out = scratch.path().join("prepared");
-    let options = prepare_options(data, out, weights.config().sample_rate_hz);
+    let mut options = prepare_options(data, out, weights.config().sample_rate_hz);
+    options.cut_takes &= matches!(weights.config().conditioning, Recipe::Note(_));
     with_bar("interrupted", |progress| open_or_prepare(&options, progress))
 }
 
@@ -371,6 +377,7 @@ fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOption
         out,
         rate_hz,
         trim: !data.no_trim,
+        cut_takes: !data.no_midi,
         valid_fraction: data.valid_fraction,
         seed: data.seed,
         threads: data.threads(),

@@ -30,7 +30,7 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// What one line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Label {
-    line: u64,
+    line: usize,
     /// A key, or that there is none.
     note: Option<Option<u8>>,
     velocity: Option<u8>,
@@ -66,11 +66,17 @@ impl Labels {
 
     fn parse(bytes: &[u8]) -> Result<Self> {
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
-        let columns = columns(reader.headers().map_err(|error| why(&error))?)?;
+        let header = reader.headers().map_err(|error| why(&error)).and_then(columns);
+        let columns = header.context("line 1")?;
         let mut labels = BTreeMap::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| why(&error))?;
-            let line = record.position().map_or(0, csv::Position::line);
+        let mut record = StringRecord::new();
+        let mut lines = Lines { bytes, end: 0, line: 1 };
+        loop {
+            let read = reader.read_record(&mut record);
+            let line = lines.until(reader.position().byte());
+            if !read.map_err(|error| why(&error)).with_context(|| format!("line {line}"))? {
+                return Ok(Self(labels));
+            }
             let mut file = "";
             let mut label = Label { line, ..Label::default() };
             for (&(column, title), cell) in columns.iter().zip(&record) {
@@ -92,7 +98,6 @@ impl Labels {
                 }
             };
         }
-        Ok(Self(labels))
     }
 
     /// What is said about a file.
@@ -149,6 +154,11 @@ impl Label {
         Ok(())
     }
 
+    /// Whether it says that the recording holds one note, or none.
+    pub(super) fn says_note(&self) -> bool {
+        self.note.is_some()
+    }
+
     /// The note of a recording whose name tells `named`.
     pub(super) fn note(&self, named: Option<NoteName>) -> Result<Option<NoteName>> {
         let key = self.note.unwrap_or(named.map(|note| note.key));
@@ -159,6 +169,25 @@ impl Label {
             self.line
         );
         Ok(key.map(|key| NoteName { key, velocity }))
+    }
+}
+
+/// Counts lines: csv's own count is of where it began to look for a record, before empty lines and
+/// the second half of a Windows line's end.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    end: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    /// The line of the record that ends before `byte`.
+    fn until(&mut self, byte: u64) -> usize {
+        let end = (byte as usize).min(self.bytes.len());
+        let end = self.bytes[..end].trim_ascii_end().len().max(self.end);
+        self.line += self.bytes[self.end..end].iter().filter(|&&byte| byte == b'\n').count();
+        self.end = end;
+        self.line
     }
 }
 
@@ -173,29 +202,27 @@ fn columns(header: &StringRecord) -> Result<Vec<(Column, &'static str)>> {
             "velocity" => (Column::Velocity, "velocity"),
             "class" => (Column::Class, "class"),
             _ => bail!(
-                "line 1: there is no column `{title}`; there are file, note, velocity and class, \
+                "there is no column `{title}`; there are file, note, velocity and class, \
                  parted by commas"
             ),
         };
         let twice = columns.iter().find(|(other, _)| *other == column.0);
-        ensure!(twice.is_none(), "line 1: column {title} says again what another column says");
+        ensure!(twice.is_none(), "column {title} says again what another column says");
         columns.push(column);
     }
     let is_file = |(column, _): &(Column, _)| *column == Column::File;
-    ensure!(columns.iter().any(is_file), "line 1: a column `file` is needed");
+    ensure!(columns.iter().any(is_file), "a column `file` is needed");
     Ok(columns)
 }
 
 /// csv's error, told as ours are.
 fn why(error: &csv::Error) -> anyhow::Error {
-    let line = error.position().map_or(1, csv::Position::line);
     match error.kind() {
-        ErrorKind::Utf8 { .. } => anyhow::anyhow!("line {line}: it is no text in UTF-8"),
+        ErrorKind::Utf8 { .. } => anyhow::anyhow!("it is no text in UTF-8"),
         ErrorKind::UnequalLengths { expected_len, len, .. } => anyhow::anyhow!(
-            "line {line}: it has {len} cells, but the header has {expected_len} (text with commas \
-             needs quotes)"
+            "it has {len} cells, but the header has {expected_len} (text with commas needs quotes)"
         ),
-        _ => anyhow::anyhow!("line {line}: {error}"),
+        _ => anyhow::anyhow!("{error}"),
     }
 }
 
@@ -245,6 +272,7 @@ mod tests {
             ("file,key\na.wav,128", "line 2, column key: `128` is no note"),
             ("file,key\na.wav,-1", "line 2, column key: `-1` is no note"),
             ("file,velocity\na.wav,0", "line 2, column velocity: `0` is no velocity"),
+            ("file,note\r\n\r\n\r\n\"a\nb\",H4\r\n", "line 5, column note: `H4`"),
             ("file,note\n,A4", "line 2, column file: it is empty"),
             ("file,note\na,A4\nb,A4\na,C4", "line 4, column file: a has line 2 already"),
         ] {

@@ -1,6 +1,7 @@
 use std::f64::consts::TAU;
 
 use realfft::RealFftPlanner;
+use wavenet_engine::conditioning::partial_ratio;
 
 use super::*;
 use crate::corpus;
@@ -143,13 +144,18 @@ fn notes_are_analysed_as_they_were_made() {
             Sound::Pad { key, velocity: 104 } => (key, 0.0),
             _ => continue,
         };
+        // Every ninth key: they take their time.
+        if key % 9 != LOWEST_KEY % 9 {
+            continue;
+        }
         let clip = sound.render(&mut Random::new(1, &name), 1.5);
         let samples: Vec<f32> = clip.iter().map(|&x| x as f32).collect();
         let tracks = analyse(&samples, RATE_HZ, key, 16).unwrap();
-        let off = cents(tracks.partial_hz(1), key_hz(key));
-        assert!(off.abs() < 1.0, "{name} is off by {off} cents");
-        let stretch = tracks.inharmonicity - inharmonicity;
-        assert!(stretch.abs() < 0.1 * inharmonicity + 1e-5, "{name}: B is off by {stretch}");
+        for k in [1, 4] {
+            let stretched = partial_ratio(k, inharmonicity) / partial_ratio(1, inharmonicity);
+            let off = cents(tracks.partial_hz(k), key_hz(key) * stretched);
+            assert!(off.abs() < 1.0, "{name}: partial {k} is off by {off} cents");
+        }
     }
 }
 
