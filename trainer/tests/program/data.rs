@@ -30,7 +30,7 @@ fn synth_writes_the_same_recordings_for_the_same_seed() {
     folder.succeed("synth --out b --seconds 0.5 --seed 1 --timbre noise,pad");
     folder.succeed("synth --out new/c --seconds 0.5 --seed 2 --timbre noise --timbre pad");
     let some = contents("b");
-    assert_eq!(some.len(), 6 + 44);
+    assert_eq!(some.iter().filter(|(_, bytes)| !bytes.is_empty()).count(), 6 + 44);
     assert!(contents("a").iter().filter(|file| some.contains(file)).count() == some.len());
     assert!(some != contents("new/c"));
 }
