@@ -13,7 +13,7 @@ pub mod labels;
 pub mod notes;
 pub mod split;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -140,7 +140,8 @@ fn find_in(folder: &Path, table: Option<&Table>) -> Result<Found> {
     for item in &mut items {
         item.midi = scores.get(&item.path.with_extension("")).cloned();
     }
-    scores.retain(|_, midi| !items.iter().any(|item| item.midi.as_ref() == Some(midi)));
+    let stems: BTreeSet<_> = items.iter().map(|item| item.path.with_extension("")).collect();
+    scores.retain(|stem, _| !stems.contains(stem));
     if let Some(midi) = scores.values().next() {
         notices.push(format!(
             "{} MIDI files lie beside no recording of the same name, {} for one",

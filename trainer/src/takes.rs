@@ -92,13 +92,14 @@ pub(crate) fn cut(samples: &[f32], rate_hz: u32, events: &[Event]) -> Result<Tak
     let onsets = Onsets::find(samples, rate_hz)?;
     let late = offset(&onsets, &played, in_frames(REACH_MS));
     let end = samples.len() as i64;
-    let begins: Vec<i64> = played
+    let mut begins: Vec<i64> = played
         .iter()
-        .map(|note| {
-            let near = (note.start_frame.min(i64::MAX as u64 / 2) as i64) + late;
-            onsets.strongest(near, in_frames(OWN_REACH_MS))
-        })
+        .map(|note| onsets.strongest(note.start_frame as i64 + late, in_frames(OWN_REACH_MS)))
         .collect();
+    // Whatever was found, notes keep their order.
+    for place in (1..begins.len()).rev() {
+        begins[place - 1] = begins[place - 1].min(begins[place]);
+    }
     let inside = || begins.iter().filter(|begin| **begin < end);
     let clear = inside().filter(|begin| onsets.at(**begin) > CLEAR * onsets.mean()).count();
     ensure!(
@@ -107,11 +108,9 @@ pub(crate) fn cut(samples: &[f32], rate_hz: u32, events: &[Event]) -> Result<Tak
     );
     let mut take = Take::default();
     for (place, note) in played.iter().enumerate() {
-        // Notes that begin together keep their order, whatever their onsets.
         let next = begins.get(place + 1).map_or(end, |next| next - in_frames(LEAD_MS));
         let start = (begins[place] - in_frames(LEAD_MS)).max(0);
-        let let_go = (note.end_frame.min(i64::MAX as u64 / 2) as i64) + late;
-        let stop = let_go.min(next).min(end);
+        let stop = (note.end_frame as i64 + late).min(next).min(end);
         let flaw = note.flaw.or_else(|| {
             let heard = || &samples[start as usize..stop as usize];
             match () {

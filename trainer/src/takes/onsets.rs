@@ -3,13 +3,14 @@
 //! Onset strength at hop h is the spectral flux
 //!
 //! `sum_k max(0, L_h[k] - max(L_(h-lag)[k-1], L_(h-lag)[k], L_(h-lag)[k+1]))`,
-//! `L_h[k] = log(1 + c |X_h[k]|)`,  c = 100 / the largest |X|,
+//! `L_h[k] = log(1 + c |X_h[k]|)`, where c |X| = 100 for a sine as loud as the largest sample,
 //!
 //! (after Boeck and Widmer 2013, without their filter bank; the maximum over neighbours keeps breath
 //! and vibrato from being onsets). A frame of X begins at its hop, and the
 //! lag is as long as a frame. So strength is greatest at the onset: there all of one frame lies after
 //! it, and all of the other before.
 
+use std::collections::VecDeque;
 use std::f64::consts::TAU;
 
 use anyhow::Result;
@@ -17,7 +18,7 @@ use realfft::RealFftPlanner;
 
 const HOP_MS: f64 = 2.5;
 const FRAME_MS: f64 = 20.0;
-/// Levels more than 40 dB below the loudest bin hardly count.
+/// Levels more than 40 dB below the loudest sample hardly count.
 const COMPRESSION: f64 = 100.0;
 
 /// Onset strength over time.
@@ -37,33 +38,28 @@ impl Onsets {
         let hann: Vec<f32> = (0..length)
             .map(|n| (0.5 - 0.5 * libm::cos(TAU * (n as f64 + 0.5) / length as f64)) as f32)
             .collect();
-        let hops = samples.len().div_ceil(hop_frames);
-        let mut levels: Vec<Vec<f32>> = Vec::with_capacity(hops);
-        for hop in 0..hops {
-            let heard = &samples[hop * hop_frames..];
+        let peak = samples.iter().fold(f32::MIN_POSITIVE, |peak, x| peak.max(x.abs()));
+        let scale = COMPRESSION as f32 / (peak * hann.iter().sum::<f32>() / 2.0);
+        // The levels of the frames before, the earliest first: a lag of them.
+        let silence = vec![0.0; bins.len()];
+        let mut earlier = VecDeque::from(vec![silence; length.div_ceil(hop_frames)]);
+        let mut strength = Vec::with_capacity(samples.len().div_ceil(hop_frames));
+        for start in (0..samples.len()).step_by(hop_frames) {
+            let heard = &samples[start..];
             for (n, (x, weight)) in input.iter_mut().zip(&hann).enumerate() {
                 *x = heard.get(n).map_or(0.0, |sample| sample * weight);
             }
             fft.process(&mut input, &mut bins)?;
-            levels.push(bins.iter().map(|bin| bin.norm_sqr().sqrt()).collect());
+            let levels: Vec<f32> =
+                bins.iter().map(|bin| libm::log1pf(scale * bin.norm_sqr().sqrt())).collect();
+            let before = earlier.pop_front().unwrap_or_default();
+            let rise = |(bin, now): (usize, &f32)| {
+                let near = &before[bin.saturating_sub(1)..(bin + 2).min(before.len())];
+                f64::from((now - near.iter().copied().fold(0.0, f32::max)).max(0.0))
+            };
+            strength.push(levels.iter().enumerate().map(rise).sum());
+            earlier.push_back(levels);
         }
-        let largest = levels.iter().flatten().copied().fold(f32::MIN_POSITIVE, f32::max);
-        let scale = (COMPRESSION / f64::from(largest)) as f32;
-        for level in levels.iter_mut().flatten() {
-            *level = libm::log1pf(scale * *level);
-        }
-        let lag = length.div_ceil(hop_frames);
-        let silence = vec![0.0; bins.len()];
-        let strength = (0..hops)
-            .map(|hop| {
-                let before = hop.checked_sub(lag).map_or(&silence, |hop| &levels[hop]);
-                let rise = |(bin, now): (usize, &f32)| {
-                    let near = &before[bin.saturating_sub(1)..(bin + 2).min(before.len())];
-                    f64::from((now - near.iter().copied().fold(0.0, f32::max)).max(0.0))
-                };
-                levels[hop].iter().enumerate().map(rise).sum()
-            })
-            .collect();
         Ok(Self { hop_frames, strength })
     }
 

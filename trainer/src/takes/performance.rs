@@ -7,6 +7,8 @@ use super::Reason;
 /// Players let go of a key a little after they strike the next one: so long it still counts as one
 /// after the other, and ends where the next begins.
 const LEGATO_MS: u64 = 50;
+/// Nothing is played later; sums of such frames do not overflow.
+const LAST_FRAME: u64 = 1 << 60;
 /// A wheel this far from its middle bends.
 const BENT_SEMITONES: f32 = 0.02;
 
@@ -37,21 +39,22 @@ pub(super) fn notes(events: &[Event], rate_hz: u32) -> Vec<Played> {
     let mut sounding: Vec<Sounding> = Vec::new();
     let (mut pedals, mut bends) = ([false; 16], [0.0_f32; 16]);
     for Event { frame, kind } in events {
+        let frame = (*frame).min(LAST_FRAME);
         match *kind {
             EventKind::NoteOn { channel, key, velocity } => {
                 // A string that is struck again sounds no longer as it did.
                 sounding.retain(|other| {
                     let again = other.channel == channel && other.key == key;
                     if again {
-                        notes[other.place].end_frame = *frame;
+                        notes[other.place].end_frame = frame;
                     }
                     !again
                 });
                 let bent = bends[usize::from(channel)].abs() > BENT_SEMITONES;
                 sounding.push(Sounding { place: notes.len(), channel, key, held: false });
                 notes.push(Played {
-                    start_frame: *frame,
-                    end_frame: u64::MAX,
+                    start_frame: frame,
+                    end_frame: LAST_FRAME,
                     key,
                     velocity,
                     flaw: bent.then_some(Reason::Bent),
@@ -75,7 +78,7 @@ pub(super) fn notes(events: &[Event], rate_hz: u32) -> Vec<Played> {
         sounding.retain(|note| {
             let ends = note.held && !pedals[usize::from(note.channel)];
             if ends {
-                notes[note.place].end_frame = *frame;
+                notes[note.place].end_frame = frame;
             }
             !ends
         });

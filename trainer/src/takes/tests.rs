@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use proptest::prelude::*;
 use wavenet_engine::synth::EventKind;
 
 use super::*;
@@ -148,4 +149,44 @@ fn what_cannot_be_learned_alone_is_left_with_a_reason() {
             (60, "the recording ends before it"),
         ]
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever was played, and whatever is heard.
+    #[test]
+    fn any_events_give_notes_inside_the_recording(
+        played in prop::collection::vec((0..4_u8, 0..20_000_u64, 0..4_u8, any::<bool>()), 0..30),
+        far in prop::sample::select(vec![0, 1 << 40, u64::MAX - 20_000]),
+        length in 0..24_000_usize,
+    ) {
+        let mut events: Vec<Event> = played
+            .iter()
+            .map(|&(kind, frame, key, down)| Event {
+                frame: frame + if frame % 7 == 0 { far } else { 0 },
+                kind: match kind {
+                    0 => EventKind::NoteOn { channel: 0, key, velocity: 1 + key },
+                    1 => EventKind::NoteOff { channel: 0, key },
+                    2 => EventKind::Pedal { channel: 0, down },
+                    _ => EventKind::Bend { channel: 0, semitones: f32::from(key) },
+                },
+            })
+            .collect();
+        events.sort_by_key(|event| event.frame);
+        // A click wherever a note may begin.
+        let mut samples = vec![0.0; length];
+        for event in &events {
+            let place = event.frame as usize;
+            (place..place.saturating_add(900)).filter(|n| *n < length).for_each(|n| samples[n] = 0.5);
+        }
+        if let Ok(take) = cut(&samples, RATE_HZ, &events) {
+            let mut free = 0;
+            for note in &take.notes {
+                prop_assert!(note.start_frame >= free && note.frames > 0);
+                free = note.start_frame + note.frames;
+            }
+            prop_assert!(free <= length as u64);
+        }
+    }
 }

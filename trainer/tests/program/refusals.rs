@@ -315,7 +315,7 @@ fn models_that_are_none_or_do_not_suit() {
             "the model has classes (alice, bob), but high.wav lies in no",
         ),
         ("--model choir.safetensors --data voices", "(alice, bob), but eve/one.wav lies in no"),
-        ("--model note.safetensors --data tones", "no recording's name tells its own"),
+        ("--model note.safetensors --data tones", "nothing tells those of the recordings"),
     ] {
         folder.refuse(&format!("eval {arguments}"), expected);
     }
