@@ -7,7 +7,6 @@ use wavenet_engine::synth::{Event, EventKind};
 use wavenet_engine::{Config, Recipe};
 
 use crate::cli::RenderArgs;
-use crate::midi_file;
 
 /// Length of a note or drone when nobody says.
 const DEFAULT_SECONDS: f64 = 5.0;
@@ -65,7 +64,7 @@ impl Score {
         release_ms: f32,
         seconds: Option<f64>,
     ) -> Result<Self> {
-        let events = midi_file::read(path, rate_hz)?;
+        let events = wavenet_midi::read(path, rate_hz)?;
         let last = events.last().map_or(0, |event| event.frame);
         let whole = last.saturating_add(frames_of(f64::from(release_ms) / 1000.0, rate_hz));
         if whole > MAX_HOURS * 3600 * u64::from(rate_hz) && seconds.is_none() {

@@ -12,7 +12,6 @@ use hound::{SampleFormat, WavSpec};
 use wavenet_engine::renderer::Renderer;
 
 use crate::cli::{StreamArgs, StreamFormat};
-use crate::midi_file;
 use crate::model::{Model, slowness, synth};
 use crate::piece::Piece;
 use crate::render::settings;
@@ -96,6 +95,6 @@ fn write_all(
 fn piece(args: &StreamArgs) -> Result<Piece> {
     match &args.midi {
         None => Ok(Piece::drone()),
-        Some(path) => Piece::over_and_over(midi_file::read(path, args.rate)?, args.rate),
+        Some(path) => Piece::over_and_over(wavenet_midi::read(path, args.rate)?, args.rate),
     }
 }

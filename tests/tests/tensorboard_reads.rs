@@ -69,9 +69,11 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
     let sources = PrepareOptions {
         data: at("data"),
         valid: None,
+        labels: None,
         out: at("prepared"),
         rate_hz: 16_000,
         trim: true,
+        cut_takes: true,
         valid_fraction: 0.5,
         seed: 1,
         threads: 1,

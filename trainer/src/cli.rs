@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::export::ExportArgs;
 use crate::network::Device;
 use crate::settings::Conditioning;
+use crate::synth_recordings::Timbre;
 use crate::training::Budget;
 
 const TRAIN_NOTES: &str = "\
@@ -38,8 +39,8 @@ three times.
     version,
     after_help = "Try it without recordings of your own:
   wavenet-trainer synth --out recordings
-  wavenet-trainer train --data recordings/pluck --out pluck.safetensors --minutes 10
-  wavenet render --model pluck.safetensors --note 60 --out pluck.wav"
+  wavenet-trainer train --data recordings/string --out string.safetensors --minutes 10
+  wavenet render --model string.safetensors --note C4 --out string.wav"
 )]
 pub struct Cli {
     /// What to do.
@@ -50,7 +51,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write synthetic recordings to try with: sines, chords, sweeps, noise, plucks, birds
+    /// Write synthetic recordings: notes of a string and of a pad, birds, and simpler sounds
     Synth(SynthArgs),
     /// Decode, resample and trim a folder of recordings once, for training later
     Prepare(PrepareArgs),
@@ -73,10 +74,12 @@ pub struct SynthArgs {
     /// Decides every random choice
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Length of each file
+    /// Only these sounds, parted by commas [default: all]
+    #[arg(long, value_name = "TIMBRE", value_enum, value_delimiter = ',')]
+    pub timbre: Vec<Timbre>,
+    /// Length of each file [default: 3 to 6 of notes, 4 of tones, 30 of birds]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    #[arg(default_value_t = crate::synth_recordings::DEFAULT_SECONDS_PER_FILE)]
-    pub seconds: f64,
+    pub seconds: Option<f64>,
 }
 
 /// How recordings are read.
@@ -88,6 +91,9 @@ pub struct DataArgs {
     /// Recordings to validate on; without it some files of --data are set aside
     #[arg(long, value_name = "DIR")]
     pub valid: Option<PathBuf>,
+    /// Table of notes and classes [default: labels.csv in --data, if there]
+    #[arg(long, value_name = "FILE.csv")]
+    pub labels: Option<PathBuf>,
     /// Share of files set aside for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     #[arg(value_parser = share, allow_negative_numbers = true)]
@@ -95,6 +101,9 @@ pub struct DataArgs {
     /// Keep silence at the recordings' ends
     #[arg(long)]
     pub no_trim: bool,
+    /// Take recordings whole, also where a MIDI file beside one tells its notes
+    #[arg(long)]
+    pub no_midi: bool,
     /// Decides every random choice
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
@@ -199,13 +208,13 @@ impl TrainArgs {
 /// `--conditioning`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ConditioningArg {
-    /// Notes where every file's name tells one, classes where there are several folders
+    /// Notes where one is known of every file, classes where there are several
     Auto,
     /// Nothing
     None,
     /// Pitch, velocity and age of the note, and the phases of its partials
     Note,
-    /// The folder of the recording
+    /// The class of the recording
     Class,
 }
 
@@ -229,6 +238,9 @@ pub struct EvalArgs {
     /// Folder of recordings, or a prepared one
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Table of notes and classes [default: labels.csv in --data, if there]
+    #[arg(long, value_name = "FILE.csv")]
+    pub labels: Option<PathBuf>,
     /// Which part of it
     #[arg(long, value_enum, default_value_t = SplitArg::All)]
     pub split: SplitArg,
@@ -375,6 +387,7 @@ mod tests {
             ("train --data d --out m --valid-fraction 1", "above 0 and below 1"),
             ("train --data d --out m --patience 0", "--patience"),
             ("prepare --data d --out p --rate 999", "1000..=192000"),
+            ("synth --out s --timbre sine,harp", "'harp' for '--timbre <TIMBRE>'"),
             ("bench --shape 1,2", "32,64,256,10"),
             ("bench --shape 1,2,3,99999999999", "128 layers"),
             ("bench --batch 0", "1..=4096"),

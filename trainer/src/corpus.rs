@@ -5,18 +5,25 @@
 //!   lies in a sub-folder nothing is labelled; where only some do, those that lie directly in the
 //!   folder are labelled with the folder's own name, and a notice says so.
 //! - Note and velocity: from the file's name, see [`notes`].
+//! - A MIDI file beside a recording (`take.mid` beside `take.wav`) tells the notes played in it.
+//! - What `labels.csv` in the folder says comes before all of that, see [`labels`].
 //! - Which files are set aside for validation: see [`split`].
 
+pub mod labels;
 pub mod notes;
 pub mod split;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use walkdir::WalkDir;
 
 use crate::audio::{READABLE_EXTENSIONS, UNREADABLE_EXTENSIONS};
+use labels::{LABELS_FILE, Labels};
 pub use notes::NoteName;
+
+const MIDI_EXTENSIONS: [&str; 2] = ["mid", "midi"];
 
 /// One sound file of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +34,10 @@ pub struct Item {
     pub name: String,
     /// The class it belongs to, if the corpus has classes.
     pub label: Option<String>,
-    /// The note that its name says it holds.
+    /// The note that its name, or a table of labels, says it holds.
     pub note: Option<NoteName>,
+    /// The MIDI file of what is played in it; none where the table says that it is one note.
+    pub midi: Option<PathBuf>,
 }
 
 /// What lies in one folder.
@@ -43,32 +52,68 @@ pub struct Found {
 
 /// Finds the sound files below each of `folders` (data, and perhaps a folder for validation).
 ///
-/// Note names are read for all folders together, since how many velocity layers there are shows
-/// only in the whole.
+/// `labels` is a table for the first folder, in place of a `labels.csv` in it. Note names are read
+/// for all folders together, since how many velocity layers there are shows only in the whole.
 ///
 /// # Errors
 ///
 /// One line: a folder is missing, cannot be read, is a file, holds a loop of links, or holds no
-/// sound files.
-pub fn find(folders: &[&Path]) -> Result<Vec<Found>> {
-    let mut found = folders.iter().map(|folder| find_in(folder)).collect::<Result<Vec<_>>>()?;
+/// sound files; or a table of labels is wrong.
+pub fn find(folders: &[&Path], labels: Option<&Path>) -> Result<Vec<Found>> {
+    let given = std::iter::once(labels).chain(std::iter::repeat(None));
+    let tables = folders.iter().zip(given).map(|(folder, given)| Table::read(folder, given));
+    let tables = tables.collect::<Result<Vec<_>>>()?;
+    let mut found = (folders.iter().zip(&tables))
+        .map(|(folder, table)| find_in(folder, table.as_ref()))
+        .collect::<Result<Vec<_>>>()?;
     let stems: Vec<String> =
         found.iter().flat_map(|found| &found.items).map(|item| stem(&item.path)).collect();
     let mut notes = notes::read_notes(&stems).into_iter();
-    for item in found.iter_mut().flat_map(|found| &mut found.items) {
-        item.note = notes.next().flatten();
+    for (found, table) in found.iter_mut().zip(&tables) {
+        for item in &mut found.items {
+            item.note = notes.next().flatten();
+            if let Some(table) = table
+                && let Some(label) = table.labels.get(&item.name)
+            {
+                item.midi.take_if(|_| label.says_note());
+                item.note = label.note(item.note).with_context(|| table.shown())?;
+            }
+        }
     }
     Ok(found)
 }
 
-fn find_in(folder: &Path) -> Result<Found> {
+/// The labels of a folder, and the file that they are from.
+struct Table {
+    path: PathBuf,
+    labels: Labels,
+}
+
+impl Table {
+    /// The table that is given, or the one that lies in the folder, if there is one.
+    fn read(folder: &Path, given: Option<&Path>) -> Result<Option<Self>> {
+        let own = folder.join(LABELS_FILE);
+        let path = match given {
+            Some(given) => given.to_owned(),
+            None if own.is_file() => own,
+            None => return Ok(None),
+        };
+        Ok(Some(Self { labels: Labels::read(&path)?, path }))
+    }
+
+    fn shown(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+fn find_in(folder: &Path, table: Option<&Table>) -> Result<Found> {
     let shown = folder.display();
     ensure!(folder.exists(), "there is no folder {shown}");
     ensure!(folder.is_dir(), "{shown} is a file: give the folder that it lies in");
     let visible = |entry: &walkdir::DirEntry| {
         entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
     };
-    let mut items = Vec::new();
+    let (mut items, mut scores) = (Vec::new(), BTreeMap::new());
     for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(visible) {
         let entry = entry.map_err(|error| why(&error))?;
         if entry.file_type().is_file() && is_sound(entry.path()) {
@@ -77,8 +122,11 @@ fn find_in(folder: &Path) -> Result<Found> {
                 name: slashed(below),
                 label: first_folder(below),
                 note: None,
+                midi: None,
                 path: entry.into_path(),
             });
+        } else if entry.file_type().is_file() && has_extension(entry.path(), &MIDI_EXTENSIONS) {
+            scores.insert(entry.path().with_extension(""), entry.into_path());
         }
     }
     if items.is_empty() {
@@ -89,6 +137,27 @@ fn find_in(folder: &Path) -> Result<Found> {
     }
     items.sort_by(|a, b| a.name.cmp(&b.name));
     let mut notices = Vec::new();
+    for item in &mut items {
+        item.midi = scores.get(&item.path.with_extension("")).cloned();
+    }
+    let stems: BTreeSet<_> = items.iter().map(|item| item.path.with_extension("")).collect();
+    scores.retain(|stem, _| !stems.contains(stem));
+    if let Some(midi) = scores.values().next() {
+        notices.push(format!(
+            "{} MIDI files lie beside no recording of the same name, {} for one",
+            scores.len(),
+            midi.display()
+        ));
+    }
+    if let Some(table) = table {
+        let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+        table.labels.check(&names).with_context(|| format!("{} for {shown}", table.shown()))?;
+        for item in &mut items {
+            let class = table.labels.get(&item.name).and_then(|label| label.class.clone());
+            item.label = class.or(item.label.take());
+        }
+        notices.push(format!("{} labels {}", table.shown(), table.labels.summary()));
+    }
     let unlabelled = items.iter().filter(|item| item.label.is_none()).count();
     if unlabelled > 0 && unlabelled < items.len() {
         let label = own_name(folder)?;
@@ -117,11 +186,12 @@ fn why(error: &walkdir::Error) -> anyhow::Error {
 }
 
 fn is_sound(path: &Path) -> bool {
+    has_extension(path, &READABLE_EXTENSIONS) || has_extension(path, &UNREADABLE_EXTENSIONS)
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| {
-        let extension = extension.as_str();
-        READABLE_EXTENSIONS.contains(&extension) || UNREADABLE_EXTENSIONS.contains(&extension)
-    })
+    extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
 }
 
 fn stem(path: &Path) -> String {
@@ -164,7 +234,7 @@ mod tests {
     }
 
     fn found(folder: &Path) -> Found {
-        find(&[folder]).unwrap().remove(0)
+        find(&[folder], None).unwrap().remove(0)
     }
 
     fn labels(found: &Found) -> Vec<(&str, Option<&str>)> {
@@ -200,9 +270,55 @@ mod tests {
     }
 
     #[test]
+    fn a_table_comes_before_names_and_folders() {
+        let folder = folder(&["low/A4.wav", "low/x.wav", "take 1.wav"]);
+        let table = "file,note,velocity,class\nlow/x.wav,C4,90,\ntake 1.wav,61,,high\n";
+        std::fs::write(folder.path().join("labels.csv"), table).unwrap();
+        let of = |found: &Found| -> Vec<_> {
+            let items = found.items.iter();
+            items.map(|item| (item.label.clone().unwrap(), item.note.unwrap().key)).collect()
+        };
+        let read = found(folder.path());
+        let label = |label: &str, key| (label.to_owned(), key);
+        assert_eq!(of(&read), [label("low", 69), label("low", 60), label("high", 61)]);
+        assert_eq!(read.items[1].note.unwrap().velocity, Some(90));
+        assert!(read.notices[0].contains("labels.csv labels 2 files: 2 notes, 1 velocities"));
+        assert_eq!(read.notices.len(), 1);
+
+        // Another table in place of it, and a folder for validation with its own.
+        let other = folder.path().join("other.csv");
+        std::fs::write(&other, "class,file\nhigh,low/A4.wav\n").unwrap();
+        let valid = self::folder(&["A4.wav"]);
+        std::fs::write(valid.path().join("labels.csv"), "file,key\nA4.wav,none\n").unwrap();
+        let read = find(&[folder.path(), valid.path()], Some(&other)).unwrap();
+        assert_eq!(read[0].items[0].label.as_deref(), Some("high"));
+        assert_eq!((read[0].items[1].note, read[1].items[0].note), (None, None));
+
+        std::fs::write(&other, "file\nlow/A5.wav\n").unwrap();
+        let error = format!("{:#}", find(&[folder.path()], Some(&other)).unwrap_err());
+        assert!(
+            error.ends_with("line 2, column file: there is no recording low/A5.wav"),
+            "{error}"
+        );
+        assert!(error.contains("other.csv for "), "{error}");
+    }
+
+    #[test]
+    fn midi_files_belong_to_recordings_of_their_name() {
+        let folder = folder(&["a/1.wav", "a/1.mid", "b/1.wav", "b/2.flac", "b/2.MIDI", "b/3.mid"]);
+        std::fs::write(folder.path().join("labels.csv"), "file,note\na/1.wav,C4\n").unwrap();
+        let found = found(folder.path());
+        let midi: Vec<_> = found.items.iter().map(|item| item.midi.as_deref()).collect();
+        // What is one note is not cut into notes.
+        assert_eq!(midi, [None, None, Some(&*folder.path().join("b/2.MIDI"))]);
+        assert!(found.notices[0].starts_with("1 MIDI files lie beside no recording"));
+        assert!(found.notices[0].ends_with("b/3.mid for one"));
+    }
+
+    #[test]
     fn velocity_layers_are_counted_over_both_folders() {
         let (train, valid) = (folder(&["A4v1.wav", "A4v2.wav"]), folder(&["C4v4.wav"]));
-        let found = find(&[train.path(), valid.path()]).unwrap();
+        let found = find(&[train.path(), valid.path()], None).unwrap();
         let note = |key, velocity| Some(NoteName { key, velocity: Some(velocity) });
         assert_eq!(found[0].items[0].note, note(69, 16));
         assert_eq!(found[0].items[1].note, note(69, 48));
@@ -212,7 +328,7 @@ mod tests {
     #[test]
     fn errors_are_one_line_and_say_what_was_looked_for() {
         let folder = folder(&["a/notes.txt"]);
-        let error = |path: &Path| format!("{:#}", find(&[path]).unwrap_err());
+        let error = |path: &Path| format!("{:#}", find(&[path], None).unwrap_err());
         assert!(error(folder.path()).contains("looked for .wav, .wave, .flac"));
         assert!(error(&folder.path().join("none")).starts_with("there is no folder"));
         assert!(error(&folder.path().join("a/notes.txt")).contains("is a file"));
@@ -223,7 +339,7 @@ mod tests {
     fn a_loop_of_links_is_named() {
         let folder = folder(&["a/1.wav"]);
         std::os::unix::fs::symlink(folder.path(), folder.path().join("a/again")).unwrap();
-        let error = format!("{:#}", find(&[folder.path()]).unwrap_err());
+        let error = format!("{:#}", find(&[folder.path()], None).unwrap_err());
         assert!(error.contains("again is a link back to"), "{error}");
         assert!(!error.contains('\n'));
     }

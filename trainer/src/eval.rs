@@ -126,7 +126,8 @@ fn suits(config: &Config, prepared: &Prepared) -> Result<()> {
     ensure!(
         config.conditioning == Recipe::None
             || prepared.entries().iter().any(|entry| entry.key.is_some()),
-        "the model plays notes, but no recording's name tells its own: name them so (A4.wav, 069.wav)"
+        "the model plays notes, but nothing tells those of the recordings: name them so (A4.wav, \
+         069.wav) or list them in labels.csv"
     );
     Ok(())
 }

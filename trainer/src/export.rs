@@ -32,6 +32,9 @@ pub struct ExportArgs {
     /// Recordings (or a prepared folder) by which int8 rounds with care
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Table of notes and classes [default: labels.csv in --data, if there]
+    #[arg(long, value_name = "FILE.csv", requires = "data")]
+    pub labels: Option<PathBuf>,
 }
 
 /// Writes a model as `args` ask, and tells what came out. With `material` it is rounded by how the

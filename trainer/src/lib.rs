@@ -1,7 +1,7 @@
 //! From recordings to weights: everything behind `wavenet-trainer`.
 //!
 //! The way through: [`corpus`] finds recordings and what their names tell, [`audio`] decodes them,
-//! [`trim`] cuts silence, [`prepare`] does this for a folder and [`prepared`] keeps the result on
+//! [`trim`] cuts silence, `takes` cuts phrases into notes, [`prepare`] does this for a folder and [`prepared`] keeps the result on
 //! disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
 //! computes their loss and gradient, [`optimizer`] moves the weights, [`training`] does this until
 //! told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard, [`finetune`] starts
@@ -35,3 +35,4 @@ pub mod trim;
 
 mod hex;
 mod kernels;
+mod takes;

@@ -95,7 +95,7 @@ fn say(text: &str) {
 }
 
 fn synth(args: &SynthArgs) -> Result<String> {
-    let paths = write_recordings(&args.out, args.seed, args.seconds)?;
+    let paths = write_recordings(&args.out, &args.timbre, args.seed, args.seconds)?;
     Ok(format!("{} recordings in {}", paths.len(), args.out.display()))
 }
 
@@ -132,7 +132,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     report::check(&options.out)?;
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
-    let sources = prepare_options(&args.data, cache, config.sample_rate_hz);
+    let mut sources = prepare_options(&args.data, cache, config.sample_rate_hz);
+    // A model that is told no notes hears phrases as they are.
+    let plays_notes = matches!(args.conditioning, ConditioningArg::Auto | ConditioningArg::Note);
+    sources.cut_takes &= plays_notes;
     let prepared = with_bar(KEPT, |progress| open_or_prepare(&sources, progress))?;
     show_table(&prepared)?;
 
@@ -224,8 +227,8 @@ fn tell_missing_notes(prepared: &Prepared) {
         && count < prepared.entries().len()
     {
         say(&format!(
-            "no keys: the names of {count} files tell no note, {} for one; name or remove them, or use \
-             --conditioning note\n",
+            "no keys: nothing tells the notes of {count} files, {} for one; name them, list them in \
+             labels.csv, remove them, or use --conditioning note\n",
             entry.name
         ));
     }
@@ -255,8 +258,10 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
     let data = DataArgs {
         data: args.data.clone(),
         valid: None,
+        labels: args.labels.clone(),
         valid_fraction: 0.1,
         no_trim: args.no_trim,
+        no_midi: false,
         seed: args.seed,
         threads: args.threads,
     };
@@ -298,8 +303,10 @@ fn export_command(args: &ExportArgs) -> Result<String> {
     let data = DataArgs {
         data: data.clone(),
         valid: None,
+        labels: args.labels.clone(),
         valid_fraction: 0.1,
         no_trim: false,
+        no_midi: false,
         seed: 1,
         threads: None,
     };
@@ -319,7 +326,8 @@ fn prepared_in(
     weights: &Weights,
 ) -> Result<Prepared> {
     let out = scratch.path().join("prepared");
-    let options = prepare_options(data, out, weights.config().sample_rate_hz);
+    let mut options = prepare_options(data, out, weights.config().sample_rate_hz);
+    options.cut_takes &= matches!(weights.config().conditioning, Recipe::Note(_));
     with_bar("interrupted", |progress| open_or_prepare(&options, progress))
 }
 
@@ -368,9 +376,11 @@ fn prepare_options(data: &DataArgs, out: PathBuf, rate_hz: u32) -> PrepareOption
     PrepareOptions {
         data: data.data.clone(),
         valid: data.valid.clone(),
+        labels: data.labels.clone(),
         out,
         rate_hz,
         trim: !data.no_trim,
+        cut_takes: !data.no_midi,
         valid_fraction: data.valid_fraction,
         seed: data.seed,
         threads: data.threads(),

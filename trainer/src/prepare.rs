@@ -6,22 +6,23 @@
 //! with the same options is opened instead; of another one, and of what an interrupted preparation
 //! left, the samples of unchanged files are taken over.
 
+mod decode;
 mod sources;
 mod table;
 
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
-use crate::audio::{check_rate, decode_file};
-use crate::corpus::{Item, split::choose_valid};
+use crate::audio::check_rate;
+use crate::corpus::split::choose_valid;
 use crate::prepared::{
-    Earlier, Entry, Facts, Index, Prepared, PreparedWriter, Skipped, Split, VERSION, is_prepared,
+    Entry, Index, Prepared, PreparedWriter, Skipped, Split, VERSION, is_prepared,
 };
-use crate::trim::{SILENCE_DB, TrimOptions, trim};
+use crate::trim::SILENCE_DB;
 
-use sources::{Source, find_sources, fingerprint, source_key};
+use decode::{Left, decode_in_order};
+use sources::{find_sources, fingerprint};
 pub use table::{Row, Table, print_table};
 
 /// What to prepare, and how.
@@ -31,12 +32,16 @@ pub struct PrepareOptions {
     pub data: PathBuf,
     /// A folder of recordings for validation; without it some of `data` are set aside.
     pub valid: Option<PathBuf>,
+    /// A table that labels the recordings in `data`; without it `labels.csv` there, if there is one.
+    pub labels: Option<PathBuf>,
     /// The folder to write: new, empty, or an older prepared corpus.
     pub out: PathBuf,
     /// The model's rate, 1 kHz to 192 kHz.
     pub rate_hz: u32,
     /// Whether silence is cut off both ends of each recording.
     pub trim: bool,
+    /// Whether a recording beside a MIDI file is cut into the notes that it tells.
+    pub cut_takes: bool,
     /// The share of files (of a single file: of its frames) set aside for validation; 0.1 is
     /// usual. Above 0, below 1.
     pub valid_fraction: f32,
@@ -64,7 +69,7 @@ pub struct Progress<'a> {
 /// # Errors
 ///
 /// Those of [`Prepared::open`] and [`prepare`]; or the prepared corpus has another rate or is asked
-/// to take validation recordings.
+/// to take validation recordings or labels.
 pub fn open_or_prepare(
     options: &PrepareOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> Result<()>,
@@ -76,6 +81,11 @@ pub fn open_or_prepare(
     ensure!(
         options.valid.is_none(),
         "{} is prepared already, its validation part too: give --valid to `prepare` instead",
+        options.data.display()
+    );
+    ensure!(
+        options.labels.is_none(),
+        "{} is prepared already, its labels too: give --labels to `prepare` instead",
         options.data.display()
     );
     ensure!(
@@ -116,7 +126,7 @@ pub fn prepare(
     }
 
     let mut writer = PreparedWriter::create(&options.out)?;
-    let (mut entries, mut skipped) = (Vec::new(), Vec::new());
+    let (mut entries, mut skipped, mut left_notes) = (Vec::new(), Vec::new(), Vec::new());
     let earlier = writer.earlier();
     let mut interrupted = false;
     let outcome = decode_in_order(&sources, options, &earlier, |place, outcome| {
@@ -125,8 +135,9 @@ pub fn prepare(
         match outcome {
             Ok(kept) => {
                 known = kept.known;
-                let offset_frames = writer.append(&kept.key, &kept.samples, kept.facts)?;
-                entries.push(kept.entry(source, offset_frames));
+                let offset_frames = writer.append(&kept.key, &kept.samples, &kept.facts)?;
+                left_notes.extend(kept.left_notes(source, options.rate_hz));
+                entries.extend(kept.entries(source, options.rate_hz, offset_frames));
             }
             Err(Left { reason, silent_frames }) => {
                 let name = source.item.name.clone();
@@ -160,111 +171,8 @@ pub fn prepare(
         fingerprint,
         entries,
         skipped: skipped.into_iter().map(|(_, file)| file).collect(),
+        left_notes,
         notices,
-    })
-}
-
-/// A file that is taken.
-struct Kept {
-    key: String,
-    samples: Vec<f32>,
-    facts: Facts,
-    known: bool,
-}
-
-impl Kept {
-    /// The entry of `source`, whose samples begin at `offset_frames`.
-    fn entry(&self, source: &Source, offset_frames: u64) -> Entry {
-        let Kept { samples, facts, .. } = self;
-        let Item { name, label, note, .. } = &source.item;
-        Entry {
-            name: name.clone(),
-            label: label.clone(),
-            key: note.map(|note| note.key),
-            velocity: note.and_then(|note| note.velocity),
-            split: source.split,
-            offset_frames,
-            frames: samples.len() as u64,
-            source_rate_hz: facts.source_rate_hz,
-            source_channels: facts.source_channels,
-            clipped_samples: facts.clipped_samples,
-            dropped_frames: facts.dropped_frames,
-            damaged_packets: facts.damaged_packets,
-            peak: samples.iter().fold(0.0, |peak, x| peak.max(x.abs())),
-        }
-    }
-}
-
-/// A file that is left out.
-struct Left {
-    reason: String,
-    silent_frames: u64,
-}
-
-fn decode_one(
-    source: &Source,
-    options: &PrepareOptions,
-    earlier: &[Earlier],
-) -> Result<Kept, Left> {
-    let key = source_key(options, source);
-    if let Some((samples, facts)) = earlier.iter().find_map(|earlier| earlier.find(&key)) {
-        return Ok(Kept { key, samples, facts, known: true });
-    }
-    let left = |error: anyhow::Error, silent_frames| Left {
-        // Reasons are shown in lists: one line each, whatever a system's message holds.
-        reason: format!("{error:#}").replace(['\n', '\r'], " "),
-        silent_frames,
-    };
-    let mut recording =
-        decode_file(&source.item.path, options.rate_hz).map_err(|error| left(error, 0))?;
-    let mut dropped_frames = 0;
-    if options.trim {
-        let trimmed = trim(&recording.samples, recording.rate_hz, &TrimOptions::default())
-            .map_err(|error| left(error, recording.samples.len() as u64))?;
-        dropped_frames = trimmed.dropped_frames;
-        recording.samples.truncate(trimmed.kept.end);
-        recording.samples.drain(..trimmed.kept.start);
-    }
-    let facts = Facts {
-        source_rate_hz: recording.source_rate_hz,
-        source_channels: recording.source_channels as u32,
-        clipped_samples: recording.clipped_samples as u64,
-        dropped_frames: dropped_frames as u64,
-        damaged_packets: recording.damaged_packets as u64,
-    };
-    Ok(Kept { key, samples: recording.samples, facts, known: false })
-}
-
-/// Decodes on `options.threads` threads and hands the outcomes over in the order of `sources`.
-///
-/// Thread t decodes every `threads`-th file from the t-th on and holds at most one back, so that
-/// memory is bounded and the order needs no sorting.
-fn decode_in_order(
-    sources: &[Source],
-    options: &PrepareOptions,
-    earlier: &[Earlier],
-    mut take: impl FnMut(usize, Result<Kept, Left>) -> Result<()>,
-) -> Result<()> {
-    let threads = options.threads.clamp(1, sources.len().max(1));
-    std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..threads)
-            .map(|first| {
-                let (sender, receiver) = sync_channel(0);
-                scope.spawn(move || {
-                    for source in sources.iter().skip(first).step_by(threads) {
-                        // The receiver is gone: something else went wrong.
-                        if sender.send(decode_one(source, options, earlier)).is_err() {
-                            return;
-                        }
-                    }
-                });
-                receiver
-            })
-            .collect();
-        for (place, lane) in (0..sources.len()).zip(lanes.iter().cycle()) {
-            take(place, lane.recv().context("a decoding thread ended early")?)?;
-        }
-        Ok(())
     })
 }
 
@@ -307,10 +215,7 @@ fn set_aside(entries: &mut Vec<Entry>, options: &PrepareOptions) {
                 split: Split::Valid,
                 offset_frames: only.offset_frames + only.frames,
                 frames: valid_frames,
-                clipped_samples: 0,
-                dropped_frames: 0,
-                damaged_packets: 0,
-                ..only.clone()
+                ..only.clone().without_counts()
             };
             entries.push(end);
         }

@@ -41,18 +41,22 @@ pub enum Split {
     Valid,
 }
 
-/// One stretch of one recording. The first entry of a file carries the file's counts.
+/// One stretch of one recording: most often the whole of it. The first entry of a file carries the
+/// file's counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Path of the recording below the corpus's folder, with `/`; below the validation folder it
-    /// begins with that folder's name.
+    /// begins with that folder's name. A note cut from a take has its time added: `take.wav @1.250s`.
     pub name: String,
     /// Its class, if the corpus has classes.
     pub label: Option<String>,
-    /// MIDI key, 0 to 127, if its name tells.
+    /// MIDI key, 0 to 127, if it is known.
     pub key: Option<u8>,
-    /// MIDI velocity, 1 to 127, if its name tells.
+    /// MIDI velocity, 1 to 127, if it is known.
     pub velocity: Option<u8>,
+    /// Of a note cut from a take: where it begins in the recording, in frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_frame: Option<u64>,
     /// Training or validation.
     pub split: Split,
     /// Where it begins in the samples file, in frames.
@@ -71,6 +75,21 @@ pub struct Entry {
     pub damaged_packets: u64,
     /// The largest magnitude in what is kept of the recording, 0 to 1.
     pub peak: f32,
+}
+
+impl Entry {
+    /// The path of the recording.
+    pub fn file(&self) -> &str {
+        match (self.at_frame, self.name.rsplit_once(" @")) {
+            (Some(_), Some((file, _))) => file,
+            _ => &self.name,
+        }
+    }
+
+    /// Another entry of the same file.
+    pub(crate) fn without_counts(self) -> Self {
+        Self { clipped_samples: 0, dropped_frames: 0, damaged_packets: 0, ..self }
+    }
 }
 
 /// A file that was found and left out.
@@ -101,6 +120,9 @@ pub struct Index {
     pub entries: Vec<Entry>,
     /// Files that were left out, and why.
     pub skipped: Vec<Skipped>,
+    /// Notes of takes that were left out, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_notes: Vec<Skipped>,
     /// What was decided for the user, in sentences.
     pub notices: Vec<String>,
 }

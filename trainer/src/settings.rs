@@ -85,7 +85,7 @@ impl RunFile {
 /// What the model is told about the sound beside its past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conditioning {
-    /// Notes where every recording's name tells one; classes where there is more than one label.
+    /// Notes where one is known of every recording; classes where there is more than one label.
     Auto,
     /// Nothing.
     None,
@@ -110,8 +110,8 @@ pub fn condition(model: &mut Config, prepared: &Prepared, wanted: Conditioning) 
         Conditioning::Note => {
             ensure!(
                 noted > 0,
-                "no recording's name tells its note (such as A4 or 069): rename them, or leave out \
-                 --conditioning note"
+                "no recording's name tells its note (such as A4 or 069): rename them, list them in \
+                 labels.csv, or leave out --conditioning note"
             );
             true
         }
@@ -123,7 +123,7 @@ pub fn condition(model: &mut Config, prepared: &Prepared, wanted: Conditioning) 
             ensure!(
                 !labels.is_empty(),
                 "no recording lies in a sub-folder that would name its class: sort them into \
-                 sub-folders, or leave out --conditioning class"
+                 sub-folders, list them in labels.csv, or leave out --conditioning class"
             );
             true
         }

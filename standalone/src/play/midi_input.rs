@@ -9,9 +9,9 @@ use midir::{Ignore, MidiInput, MidiInputConnection};
 use midly::MidiMessage;
 use midly::live::LiveEvent;
 use wavenet_engine::synth::EventKind;
+use wavenet_midi::{BEND_RANGE_SEMITONES, SUSTAIN};
 
 use super::callback::Live;
-use crate::midi_file::{BEND_RANGE_SEMITONES, SUSTAIN};
 
 /// Controllers that silence: all sound off, all notes off.
 const SILENCES: [u8; 2] = [120, 123];

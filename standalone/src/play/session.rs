@@ -18,7 +18,6 @@ use super::midi_input::MidiInputs;
 use super::priority::before_others;
 use super::status::View;
 use crate::cli::PlayArgs;
-use crate::midi_file;
 use crate::model::{Model, slowness, synth};
 use crate::piece::Piece;
 use crate::render::settings;
@@ -77,7 +76,7 @@ impl<'a> Session<'a> {
         let settings = settings(&args.sound, model.weights.config())?;
         if let Some(path) = &args.midi {
             // A bad file is told before a device is touched.
-            midi_file::read(path, model.weights.config().sample_rate_hz)?;
+            wavenet_midi::read(path, model.weights.config().sample_rate_hz)?;
         }
         let packed = model.pack(&args.run)?;
         if let Some(note) = slowness(&packed) {
@@ -332,7 +331,7 @@ impl Fresh<'_> {
         }
         Ok(match &args.midi {
             Some(path) if args.over_and_over => {
-                let events = midi_file::read(path, rate_hz)?;
+                let events = wavenet_midi::read(path, rate_hz)?;
                 (Piece::over_and_over(events, rate_hz)?, asked.unwrap_or(u64::MAX))
             }
             Some(path) => {

@@ -140,6 +140,12 @@ fn note_name(part: &str) -> Option<(u16, &str)> {
     Some((u16::try_from(key).ok().filter(|key| *key <= 127)?, &rest[1..]))
 }
 
+/// The key of a note name and nothing else: `Bb2` is 46.
+pub(super) fn spelled_key(text: &str) -> Option<u8> {
+    let (key, rest) = note_name(text)?;
+    u8::try_from(key).ok().filter(|_| rest.is_empty())
+}
+
 /// `midi60` -> (60, ``).
 fn prefixed_key(part: &str) -> Option<(u16, &str)> {
     let digits = part.trim_start_matches(|c: char| c.is_ascii_alphabetic());

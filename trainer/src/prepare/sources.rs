@@ -22,7 +22,7 @@ pub(super) struct Source {
 pub(super) fn find_sources(options: &PrepareOptions) -> Result<(Vec<Source>, Vec<String>)> {
     let folders: Vec<&Path> =
         [Some(&options.data), options.valid.as_ref()].into_iter().flatten().map(|f| &**f).collect();
-    let found = corpus::find(&folders)?;
+    let found = corpus::find(&folders, options.labels.as_deref())?;
     if let [data, valid] = folders[..] {
         let (data, valid) = (data.canonicalize()?, valid.canonicalize()?);
         ensure!(
@@ -63,12 +63,21 @@ pub(super) fn fingerprint(options: &PrepareOptions, sources: &[Source]) -> Strin
 /// of change.
 pub(super) fn source_key(options: &PrepareOptions, source: &Source) -> String {
     let trimming = options.trim.then(TrimOptions::default);
-    let metadata = source.item.path.metadata().ok();
-    let bytes = metadata.as_ref().map(|metadata| metadata.len());
-    let changed = metadata.and_then(|metadata| metadata.modified().ok());
-    let changed_ns = changed.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos());
+    let (bytes, changed_ns) = state(&source.item.path);
     let mut hash = Sha256::new();
     hash.update(format!("{VERSION} {} {trimming:?}\n", options.rate_hz));
     hash.update(format!("{:?} {bytes:?} {changed_ns:?}\n", source.item.name));
+    if let (Some(midi), true) = (&source.item.midi, options.cut_takes) {
+        hash.update(format!("{midi:?} {:?}\n", state(midi)));
+    }
     hex(hash)
+}
+
+/// Size and time of change of a file, in ns, as far as they can be had.
+fn state(path: &Path) -> (Option<u64>, Option<u128>) {
+    let metadata = path.metadata().ok();
+    let bytes = metadata.as_ref().map(|metadata| metadata.len());
+    let changed = metadata.and_then(|metadata| metadata.modified().ok());
+    let changed_ns = changed.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos());
+    (bytes, changed_ns)
 }

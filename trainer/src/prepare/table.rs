@@ -52,12 +52,16 @@ pub fn print_table(prepared: &Prepared, out: &mut dyn Write) -> Result {
 impl Table {
     /// The table of a corpus.
     pub fn of(index: &Index) -> Self {
-        // A file has two entries when its end is set aside; the first carries the counts.
-        let mut files: Vec<&Entry> = index.entries.iter().collect();
-        files.dedup_by_key(|entry| &entry.name);
+        // A part has two entries when its end is set aside, and a file many parts when it is cut into
+        // notes; the first carries the counts.
+        let mut parts: Vec<&Entry> = index.entries.iter().collect();
+        parts.dedup_by_key(|entry| &entry.name);
+        let mut files = parts.clone();
+        files.dedup_by_key(|entry| entry.file());
         let kept = sum(index.entries.iter().map(|entry| entry.frames));
         let dropped = dropped_frames(index);
         let mut rows = sources(index, &files, kept);
+        rows.extend(takes(index, &parts));
         rows.push(trimmed(index, kept, dropped));
         rows.extend(counted(
             "clipped",
@@ -67,9 +71,9 @@ impl Table {
             "at full scale",
         ));
         rows.extend(counted("damaged", &files, |file| file.damaged_packets, "packet", "left out"));
-        rows.extend([labels(&files), notes(&files)]);
-        rows.extend(parts(index, files.len()));
-        let warnings = warnings(index, &files, kept, dropped);
+        rows.extend([labels(&files), notes(&parts)]);
+        rows.extend(splits(index, files.len()));
+        let warnings = warnings(index, &parts, kept, dropped);
         Self { rows, notes: index.notices.clone(), warnings }
     }
 }
@@ -94,6 +98,24 @@ fn sources(index: &Index, files: &[&Entry], kept: u64) -> Vec<Row> {
         rows.push(Row { title: "skipped", text, details: details.collect() });
     }
     rows
+}
+
+/// What was cut into notes.
+fn takes(index: &Index, parts: &[&Entry]) -> Option<Row> {
+    let cut = || parts.iter().filter(|part| part.at_frame.is_some());
+    let takes = tally(cut().map(|part| part.file())).len();
+    let text = format!(
+        "{} of {} with MIDI files; {} left out",
+        count(cut().count(), "note"),
+        count(takes, "file"),
+        count(index.left_notes.len(), "note")
+    );
+    let left = index.left_notes.iter().map(|note| format!("{}: {}", note.name, note.reason));
+    let mut details: Vec<String> = left.take(LISTED).collect();
+    if index.left_notes.len() > LISTED {
+        details.push(format!("and {} more", index.left_notes.len() - LISTED));
+    }
+    (takes > 0).then_some(Row { title: "takes", text, details })
 }
 
 fn trimmed(index: &Index, kept: u64, dropped: u64) -> Row {
@@ -126,15 +148,15 @@ fn labels(files: &[&Entry]) -> Row {
     row("labels", format!("{}: {}", labels.len(), listed(names)))
 }
 
-fn notes(files: &[&Entry]) -> Row {
-    let keys: Vec<u8> = files.iter().filter_map(|file| file.key).collect();
+fn notes(parts: &[&Entry]) -> Row {
+    let keys: Vec<u8> = parts.iter().filter_map(|file| file.key).collect();
     let (Some(&lowest), Some(&highest)) = (keys.iter().min(), keys.iter().max()) else {
         return row("notes", "none".into());
     };
     let (lowest, highest) = (key_name(lowest), key_name(highest));
-    let among = count(files.len(), "file");
+    let among = count(parts.len(), noun(parts.iter().copied()));
     let mut text = format!("{lowest} to {highest}, in {} of {among}", keys.len());
-    let velocities = || files.iter().filter_map(|file| file.velocity);
+    let velocities = || parts.iter().filter_map(|file| file.velocity);
     if let (Some(softest), Some(loudest)) = (velocities().min(), velocities().max()) {
         text += &format!(", velocity {softest} to {loudest}");
     }
@@ -142,7 +164,7 @@ fn notes(files: &[&Entry]) -> Row {
 }
 
 /// What is for training, and what for validation.
-fn parts(index: &Index, files: usize) -> Vec<Row> {
+fn splits(index: &Index, files: usize) -> Vec<Row> {
     let part = |(title, split)| {
         let part = index.entries.iter().filter(|entry| entry.split == split);
         let (entries, frames) = part
@@ -150,14 +172,19 @@ fn parts(index: &Index, files: usize) -> Vec<Row> {
         let whole = if entries > 0 && files == 1 {
             "a part of 1 file".into()
         } else {
-            count(entries, "file")
+            count(entries, noun(index.entries.iter()))
         };
         row(title, format!("{whole}, {}", duration(frames, index.rate_hz)))
     };
     [("train", Split::Train), ("valid", Split::Valid)].map(part).into()
 }
 
-fn warnings(index: &Index, files: &[&Entry], kept: u64, dropped: u64) -> Vec<String> {
+/// What entries are.
+fn noun<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> &'static str {
+    if entries.any(|entry| entry.at_frame.is_some()) { "part" } else { "file" }
+}
+
+fn warnings(index: &Index, parts: &[&Entry], kept: u64, dropped: u64) -> Vec<String> {
     let mut lines = Vec::new();
     if dropped > kept {
         lines.push(format!(
@@ -166,18 +193,24 @@ fn warnings(index: &Index, files: &[&Entry], kept: u64, dropped: u64) -> Vec<Str
             percent(dropped, kept.saturating_add(dropped))
         ));
     }
-    let silent = files.iter().filter(|file| file.peak < SILENT_PEAK).count();
-    if silent == files.len() {
+    let silent = parts.iter().filter(|part| part.peak < SILENT_PEAK).count();
+    if silent == parts.len() {
         lines
             .push("all recordings are silent (under -60 dB): the model would learn silence".into());
     } else if silent > 0 {
         lines.push(format!(
             "{} of {} are silent (under -60 dB)",
             silent,
-            count(files.len(), "file")
+            count(parts.len(), noun(parts.iter().copied()))
         ));
     }
-    let clipped = files.iter().filter(|file| file.clipped_samples > file.frames / 1000).count();
+    let mut frames: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for part in parts {
+        let (clipped, all) = frames.entry(part.file()).or_default();
+        *clipped = clipped.saturating_add(part.clipped_samples);
+        *all = all.saturating_add(part.frames);
+    }
+    let clipped = frames.values().filter(|(clipped, all)| *clipped > all / 1000).count();
     if clipped > 0 {
         lines.push(format!(
             "{} at full scale in more than one sample of 1000: the model will learn the distortion",

@@ -38,9 +38,11 @@ impl Place {
         PrepareOptions {
             data: self.at("data"),
             valid: None,
+            labels: None,
             out: self.at("out"),
             rate_hz: RATE_HZ,
             trim: true,
+            cut_takes: true,
             valid_fraction: 0.1,
             seed: 1,
             threads: 2,
@@ -198,6 +200,83 @@ fn decoded(options: &PrepareOptions) -> usize {
 fn corpus_bytes(options: &PrepareOptions) -> [Vec<u8>; 3] {
     ["index.json", "samples.f32", "sources.jsonl"]
         .map(|name| fs::read(options.out.join(name)).unwrap())
+}
+
+/// A phrase of three bursts of a tone, at 0.5, 1 and 1.5 s, of 0.3 s.
+fn phrase(path: &Path) {
+    let silence = path.with_extension("tmp");
+    tone(&silence, 0.5, 0.5, 0.3);
+    let burst: Vec<i16> =
+        hound::WavReader::open(&silence).unwrap().into_samples().map(Result::unwrap).collect();
+    let spec = hound::WavReader::open(&silence).unwrap().spec();
+    fs::remove_file(silence).unwrap();
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    let after = burst[8_000..].iter().chain(&burst[..3_200]);
+    let all = burst[..8_000].iter().chain(after.clone()).chain(after.clone()).chain(after);
+    all.for_each(|&x| writer.write_sample(x).unwrap());
+    writer.finalize().unwrap();
+}
+
+/// Those three notes, 40 ms earlier, 960 ticks a second; the last with another one below it.
+fn score(last_velocity: u8) -> Vec<u8> {
+    let mut track = Vec::new();
+    // (ticks since the event before, key, velocity; 0 lets go)
+    let events =
+        [(442, 60, 90), (288, 60, 0), (192, 62, 91), (288, 62, 0), (192, 64, last_velocity)];
+    for (ticks, key, velocity) in [&events[..], &[(0, 52, 80), (288, 64, 0), (0, 52, 0)]].concat() {
+        track.extend([0x80 | (ticks >> 7) as u8, (ticks & 127) as u8, 0x90, key, velocity]);
+    }
+    track.extend([0, 0xFF, 0x2F, 0]);
+    let mut bytes = b"MThd\0\0\0\x06\0\0\0\x01\x01\xE0MTrk".to_vec();
+    bytes.extend((track.len() as u32).to_be_bytes());
+    bytes.extend(track);
+    bytes
+}
+
+#[test]
+fn a_take_is_cut_into_the_notes_of_its_midi_file() {
+    let place = Place::new();
+    place.fill();
+    phrase(&place.at("data/low/take.wav"));
+    fs::write(place.at("data/low/take.mid"), score(92)).unwrap();
+    let options = place.options();
+    assert_eq!((decoded(&options), decoded(&options)), (15, 0));
+    let prepared = run(&options);
+    let notes: Vec<&Entry> =
+        prepared.entries().iter().filter(|entry| entry.file() == "low/take.wav").collect();
+    let told: Vec<_> = notes.iter().map(|note| (note.key, note.velocity)).collect();
+    assert_eq!(told, [(Some(60), Some(90)), (Some(62), Some(91))]);
+    for (note, begin_s) in notes.iter().zip([0.5, 1.0]) {
+        let at_s = note.at_frame.unwrap() as f64 / f64::from(RATE_HZ);
+        assert!((begin_s - 0.03..begin_s).contains(&at_s), "{at_s}");
+        assert!((2_300..2_700).contains(&note.frames), "{note:?}");
+        assert_eq!(note.name, format!("low/take.wav @{at_s:.3}s"));
+        assert_eq!(note.label.as_deref(), Some("low"));
+    }
+    let table = table_of(&prepared);
+    for line in [
+        "read      13 files, ",
+        "takes     2 notes of 1 file with MIDI files; 2 notes left out\n",
+        "            low/take.wav @1.4",
+        "s: another note sounds at the same time\n",
+        "notes     C0 to A5, in 14 of 14 parts, velocity 48 to 104\n",
+        "labels    2: high 6, low 7\n",
+    ] {
+        assert!(table.contains(line), "no `{line}` in\n{table}");
+    }
+    // From what an earlier preparation left, the same.
+    let again = PrepareOptions { seed: 2, ..options.clone() };
+    assert_eq!(decoded(&again), 2);
+    assert_eq!(run(&again).index().left_notes, prepared.index().left_notes);
+
+    fs::write(place.at("data/low/take.mid"), &score(92)[..40]).unwrap();
+    let skipped = run(&options).index().skipped.clone();
+    assert!(skipped.iter().any(|file| file.name == "low/take.wav"
+        && file.reason.starts_with("cannot be cut into notes: the MIDI file ")));
+    let whole = run(&PrepareOptions { cut_takes: false, ..options });
+    let take = whole.entries().iter().find(|entry| entry.name == "low/take.wav").unwrap();
+    assert_eq!((take.key, take.at_frame), (None, None));
+    assert!(take.frames > 10_000);
 }
 
 #[test]

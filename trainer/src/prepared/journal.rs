@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{BYTES_PER_SAMPLE, SAMPLES_FILE};
 use crate::hex::hex;
+use crate::takes::Take;
 
 pub(super) const JOURNAL_FILE: &str = "sources.jsonl";
 
@@ -31,13 +32,16 @@ pub(crate) struct Line {
 }
 
 /// What a recording was before it became samples; as in [`super::Entry`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) source_rate_hz: u32,
     pub(crate) source_channels: u32,
     pub(crate) clipped_samples: u64,
     pub(crate) dropped_frames: u64,
     pub(crate) damaged_packets: u64,
+    /// Of a take: the notes whose samples these are, one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) take: Option<Take>,
 }
 
 /// Writes the journal.
@@ -54,14 +58,14 @@ impl Journal {
         source: &str,
         offset_frames: u64,
         samples: &[u8],
-        facts: Facts,
+        facts: &Facts,
     ) -> std::io::Result<()> {
         let line = Line {
             source: source.to_owned(),
             offset_frames,
             frames: samples.len() as u64 / BYTES_PER_SAMPLE,
             sha256: hash(samples, facts)?,
-            facts,
+            facts: facts.clone(),
         };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
@@ -111,16 +115,16 @@ impl Earlier {
             file.read_exact(&mut read).ok()?;
             read
         };
-        if hash(&read, line.facts).ok()? != line.sha256 {
+        if hash(&read, &line.facts).ok()? != line.sha256 {
             return None;
         }
         let samples = read.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-        Some((samples.collect(), line.facts))
+        Some((samples.collect(), line.facts.clone()))
     }
 }
 
 /// Of the samples and of what decoding them told.
-fn hash(samples: &[u8], facts: Facts) -> serde_json::Result<String> {
-    let hash = Sha256::new().chain_update(samples).chain_update(serde_json::to_vec(&facts)?);
+fn hash(samples: &[u8], facts: &Facts) -> serde_json::Result<String> {
+    let hash = Sha256::new().chain_update(samples).chain_update(serde_json::to_vec(facts)?);
     Ok(hex(hash))
 }

@@ -8,6 +8,7 @@ fn entry(name: &str, split: Split, offset_frames: u64, frames: u64) -> Entry {
         label: Some("piano".to_owned()),
         key: Some(60),
         velocity: Some(100),
+        at_frame: None,
         split,
         offset_frames,
         frames,
@@ -26,14 +27,15 @@ const FACTS: Facts = Facts {
     clipped_samples: 0,
     dropped_frames: 7,
     damaged_packets: 0,
+    take: None,
 };
 
 /// Two entries of 5000 and 300 samples: sample n is n / 10000.
 fn write(folder: &Path) -> Prepared {
     let mut writer = PreparedWriter::create(folder).unwrap();
     let samples: Vec<f32> = (0..5_300).map(sample).collect();
-    assert_eq!(writer.append("a", &samples[..5_000], FACTS).unwrap(), 0);
-    assert_eq!(writer.append("b", &samples[5_000..], FACTS).unwrap(), 5_000);
+    assert_eq!(writer.append("a", &samples[..5_000], &FACTS).unwrap(), 0);
+    assert_eq!(writer.append("b", &samples[5_000..], &FACTS).unwrap(), 5_000);
     let entries =
         vec![entry("a.wav", Split::Train, 0, 5_000), entry("b.wav", Split::Valid, 5_000, 300)];
     writer
@@ -45,6 +47,7 @@ fn write(folder: &Path) -> Prepared {
             fingerprint: "f".to_owned(),
             entries,
             skipped: vec![],
+            left_notes: vec![],
             notices: vec![],
         })
         .unwrap()
@@ -100,7 +103,7 @@ fn an_older_corpus_is_replaced_and_anything_else_is_not() {
 fn a_writer_that_is_dropped_leaves_no_trace() {
     let parent = tempfile::tempdir().unwrap();
     let mut writer = PreparedWriter::create(&parent.path().join("out")).unwrap();
-    writer.append("a", &[0.5; 10], FACTS).unwrap();
+    writer.append("a", &[0.5; 10], &FACTS).unwrap();
     // Nobody else may write there meanwhile.
     let error = PreparedWriter::create(&parent.path().join("out")).err().unwrap().to_string();
     assert!(error.contains("is being prepared by another program"), "{error}");

@@ -107,7 +107,7 @@ impl PreparedWriter {
     }
 
     /// Appends the samples of a source and gives the frame at which they begin.
-    pub(crate) fn append(&mut self, source: &str, samples: &[f32], facts: Facts) -> Result<u64> {
+    pub(crate) fn append(&mut self, source: &str, samples: &[f32], facts: &Facts) -> Result<u64> {
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let offset = self.frames;
         let mut write = || {

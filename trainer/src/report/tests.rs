@@ -21,8 +21,9 @@ fn corpus(folder: &Path) -> Prepared {
             label: Some(format!("{name}<b>")),
             key: None,
             velocity: None,
+            at_frame: None,
             split,
-            offset_frames: writer.append(name, &samples, Facts::default()).unwrap(),
+            offset_frames: writer.append(name, &samples, &Facts::default()).unwrap(),
             frames: 4_000,
             source_rate_hz: 44_100,
             source_channels: 2,
@@ -45,6 +46,7 @@ fn corpus(folder: &Path) -> Prepared {
         fingerprint: String::new(),
         entries,
         skipped: vec![skipped],
+        left_notes: vec![],
         notices: vec!["a note <i>".into()],
     };
     writer.finish(index).unwrap()

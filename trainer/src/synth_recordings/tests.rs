@@ -1,7 +1,11 @@
 use std::f64::consts::TAU;
 
+use realfft::RealFftPlanner;
+use wavenet_engine::conditioning::partial_ratio;
+
 use super::*;
 use crate::corpus;
+use crate::partials::analyse;
 
 /// The frequency of the strongest partial within three semitones of `near_hz`: the maximum of a
 /// Hann-windowed Fourier transform of `clip`, narrowed down to a tenth of a cent.
@@ -40,11 +44,19 @@ fn read(path: &Path) -> Vec<f64> {
     reader.samples::<i16>().map(|x| f64::from(x.unwrap()) / 32_768.0).collect()
 }
 
+/// Root mean square of the differences of neighbours, against that of the clip: it rises with the
+/// frequencies that the clip holds.
+fn brightness(clip: &[f64]) -> f64 {
+    let differences: Vec<f64> = clip.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    pad::rms(&differences) / pad::rms(clip)
+}
+
 #[test]
 fn the_files_are_the_same_twice_and_differ_by_seed() {
     let parent = tempfile::tempdir().unwrap();
     let bytes = |folder: &str, seed: u64| -> Vec<Vec<u8>> {
-        let paths = write_recordings(&parent.path().join(folder), seed, 0.5).unwrap();
+        let out = parent.path().join(folder);
+        let paths = write_recordings(&out, &[], seed, Some(0.5)).unwrap();
         paths.iter().map(|path| fs::read(path).unwrap()).collect()
     };
     let first = bytes("a", 1);
@@ -60,66 +72,136 @@ fn the_files_are_the_same_twice_and_differ_by_seed() {
 fn the_files_are_the_same_on_every_machine() {
     let parent = tempfile::tempdir().unwrap();
     let mut hash = sha2::Sha256::default();
-    for path in write_recordings(&parent.path().join("a"), 1, 0.5).unwrap() {
+    for path in write_recordings(&parent.path().join("a"), &[], 1, Some(0.5)).unwrap() {
         sha2::Digest::update(&mut hash, fs::read(path).unwrap());
     }
     let hash = sha2::Digest::finalize(hash);
     let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "3d0901ede96ae36f");
+    assert_eq!(hex, "ad423e17167e6aad");
 }
 
 #[test]
 fn every_file_sounds_below_full_scale_and_is_read_as_it_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("made");
-    let paths = write_recordings(&out, 1, 1.0).unwrap();
+    let paths = write_recordings(&out, &[], 1, Some(1.0)).unwrap();
     for path in &paths {
         let samples = read(path);
         let peak = samples.iter().fold(0.0, |peak: f64, x| peak.max(x.abs()));
-        let rms = libm::sqrt(samples.iter().map(|x| x * x).sum::<f64>() / samples.len() as f64);
-        assert!((0.3..0.95).contains(&peak) && rms > 0.01, "{}: {peak} {rms}", path.display());
+        let (peak_db, rms) = (20.0 * libm::log10(peak), pad::rms(&samples));
+        assert!((peak_db + 3.0).abs() < 0.01 && rms > 0.01, "{}: {peak_db} {rms}", path.display());
         assert_eq!(samples.len(), 44_100);
     }
-    let found = corpus::find(&[&out]).unwrap().remove(0);
+    let found = corpus::find(&[&out], None).unwrap().remove(0);
     assert_eq!(
         found.items.iter().map(|item| &item.path).collect::<Vec<_>>(),
         paths.iter().collect::<Vec<_>>()
     );
     let mut labels: Vec<_> = found.items.iter().filter_map(|item| item.label.clone()).collect();
     labels.dedup();
-    assert_eq!(labels, ["bird", "chord", "noise", "pluck", "sine", "sweep"]);
+    assert_eq!(labels, ["bird", "chord", "noise", "pad", "sine", "string", "sweep"]);
     for item in &found.items {
-        let pitched = item.name.starts_with("sine/") || item.name.starts_with("pluck/");
-        assert_eq!(item.note.is_some_and(|note| note.velocity.is_some()), pitched, "{}", item.name);
+        let struck = item.name.starts_with("string/") || item.name.starts_with("pad/");
+        let (note, velocity) = (item.note, item.note.and_then(|note| note.velocity));
+        assert_eq!(note.is_some(), struck || item.name.starts_with("sine/"), "{}", item.name);
+        assert_eq!(velocity.is_some(), struck, "{}", item.name);
     }
-    let seconds = paths.len() as f64 * DEFAULT_SECONDS_PER_FILE;
-    assert!((120.0..240.0).contains(&seconds), "{seconds} s in all");
 }
 
 #[test]
-fn sines_and_plucks_are_in_tune_with_their_names() {
-    for (name, velocity, sound) in recordings() {
+fn one_timbre_alone_is_as_long_as_suits_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("made");
+    let paths = write_recordings(&out, &[Timbre::String], 1, None).unwrap();
+    assert_eq!(paths.len(), 44);
+    let name = |path: &Path| path.strip_prefix(&out).unwrap().to_owned();
+    assert_eq!(name(&paths[2]), Path::new("string/A2_048.wav"));
+    let seconds = |name: &str| read(&out.join(name)).len() / RATE_HZ as usize;
+    assert_eq!((seconds("string/A1_048.wav"), seconds("string/C7_104.wav")), (6, 3));
+}
+
+#[test]
+fn notes_are_in_tune_with_their_names() {
+    for (name, sound) in recordings(&[Timbre::Sine, Timbre::String, Timbre::Pad]) {
         let (key, tolerance_cents) = match sound {
             Sound::Sine { key } => (key, 0.1),
-            Sound::Pluck { key, .. } => (key, 3.0),
+            Sound::String { key, .. } | Sound::Pad { key, .. } => (key, 0.3),
             _ => continue,
         };
-        let clip = render(&sound, velocity, &mut Random::new(1, &name), 0.6);
+        let clip = sound.render(&mut Random::new(1, &name), 1.0);
         let off = cents(peak_hz(&clip, key_hz(key)), key_hz(key));
         assert!(off.abs() < tolerance_cents, "{name} is off by {off} cents");
     }
     assert!((key_hz(69) - 440.0).abs() < 1e-9);
 }
 
-/// The share of the energy that lies in the differences of neighbouring samples.
+/// The trainer's analysis finds what the notes were made of.
 #[test]
-fn harder_plucks_are_brighter() {
-    let brightness = |velocity: u8| {
-        let clip = pluck::pluck(220.0, velocity, 22_050, &mut Random::new(1, "a"));
-        let high: f64 = clip.windows(2).map(|pair| (pair[1] - pair[0]) * (pair[1] - pair[0])).sum();
-        high / clip.iter().map(|x| x * x).sum::<f64>()
+fn notes_are_analysed_as_they_were_made() {
+    for (name, sound) in recordings(&[Timbre::String, Timbre::Pad]) {
+        let (key, inharmonicity) = match sound {
+            Sound::String { key, velocity: 104 } => (key, string::inharmonicity(key_hz(key))),
+            Sound::Pad { key, velocity: 104 } => (key, 0.0),
+            _ => continue,
+        };
+        // Every ninth key: they take their time.
+        if key % 9 != LOWEST_KEY % 9 {
+            continue;
+        }
+        let clip = sound.render(&mut Random::new(1, &name), 1.5);
+        let samples: Vec<f32> = clip.iter().map(|&x| x as f32).collect();
+        let tracks = analyse(&samples, RATE_HZ, key, 16).unwrap();
+        for k in [1, 4] {
+            let stretched = partial_ratio(k, inharmonicity) / partial_ratio(1, inharmonicity);
+            let off = cents(tracks.partial_hz(k), key_hz(key) * stretched);
+            assert!(off.abs() < 1.0, "{name}: partial {k} is off by {off} cents");
+        }
+    }
+}
+
+#[test]
+fn harder_notes_are_brighter() {
+    for key in [33, 57, 81, 96] {
+        let bright = |sound: Sound| brightness(&sound.render(&mut Random::new(1, "a"), 1.0));
+        let string = VELOCITIES.map(|velocity| bright(Sound::String { key, velocity }));
+        let pad = VELOCITIES.map(|velocity| bright(Sound::Pad { key, velocity }));
+        assert!(string[1] > 1.1 * string[0] && pad[1] > 1.1 * pad[0], "{key} {string:?} {pad:?}");
+    }
+}
+
+/// What is left without the tone.
+#[test]
+fn breath_is_22_db_below_the_pad() {
+    for key in [33, 57, 81, 96] {
+        let clip = pad::pad(key_hz(key), 104, 88_200, &mut Random::new(1, "a"));
+        let tone = pad::tone(key_hz(key), 104, 88_200, &mut Random::new(1, "a"));
+        let middle = 22_050..66_150;
+        let breath: Vec<f64> = clip[middle.clone()]
+            .iter()
+            .zip(&tone[middle.clone()])
+            .map(|(all, tone)| all - tone)
+            .collect();
+        let db = 20.0 * libm::log10(pad::rms(&breath) / pad::rms(&tone[middle]));
+        assert!((db + 22.0).abs() < 1.5, "{key}: {db} dB");
+    }
+}
+
+/// No more than a hundredth of the power lies outside of 1.5 to 6 kHz, and a tenth to half of the
+/// time is silent.
+#[test]
+fn birds_sing_high_and_with_rests() {
+    let clip = Sound::Bird.render(&mut Random::new(1, "a"), 20.0);
+    let spectrum = RealFftPlanner::<f64>::new().plan_fft_forward(clip.len());
+    let mut bins = spectrum.make_output_vec();
+    spectrum.process(&mut clip.clone(), &mut bins).unwrap();
+    let power = |from_hz: usize, to_hz: usize| -> f64 {
+        bins[20 * from_hz..20 * to_hz].iter().map(|bin| bin.norm_sqr()).sum()
     };
-    assert!(brightness(110) > 1.5 * brightness(60), "{} {}", brightness(110), brightness(60));
+    assert!(power(1_500, 6_000) > 0.99 * power(0, 22_050));
+    let steps = clip.chunks(RATE_HZ as usize / 10);
+    let silent = steps.clone().filter(|step| step.iter().all(|x| x.abs() < 0.003)).count();
+    let share = silent as f64 / steps.len() as f64;
+    assert!((0.1..0.5).contains(&share), "{share} of the time is silent");
 }
 
 #[test]
@@ -134,13 +216,13 @@ fn a_sweep_passes_its_middle_at_half_time() {
 fn a_folder_in_use_is_left_alone() {
     let parent = tempfile::tempdir().unwrap();
     fs::write(parent.path().join("diary.txt"), "dear diary").unwrap();
-    let error = write_recordings(parent.path(), 1, 1.0).unwrap_err().to_string();
+    let error = write_recordings(parent.path(), &[], 1, None).unwrap_err().to_string();
     assert!(error.ends_with("exists and is not an empty folder: choose another"), "{error}");
     let file = parent.path().join("diary.txt");
-    assert!(write_recordings(&file, 1, 1.0).is_err());
+    assert!(write_recordings(&file, &[], 1, None).is_err());
     for wrong in [0.0, 1e9, f64::NAN] {
-        assert!(write_recordings(&parent.path().join("x"), 1, wrong).is_err());
+        assert!(write_recordings(&parent.path().join("x"), &[], 1, Some(wrong)).is_err());
     }
     fs::create_dir(parent.path().join("empty")).unwrap();
-    assert!(write_recordings(&parent.path().join("empty"), 1, 0.5).is_ok());
+    assert!(write_recordings(&parent.path().join("empty"), &[Timbre::Sine], 1, Some(0.5)).is_ok());
 }

@@ -9,10 +9,46 @@ const STEP_S: f64 = 1.0 / RATE_HZ as f64;
 
 /// 0 to 1 to 0: a raised cosine of 10 ms at the start, of 60 ms at the end.
 pub(super) fn fade(frame: usize, frames: usize) -> f64 {
-    let rise = (frame as f64 * STEP_S / 0.010).min(1.0);
-    let fall = ((frames - frame) as f64 * STEP_S / 0.060).min(1.0);
-    let raised = |x: f64| 0.5 - 0.5 * libm::cos(0.5 * TAU * x);
+    let rise = frame as f64 * STEP_S / 0.010;
+    let fall = (frames - frame) as f64 * STEP_S / 0.060;
     raised(rise) * raised(fall)
+}
+
+/// 0 to 1, and there it stays: half a turn of a cosine.
+pub(super) fn raised(x: f64) -> f64 {
+    0.5 - 0.5 * libm::cos(0.5 * TAU * x.clamp(0.0, 1.0))
+}
+
+/// A band-pass: the zero-delay state-variable filter (Zavalishin 2012), g = tan(pi f / rate).
+pub(super) struct BandPass {
+    g: f64,
+    damping: f64,
+    low: f64,
+    band: f64,
+}
+
+impl BandPass {
+    /// `damping` is 1 / Q.
+    pub(super) fn new(centre_hz: f64, damping: f64) -> Self {
+        let mut new = Self { g: 0.0, damping, low: 0.0, band: 0.0 };
+        new.tune(centre_hz);
+        new
+    }
+
+    pub(super) fn tune(&mut self, centre_hz: f64) {
+        self.g = libm::tan(0.5 * TAU * centre_hz * STEP_S);
+    }
+
+    /// One sample in, one out.
+    pub(super) fn next(&mut self, input: f64) -> f64 {
+        let Self { g, damping, .. } = *self;
+        let high = (input - (damping + g) * self.band - self.low) / (1.0 + g * (damping + g));
+        let band = g * high + self.band;
+        self.band = g * high + band;
+        let low = g * band + self.low;
+        self.low = g * band + low;
+        band
+    }
 }
 
 /// sin(2 pi f t).
@@ -58,7 +94,7 @@ pub(super) fn sweep(from_hz: f64, to_hz: f64, frames: usize) -> Clip {
 }
 
 /// A bar of eight steps, repeated: each step a burst of noise through a band-pass of its own
-/// (state-variable filter), or a rest.
+/// (or a rest).
 pub(super) fn noise_pattern(frames: usize, random: &mut Random) -> Clip {
     let step_frames = (random.between(0.11, 0.16) / STEP_S) as usize;
     // (centre in Hz, level, decay in seconds) of the eight steps; the first always sounds.
@@ -69,22 +105,14 @@ pub(super) fn noise_pattern(frames: usize, random: &mut Random) -> Clip {
             (centre_hz, level, random.between(0.015, 0.080))
         })
         .collect();
-    let damping = 0.4;
-    let (mut low, mut band) = (0.0, 0.0);
+    let mut filter = BandPass::new(200.0, 0.4);
     (0..frames)
         .map(|n| {
             let (centre_hz, level, decay_s) = bar[n / step_frames % bar.len()];
             let t = (n % step_frames) as f64 * STEP_S;
             let level = level * libm::exp(-t / decay_s) * (t / 0.002).min(1.0);
-            // Zero-delay state-variable filter (Zavalishin): g = tan(pi f / rate).
-            let g = libm::tan(0.5 * TAU * centre_hz * STEP_S);
-            let input = level * random.noise();
-            let high = (input - (damping + g) * band - low) / (1.0 + g * (damping + g));
-            let band_now = g * high + band;
-            band = g * high + band_now;
-            let low_now = g * band_now + low;
-            low = g * band_now + low_now;
-            fade(n, frames) * band_now
+            filter.tune(centre_hz);
+            fade(n, frames) * filter.next(level * random.noise())
         })
         .collect()
 }

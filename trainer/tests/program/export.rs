@@ -48,7 +48,7 @@ fn smaller_files_say_what_they_are() {
 #[test]
 fn int8_rounds_by_recordings() {
     let folder = folder();
-    folder.succeed("synth --out recordings --seconds 1");
+    folder.succeed("synth --out recordings --timbre sine --seconds 1");
     let options = "--model wide.safetensors --dtype int8 --data recordings/sine";
     for out in ["careful", "again"] {
         let told = folder.succeed(&format!("export {options} --out {out}.safetensors")).0;

@@ -56,6 +56,32 @@ fn command_lines_that_are_none() {
 }
 
 #[test]
+fn labels_that_are_none() {
+    let folder = Folder::new();
+    folder.write("tones/labels.csv", "file,key\nlow.wav,A4\nmiddle.wav,A11\n");
+    let expected = "tones/labels.csv: line 3, column key: `A11` is no note";
+    for command in [&training("x.safetensors", ""), "prepare --data tones --out p"] {
+        refuses(&folder, command, expected);
+    }
+    // One that is given comes before one that lies there.
+    folder.write("good.csv", "file\n");
+    folder.succeed("prepare --data tones --out p --labels good.csv");
+    let prepare = "prepare --data tones --out q --labels";
+    for (labels, expected) in [
+        ("tones", "cannot read the labels tones: it is not a file"),
+        ("missing.csv", "cannot read the labels missing.csv"),
+        ("tones/low.wav", "line 1"),
+    ] {
+        refuses(&folder, &format!("{prepare} {labels}"), expected);
+    }
+    folder.write("good.csv", "file,class\nhigher.wav,x\n");
+    let expected = "good.csv for tones: line 2, column file: there is no recording higher.wav";
+    refuses(&folder, &format!("{prepare} good.csv"), expected);
+    let train = training("x.safetensors", "--labels good.csv").replace("tones", "p");
+    refuses(&folder, &train, "p is prepared already, its labels too");
+}
+
+#[test]
 fn configs_that_are_none() {
     let folder = Folder::new();
     for (text, expected) in [
@@ -289,7 +315,7 @@ fn models_that_are_none_or_do_not_suit() {
             "the model has classes (alice, bob), but high.wav lies in no",
         ),
         ("--model choir.safetensors --data voices", "(alice, bob), but eve/one.wav lies in no"),
-        ("--model note.safetensors --data tones", "no recording's name tells its own"),
+        ("--model note.safetensors --data tones", "nothing tells those of the recordings"),
     ] {
         folder.refuse(&format!("eval {arguments}"), expected);
     }

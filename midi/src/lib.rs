@@ -21,9 +21,9 @@ const MAX_EVENTS: usize = 1_000_000;
 /// Channel 10, counted from 0.
 const DRUMS: u8 = 9;
 /// The sustain pedal's controller.
-pub(crate) const SUSTAIN: u8 = 64;
+pub const SUSTAIN: u8 = 64;
 /// What a pitch wheel does unless told otherwise.
-pub(crate) const BEND_RANGE_SEMITONES: f32 = 2.0;
+pub const BEND_RANGE_SEMITONES: f32 = 2.0;
 
 /// Reads a file's notes with their frames at `rate_hz`, in order of time; all end in a note-off.
 ///
