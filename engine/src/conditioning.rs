@@ -350,7 +350,8 @@ mod tests {
             }
             assert_eq!(note.level(), levels.gain());
             let sum: f32 = played[7..15].iter().sum();
-            assert!((played[5] - 0.5 * sum).abs() < 1e-6);
+            // Partials that no table tells are as good as silent.
+            assert!((played[5] - 0.5 * sum).abs() < 1e-4);
         }
     }
 

@@ -214,7 +214,7 @@ fn damaged_metadata_is_named() {
         let text = Parts { metadata, ..Parts::new() }.error().to_string();
         assert!(text.contains("`wavenet`"), "{text}");
     }
-    for version in ["0", "3", "4294967295"] {
+    for version in ["0", "4", "4294967295"] {
         let to = format!("\"format_version\":{version}");
         let error = Parts::new().edit("\"format_version\":1", &to).error();
         let named = matches!(&error, Error::Unsupported(what) if what.contains(version));
@@ -253,6 +253,52 @@ fn every_truncation_is_refused() {
         refused(&bytes[..len]);
     }
     refused(&[bytes.as_slice(), &[0]].concat());
+}
+
+#[test]
+fn notes_with_levels_are_of_the_newest_version_and_their_tables_are_checked() {
+    let table = |key| KeyTable {
+        key,
+        velocity: 64,
+        start_turns: vec![0.5; 3],
+        level_db: vec![-10.0, -20.0],
+        partial_db: vec![vec![-12.0, -40.5]; 2],
+        ..KeyTable::default()
+    };
+    let recipe = NoteRecipe {
+        partials: 2,
+        summed_partials: 3,
+        ages_ms: vec![0.0, 100.0],
+        keys: vec![table(60), table(64)],
+        ..NoteRecipe::default()
+    };
+    let weights = |recipe: &NoteRecipe| {
+        let conditioning = Recipe::Note(recipe.clone());
+        Weights::random(Config { conditioning, ..config() }, 1)
+    };
+    let bytes = weights(&recipe).unwrap().to_bytes().unwrap();
+    let parts = Parts::of(&weights(&recipe).unwrap());
+    assert!(parts.metadata.as_ref().unwrap()["wavenet"].contains("\"format_version\":3"));
+    assert_eq!(
+        Weights::from_bytes(&bytes).unwrap().config().conditioning,
+        Recipe::Note(recipe.clone())
+    );
+    let refused = |change: &dyn Fn(&mut NoteRecipe)| {
+        let mut recipe = recipe.clone();
+        change(&mut recipe);
+        let error = weights(&recipe).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported(_)), "{error}");
+    };
+    refused(&|recipe| recipe.ages_ms = vec![0.0]);
+    refused(&|recipe| recipe.ages_ms = vec![5.0, 100.0]);
+    refused(&|recipe| recipe.ages_ms[1] = f32::NAN);
+    refused(&|recipe| recipe.summed_partials = 129);
+    refused(&|recipe| recipe.keys.swap(0, 1));
+    refused(&|recipe| recipe.keys[0].class = 9);
+    refused(&|recipe| recipe.keys[0].level_db = vec![-10.0]);
+    refused(&|recipe| recipe.keys[0].level_db[1] = f32::INFINITY);
+    refused(&|recipe| recipe.keys[1].partial_db[0] = vec![]);
+    refused(&|recipe| recipe.keys[1].partial_db = vec![vec![0.0; 2]; 4]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ DEFAULTS = {
     "conditioning": {"kind": "none"}, "root_key": 60, "default_dtype": "f32",
 }
 NOTE_DEFAULTS = {
-    "partials": 32, "decays_ms": [20, 200, 1500], "velocity_range_db": 30, "keys": [],
+    "partials": 32, "summed_partials": 0, "ages_ms": [], "decays_ms": [20, 200, 1500], "velocity_range_db": 30, "keys": [],
 }
 
 
@@ -47,7 +47,7 @@ def read_model(path):
     start = 8 + int.from_bytes(content[:8], "little")
     table = json.loads(content[8:start])
     header = json.loads(table.pop("__metadata__")["wavenet"])
-    if header["format_version"] not in (1, 2):
+    if header["format_version"] not in (1, 2, 3):
         raise ValueError(f"format version {header['format_version']}")
     tensors = {}
     for name, entry in table.items():
@@ -296,18 +296,62 @@ def turns(x):
     return int(np.floor((x - np.floor(x)) * 2.0**32)) % 2**32
 
 
+def blend(keys, key, velocity):
+    """Pairs of a table and its weight."""
+    def between(values, at):
+        low = max((v for v in values if v <= at), default=min(values))
+        high = min((v for v in values if v >= at), default=max(values))
+        share = (at - low) / (high - low) if high > low else 0.0
+        return [(low, 1 - share), (high, share)]
+
+    for near, weight in between([k["key"] for k in keys], key):
+        own = {k.get("velocity", 0): k for k in keys if k["key"] == near}
+        for struck, share in between(list(own), velocity):
+            yield own[struck], weight * share
+
+
+def factors(recipe, tables, rate, frames):
+    """Of the whole, then of each partial. Shape: [1 + partials, frames]."""
+    ages = np.array(recipe["ages_ms"], F64)
+    count = max(recipe["partials"], recipe["summed_partials"])
+    if not len(ages):
+        return np.ones((1 + count, frames), F32)
+    rows = np.full((1 + count, len(ages)), -120.0)
+    rows[0] = 0
+    if tables:
+        rows[0] = sum(w * np.array(t["level_db"]) for t, w in tables)
+    for k in range(count):
+        knowing = [(t, w) for t, w in tables if k < len(t["partial_db"])]
+        if sum(w for _, w in knowing) > 0:
+            against = [w * np.subtract(t["partial_db"][k], t["level_db"]) for t, w in knowing]
+            rows[1 + k] = sum(against) / sum(w for _, w in knowing)
+    rows = rows.astype(F32).astype(F64)
+    points = np.arange(frames // 32 + 2) * 32 * 1000 / rate
+    beyond = np.maximum(points - ages[-1], 0) / (ages[-1] - ages[-2])
+    db = np.array([np.interp(points, ages, row) for row in rows])
+    db[0] += min(rows[0, -1] - rows[0, -2], 0) * beyond
+    at_points = (10 ** (np.maximum(db, -160) / 20)).astype(F32)
+    place, share = np.arange(frames) // 32, (np.arange(frames) % 32 / 32).astype(F32)
+    return at_points[:, place] + (at_points[:, place + 1] - at_points[:, place]) * share
+
+
 def note(config, key, velocity, frames):
+    """The conditioning vectors of a note of the first class, and what its samples are multiplied with."""
     recipe = {**NOTE_DEFAULTS, **config["conditioning"]}
-    rate, keys = config["sample_rate_hz"], recipe["keys"]
+    rate, levels = config["sample_rate_hz"], len(recipe["ages_ms"]) > 0
+    keys = [k for k in recipe["keys"] if k.get("class", 0) == 0]
     partials = recipe["partials"]
-    b, cents, start = 0.0, 0.0, [0.0] * partials
+    count = max(partials, recipe["summed_partials"])
+    b, cents, start, told, tables = 0.0, 0.0, [0.0] * count, velocity, []
     if keys:
-        b, cents = (
-            np.interp(key, [k["key"] for k in keys], [k[field] for k in keys])
-            for field in ("inharmonicity", "cents")
-        )
-        nearest = min(keys, key=lambda k: (abs(k["key"] - key), k["key"]))
-        start = [float(F32(turn)) for turn in nearest["start_turns"]]
+        tables = list(blend(keys, key, velocity))
+        b, cents = (sum(w * t[field] for t, w in tables) for field in ("inharmonicity", "cents"))
+        struck = [k.get("velocity", 0) for k in keys]
+        if levels:
+            told = min(max(velocity, min(struck)), max(struck))
+        def distance(k):
+            return abs(k["key"] - key), k["key"], abs(k.get("velocity", 0) - velocity)
+        start = [float(F32(turn)) for turn in min(keys, key=distance)["start_turns"]]
     f1 = 440 * 2 ** ((key - 69 + cents / 100) / 12)
     table = np.sin(2 * np.pi * np.arange(4096 + 1024 + 1) / 4096).astype(F32)
 
@@ -315,24 +359,37 @@ def note(config, key, velocity, frames):
         i = (phase >> 20) + ahead
         return table[i] + (table[i + 1] - table[i]) * (F32(phase & 0xFFFFF) / F32(2**20))
 
-    rows = np.zeros((frames, 2 + len(recipe["decays_ms"]) + 2 * partials), F32)
-    rows[:, 0], rows[:, 1] = (key - 60) / 24, velocity / 127
+    amplitudes = factors(recipe, tables, rate, frames)
+    decays = len(recipe["decays_ms"])
+    cosines = 2 + decays + (2 if levels else 0)
+    rows = np.zeros((frames, cosines + 2 * partials), F32)
+    rows[:, 0], rows[:, 1] = (key - 60) / 24, told / 127
     for index, ms in enumerate(recipe["decays_ms"]):
         decay, factor = 1.0, np.exp(-1000 / (F64(F32(ms)) * rate))
         for frame in range(frames):
             rows[frame, 2 + index] = decay
             decay = decay * factor if decay > 1e-9 else 0.0
-    cosines = 2 + len(recipe["decays_ms"])
-    for k in range(1, partials + 1):
+    total = np.zeros(frames, F32)
+    for k in range(1, count + 1):
         share = k * f1 * np.sqrt(1 + b * k * k) / rate
         if share > 0.46:
             continue
-        phase, step = turns(start[k - 1]), turns(share)
-        for frame in range(frames):
-            rows[frame, cosines + k - 1] = sine(phase, 1024)
-            rows[frame, cosines + partials + k - 1] = sine(phase, 0)
-            phase = (phase + step) % 2**32
-    return rows
+        step = turns(share)
+        phases = [(turns(start[k - 1]) + frame * step) % 2**32 for frame in range(frames)]
+        in_phase = amplitudes[k] * np.array([sine(phase, 1024) for phase in phases], F32)
+        total += in_phase
+        if k <= partials:
+            rows[:, cosines + k - 1] = in_phase
+            rows[:, cosines + partials + k - 1] = amplitudes[k] * np.array(
+                [sine(phase, 0) for phase in phases], F32
+            )
+    if levels:
+        mu = config["levels"] - 1
+        x = np.clip((total * F32(0.25)).astype(F64), -1, 1)
+        rows[:, 2 + decays] = F32(0.5) * total
+        rows[:, 3 + decays] = np.sign(x) * np.log1p(mu * abs(x)) / np.log1p(mu)
+    gain = amplitudes[0] / F32(0.25) if levels else amplitudes[0]
+    return np.hstack([rows, gain[:, None]])
 
 
 # Section 8: draws and the choice of a code.

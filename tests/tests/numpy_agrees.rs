@@ -209,6 +209,36 @@ fn draws_and_picks_are_equal_on_equal_logits() {
     }
 }
 
+/// A recipe with levels: two velocities of one key, one of the others, of unlike numbers of partials.
+fn leveled() -> Config {
+    let partials = [9, 9, 6, 4];
+    let places = [(40, 30), (40, 100), (61, 80), (84, 80)];
+    let table = |(index, (key, velocity)): (usize, (u8, u8))| {
+        let row = |seed: usize| {
+            let noise = noise(seed as u64, 5);
+            noise.into_iter().map(|x| 30.0 * x - 30.0).collect::<Vec<f32>>()
+        };
+        KeyTable {
+            key,
+            velocity,
+            cents: 3.0 * index as f64,
+            inharmonicity: 0.0004 * index as f64,
+            start_turns: noise(u64::from(key), 9),
+            level_db: row(100 + index),
+            partial_db: (0..partials[index]).map(|partial| row(10 * index + partial)).collect(),
+            ..KeyTable::default()
+        }
+    };
+    let recipe = NoteRecipe {
+        partials: 7,
+        summed_partials: 9,
+        ages_ms: vec![0.0, 3.0, 20.0, 60.0, 90.0],
+        keys: places.into_iter().enumerate().map(table).collect(),
+        ..NoteRecipe::default()
+    };
+    Config { conditioning: Recipe::Note(recipe), ..Config::default() }
+}
+
 #[test]
 fn mu_law_and_note_conditioning_agree() {
     let Some(python) = python() else { return };
@@ -233,16 +263,25 @@ fn mu_law_and_note_conditioning_agree() {
             assert!((value - ours).abs() <= ours.abs() * f32::EPSILON, "{levels} levels, {code}");
         }
     }
+    notes_agree(&weights, &keys, &answers[levels.len()..]);
+    let weights = Weights::zeros(leveled()).unwrap();
+    let answers = ask(&python, &weights, &jobs[levels.len()..]);
+    notes_agree(&weights, &keys, &answers);
+}
+
+/// Conditioning vectors and gains of played notes.
+fn notes_agree(weights: &Weights, keys: &[u8], answers: &[Value]) {
     let conditioner = NoteConditioner::new(weights.config()).unwrap();
     let width = weights.config().local_channels();
-    for (&key, theirs) in keys.iter().zip(&answers[levels.len()..]) {
+    for (&key, theirs) in keys.iter().zip(answers) {
         let mut note = conditioner.idle_note();
         conditioner.start(&mut note, 0, key, 77);
         let theirs = numbers(theirs);
         let mut ours = vec![0.0; width];
-        assert_eq!(theirs.len(), 2000 * width);
-        for (t, theirs) in theirs.chunks_exact(width).enumerate() {
+        assert_eq!(theirs.len(), 2000 * (width + 1));
+        for (t, theirs) in theirs.chunks_exact(width + 1).enumerate() {
             conditioner.advance(&mut note, &mut ours);
+            let ours = ours.iter().chain([note.level()].iter()).copied().collect::<Vec<f32>>();
             for (channel, (a, b)) in theirs.iter().zip(&ours).enumerate() {
                 assert!((a - b).abs() < 1e-5, "key {key}, sample {t}, channel {channel}: {a} {b}");
             }
