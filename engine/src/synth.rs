@@ -50,6 +50,8 @@ pub struct Synth {
     voices: Vec<Voice>,
     pedals: [bool; 16],
     bends: [f32; 16],
+    /// Classes of the channels that have their own.
+    programs: [Option<u8>; 16],
     /// Notes begun since reset, in all and of each channel and key.
     begun: u64,
     begun_of_key: Vec<u32>,
@@ -101,6 +103,7 @@ impl Synth {
             voices: vec![Voice::at_rest(pitch, mulaw.silence()); lanes],
             pedals: [false; 16],
             bends: [0.0; 16],
+            programs: [None; 16],
             begun: 0,
             begun_of_key: vec![0; 16 * 129],
             stolen: 0.0,
@@ -141,14 +144,16 @@ impl Synth {
         self.frame
     }
 
-    /// The events that bring another synth's pedals and wheels to where this one's are.
+    /// The events that bring another synth's pedals, wheels and programs to where this one's are.
     pub fn controllers(&self) -> impl Iterator<Item = EventKind> + '_ {
         (0..16_u8).flat_map(|channel| {
             let (down, semitones) =
                 (self.pedals[usize::from(channel)], self.bends[usize::from(channel)]);
             let pedal = down.then_some(EventKind::Pedal { channel, down });
             let bend = (semitones != 0.0).then_some(EventKind::Bend { channel, semitones });
-            pedal.into_iter().chain(bend)
+            let program = self.programs[usize::from(channel)];
+            let program = program.map(|program| EventKind::Program { channel, program });
+            pedal.into_iter().chain(bend).chain(program)
         })
     }
 
@@ -214,6 +219,9 @@ impl Synth {
                     }
                 }
             }
+            EventKind::Program { channel, program } => {
+                self.programs[usize::from(channel & 15)] = Some(program);
+            }
             EventKind::AllNotesOff => {
                 self.pedals = [false; 16];
                 for voice in self.voices.iter_mut().filter(|voice| voice.sounding) {
@@ -225,6 +233,7 @@ impl Synth {
                 self.voices.iter_mut().for_each(|voice| voice.sounding = false);
                 self.pedals = [false; 16];
                 self.bends = [0.0; 16];
+                self.programs = [None; 16];
                 self.begun = 0;
                 self.begun_of_key.fill(0);
                 self.stolen = 0.0;
@@ -232,6 +241,9 @@ impl Synth {
             }
             EventKind::Set(parameter) => {
                 let config = self.packed.config();
+                if matches!(parameter, Parameter::Class(_)) {
+                    self.programs = [None; 16];
+                }
                 self.settings.set(parameter, config);
                 self.shape = self.settings.shape(config.sample_rate_hz);
                 self.target_gain = self.settings.gain();
@@ -271,7 +283,9 @@ impl Synth {
         voice.channel = channel;
         voice.key = key;
         voice.number = self.begun;
-        voice.class = self.settings.class;
+        let classes = self.packed.config().classes.len();
+        let program = self.programs[usize::from(channel)].map(usize::from);
+        voice.class = program.filter(|&class| class < classes).unwrap_or(self.settings.class);
         voice.draws = Philox::new(self.settings.seed, stream);
         voice.made = 0;
         voice.envelope = Envelope::new();

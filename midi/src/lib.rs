@@ -46,6 +46,7 @@ enum Action {
     LetGo { channel: u8, key: u8 },
     Pedal { channel: u8, down: bool },
     Bend { channel: u8, semitones: f32 },
+    Program { channel: u8, program: u8 },
 }
 
 /// An action, when, and in which track.
@@ -87,6 +88,7 @@ pub fn parse(bytes: &[u8], rate_hz: u32) -> Result<Vec<Event>> {
                 emit(EventKind::Pedal { channel, down });
             }
             Action::Bend { channel, semitones } => emit(EventKind::Bend { channel, semitones }),
+            Action::Program { channel, program } => emit(EventKind::Program { channel, program }),
         }
     }
     let is_note = |event: &Event| matches!(event.kind, EventKind::NoteOn { .. });
@@ -183,6 +185,9 @@ fn action(channel: u8, message: MidiMessage) -> Option<Action> {
         }
         MidiMessage::PitchBend { bend } => {
             Action::Bend { channel, semitones: BEND_RANGE_SEMITONES * bend.as_f32() }
+        }
+        MidiMessage::ProgramChange { program } => {
+            Action::Program { channel, program: program.as_int() }
         }
         _ => return None,
     })

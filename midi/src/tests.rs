@@ -172,6 +172,7 @@ proptest! {
                     }
                     EventKind::Pedal { channel, down } => pedals[usize::from(channel)] = down,
                     EventKind::Bend { semitones, .. } => prop_assert!(semitones.abs() <= 2.0),
+                    EventKind::Program { program, .. } => prop_assert!(program < 128),
                     _ => prop_assert!(false),
                 }
             }

@@ -92,6 +92,9 @@ impl Notes {
                 let semitones = (value * 2.0 - 1.0) * bend_range_semitones as f32;
                 emit(EventKind::Bend { channel: channel & 15, semitones });
             }
+            NoteEvent::MidiProgramChange { channel, program, .. } => {
+                emit(EventKind::Program { channel: channel & 15, program });
+            }
             NoteEvent::MidiCC { channel, cc, value, .. } => match cc {
                 SUSTAIN => emit(EventKind::Pedal { channel: channel & 15, down: value >= 0.5 }),
                 RESET_CONTROLLERS => {

@@ -52,6 +52,14 @@ pub enum EventKind {
         /// Where to, in semitones.
         semitones: f32,
     },
+    /// Notes to come on a channel are of the class of this number, if the model has so many; else, and
+    /// after the next [`Parameter::Class`], of the one that is set.
+    Program {
+        /// The channel.
+        channel: u8,
+        /// From 0.
+        program: u8,
+    },
     /// A voice begins that sounds without end: the model as it is, or its root key.
     Drone,
     /// Every note fades.

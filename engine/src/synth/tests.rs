@@ -270,3 +270,27 @@ fn room_for_more_voices_changes_nothing_and_a_lower_limit_holds() {
     assert_eq!(render(64, 3), expected);
     assert_eq!(render(64, 64), expected);
 }
+
+#[test]
+fn a_program_chooses_the_class_of_its_channel_until_a_class_is_set() {
+    let classes = vec!["a".into(), "b".into()];
+    let config = Config { classes, ..Config::tiny() };
+    let weights = Weights::random(config, 3).unwrap();
+    let packed = Packed::new(&weights, Dtype::F32, Isa::Auto).unwrap();
+    let mut synth = Synth::new(packed, Settings::default()).unwrap();
+    let program = |channel, program| at(0, EventKind::Program { channel, program });
+    let mut class_of = |events: &[Event], channel| {
+        let note = at(0, EventKind::NoteOn { channel, key: 60, velocity: 90 });
+        synth.render(&[events, &[note]].concat(), &mut [0.0]);
+        let newest = synth.voices.iter().max_by_key(|voice| (voice.sounding, voice.number));
+        newest.map(|voice| voice.class)
+    };
+    assert_eq!(class_of(&[program(3, 1)], 3), Some(1));
+    assert_eq!(class_of(&[], 2), Some(0));
+    // No model has them all.
+    assert_eq!(class_of(&[program(3, 2)], 3), Some(0));
+    assert_eq!(class_of(&[program(3, 1)], 3), Some(1));
+    let set = at(0, EventKind::Set(Parameter::Class(0)));
+    assert_eq!(class_of(&[set], 3), Some(0));
+    assert_eq!(class_of(&[program(3, 1), at(0, EventKind::Reset)], 3), Some(0));
+}

@@ -39,6 +39,9 @@ pub fn event(bytes: &[u8]) -> Option<EventKind> {
         MidiMessage::PitchBend { bend } => {
             EventKind::Bend { channel, semitones: BEND_RANGE_SEMITONES * bend.as_f32() }
         }
+        MidiMessage::ProgramChange { program } => {
+            EventKind::Program { channel, program: program.as_int() }
+        }
         _ => return None,
     })
 }
