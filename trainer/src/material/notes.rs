@@ -5,9 +5,12 @@
 //! phases of its partials come from the recording's analysis; a copy at another pitch plays the
 //! recording faster or slower, and its phases with it.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use wavenet_engine::conditioning::{HIGHEST_PARTIAL, Levels, NoteConditioner, turns_from};
 use wavenet_engine::resample::Resampler;
 use wavenet_engine::{KeyTable, MAX_PARTIALS, NoteRecipe};
@@ -37,6 +40,27 @@ struct Note {
 }
 
 impl Note {
+    /// The note of an entry, or why it is none; `None` where the entry goes on with the one before.
+    #[expect(clippy::type_complexity, reason = "three outcomes: the disk failed, a note, none")]
+    fn of_entry(
+        prepared: &Prepared,
+        index: usize,
+        recipe: &NoteRecipe,
+    ) -> Result<Option<std::result::Result<Self, String>>> {
+        let entry = &prepared.entries()[index];
+        let before = index.checked_sub(1).map(|before| &prepared.entries()[before]);
+        if before.is_some_and(|before| before.name == entry.name) {
+            return Ok(None);
+        }
+        let Some(key) = entry.key else {
+            return Ok(Some(Err("its name tells no note (such as A4 or 069)".into())));
+        };
+        let mut samples = vec![0.0; entry.frames as usize];
+        prepared.read(index, 0, &mut samples)?;
+        let note = Self::new(entry, key, &samples, prepared.rate_hz(), recipe);
+        Ok(Some(note.map_err(|error| format!("{error:#}"))))
+    }
+
     fn new(
         entry: &Entry,
         key: u8,
@@ -82,35 +106,48 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Analyses every recording of a corpus.
+    /// Analyses every recording of a corpus, on every core.
     ///
     /// # Errors
     /// The disk failed, or no recording is a note.
     pub fn analyse(prepared: &Prepared, recipe: &NoteRecipe) -> Result<Self> {
-        let mut entries: Vec<std::result::Result<Note, String>> =
-            Vec::with_capacity(prepared.entries().len());
-        for (index, entry) in prepared.entries().iter().enumerate() {
-            // The second part of a divided file is the same note, further on.
-            if let Some(before) = index.checked_sub(1)
-                && prepared.entries()[before].name == entry.name
-            {
-                let continued = |note: &Note| {
-                    let frames = prepared.entries()[before].frames as usize;
-                    Note { entry_offset: note.entry_offset + frames, ..note.clone() }
-                };
-                entries.push(entries[before].as_ref().map(continued).map_err(String::clone));
-                continue;
+        let all = prepared.entries();
+        let threads = available_parallelism().map_or(1, NonZero::get);
+        let next = AtomicUsize::new(0);
+        // Each takes the next recording that nobody has taken.
+        let work = || {
+            let mut found = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= all.len() {
+                    return Ok(found);
+                }
+                found.push((index, Note::of_entry(prepared, index, recipe)?));
             }
-            let Some(key) = entry.key else {
-                entries.push(Err("its name tells no note (such as A4 or 069)".into()));
-                continue;
-            };
-            let mut samples = vec![0.0; entry.frames as usize];
-            prepared.read(index, 0, &mut samples)?;
-            let note = Note::new(entry, key, &samples, prepared.rate_hz(), recipe);
-            entries.push(note.map_err(|error| format!("{error:#}")));
+        };
+        let found: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined
+                .map(|found| found.unwrap_or_else(|_| bail!("the analysis of notes failed")))
+                .collect()
+        });
+        let mut found: Vec<_> = found.into_iter().collect::<Result<Vec<_>>>()?.concat();
+        found.sort_by_key(|(index, _)| *index);
+        let mut entries: Vec<std::result::Result<Note, String>> = Vec::with_capacity(all.len());
+        for (index, note) in found {
+            // The second part of a divided file is the same note, further on.
+            entries.push(match (note, index.checked_sub(1)) {
+                (None, Some(before)) => {
+                    let frames = all[before].frames as usize;
+                    entries[before]
+                        .clone()
+                        .map(|note: Note| Note { entry_offset: note.entry_offset + frames, ..note })
+                }
+                (note, _) => note.unwrap_or_else(|| Err("its beginning is missing".into())),
+            });
         }
-        let names = prepared.entries().iter().map(|entry| entry.name.clone()).collect();
+        let names = all.iter().map(|entry| entry.name.clone()).collect();
         ensure!(entries.iter().any(std::result::Result::is_ok), "no recording is a note");
         Ok(Self { entries, names, recipe: NoteRecipe { keys: Vec::new(), ..recipe.clone() } })
     }
