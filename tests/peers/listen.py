@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOWEST, HIGHEST = 33, 96  # A1 to C7: where the ears are proved
 VELOCITIES = (40, 110)
 QUICK_KEYS = (33, 41, 49, 57, 64, 71, 78, 86, 96)
+PICTURE_KEYS = (33, 48, 57, 72, 84)
 HELD_OUT = (51, 66, 81)  # D#3, F#4, A5
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 # Above this share of the model's rate its resamplers fade.
@@ -181,6 +182,7 @@ def arguments():
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes [default: 1]")
     parser.add_argument("--verbose", action="store_true", help="a line for every note")
     parser.add_argument("--csv", metavar="FILE", help="write every reading")
+    parser.add_argument("--pictures", metavar="DIR", help="draw recorded beside generated notes")
     return parser.parse_args()
 
 
@@ -231,6 +233,8 @@ def listen(options):
 
     if options.verbose:
         print_readings(notes)
+    if options.pictures:
+        draw_pictures(options.pictures, player, corpus, limit_hz)
     if options.csv:
         write_csv(options.csv, notes)
     what = f"{len(notes)} notes, {name(keys[0])} to {name(keys[-1])}, velocities 40 and 110"
@@ -240,6 +244,20 @@ def listen(options):
           f"{share(np.abs(off) <= 15):.0f} % within 15)")
     print(table.text())
     return table
+
+
+def draw_pictures(folder, player, corpus, limit_hz):
+    """A picture of each loudness layer: a few recordings beside what the model plays."""
+    import pictures
+
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    for velocity in VELOCITIES:
+        chosen = {min(corpus, key=lambda r: r.distance(key, velocity)) for key in PICTURE_KEYS}
+        notes = [
+            (f"{name(r.key)}, velocity {r.velocity}", r.sound(), player.note(r.key, r.velocity, 1))
+            for r in sorted(chosen, key=lambda r: r.key)
+        ]
+        pictures.draw(f"{folder}/velocity-{velocity}.png", notes, limit_hz)
 
 
 def tabulate_likeness(table, options, corpus, seeds, limit_hz):
