@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import pathlib
+import resource
+import struct
 import subprocess
 import tempfile
 
@@ -39,6 +41,7 @@ class Player:
 
     program: str
     model: str | None
+    sound: str | None = None  # one of the model's classes
 
     def options(self):
         return ["--model", self.model] if self.model else []
@@ -46,17 +49,38 @@ class Player:
     def inspect(self):
         return json.loads(call(self.program, "inspect", "--json", *self.options()))
 
-    def bench(self, voices, seconds=1.0):
-        """Times real time, the best of three: whatever else runs only slows it down."""
-        command = [self.program, "bench", "--json", "--voices", voices, "--seconds", seconds, *self.options()]
-        return max(json.loads(call(*command))["realtime_factor"] for _ in range(3))
+    def load(self, voices, rate_hz, seconds=8):
+        """Share of a core that held notes take at the model's rate: processor time, the best of three.
+
+        Processor time, and not the clock's, so that what else runs matters little.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            chord = pathlib.Path(folder) / "chord.mid"
+            chord.write_bytes(chord_midi(range(60, 60 + voices), seconds))
+            command = [self.program, "render", "--midi", chord, "--voices", voices, "--rate", rate_hz]
+            command += [*self.options(), "--out", f"{folder}/chord.wav"]
+            shares = []
+            for _ in range(3):
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                call(*command)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                shares.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / seconds)
+        return min(shares)
 
     def note(self, key, velocity, seed, note_off_s=NOTE_OFF_S):
         """One note, struck at 0, released at `note_off_s`, until the end of its release."""
         with tempfile.TemporaryDirectory() as folder:
             wav = pathlib.Path(folder) / "note.wav"
             command = [self.program, "render", "--note", key, "--velocity", velocity, "--seed", seed]
-            command += ["--rate", RATE, "--release-ms", RELEASE_MS, "--seconds", note_off_s + RELEASE_MS / 1000]
+            command += [
+                "--rate",
+                RATE,
+                "--release-ms",
+                RELEASE_MS,
+                "--seconds",
+                note_off_s + RELEASE_MS / 1000,
+            ]
+            command += ["--class", self.sound] if self.sound else []
             call(*command, *self.options(), "--out", wav)
             return soundfile.read(wav)[0]
 
@@ -80,15 +104,29 @@ class Recording:
         return float(np.clip(len(self.sound()) / RATE - ears.onset(self.sound()) - 0.05, 0.3, 1.0))
 
 
-def recordings(trainer, folder):
-    """The labelled recordings of a folder, as the trainer reads their names (or its CSV)."""
+def chord_midi(keys, seconds):
+    """A MIDI file of keys held together; a tick is 1/960 s."""
+    events = b"".join(bytes([0, 0x90, key, 100]) for key in keys)
+    ticks = int(960 * seconds)
+    delta = bytes([0x80 | ticks >> 14, 0x80 | ticks >> 7 & 0x7F, ticks & 0x7F])
+    events += delta + bytes([0x80, keys[0], 0])
+    events += b"".join(bytes([0, 0x80, key, 0]) for key in keys[1:]) + bytes([0, 0xFF, 0x2F, 0])
+    header = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480)
+    return header + b"MTrk" + struct.pack(">I", len(events)) + events
+
+
+def recordings(trainer, folder, sound=None):
+    """The recordings of a folder whose notes are known, as the trainer reads their names (or its CSV).
+
+    Of a model with classes: those of one `sound`.
+    """
     with tempfile.TemporaryDirectory() as prepared:
         call(trainer, "prepare", "--data", folder, "--out", f"{prepared}/prepared")
         index = json.loads(pathlib.Path(f"{prepared}/prepared/index.json").read_text())
     found = [
         Recording(pathlib.Path(folder) / entry["name"], entry["key"], entry["velocity"])
         for entry in index["entries"]
-        if entry["key"] is not None
+        if entry["key"] is not None and sound in (None, entry["label"])
     ]
     if not found:
         raise Failure(f"{folder}: no file's name says its note; call them A4.wav or A4_100.wav")

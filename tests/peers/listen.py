@@ -8,30 +8,24 @@ on sounds of known answer (`ears_proof.py`). Run it by `./run peers listen`.
 
 import argparse
 import concurrent.futures
-import csv
+import dataclasses
 import pathlib
 import sys
 import time
 
+import librosa
 import numpy as np
 
 import ears
 import ears_proof
-from instrument import NOTE_OFF_S, RELEASE_MS, Failure, Player, held_out_bits, recordings, resampled
+from instrument import NOTE_OFF_S, Failure, Player, held_out_bits, recordings, resampled
+from verdicts import VELOCITIES, Table, name, print_readings, share, tabulate_notes, write_csv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOWEST, HIGHEST = 33, 96  # A1 to C7: where the ears are proved
-VELOCITIES = (40, 110)
-QUICK_KEYS = (33, 41, 49, 57, 64, 71, 78, 86, 96)
 PICTURE_KEYS = (33, 48, 57, 72, 84)
-HELD_OUT = (51, 66, 81)  # D#3, F#4, A5
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 # Above this share of the model's rate its resamplers fade.
 BAND = 0.45
-
-
-def name(key):
-    return f"{NAMES[key % 12]}{key // 12 - 1}"
 
 
 def read(sound, key, limit_hz, until_s, note_off_s=None):
@@ -64,12 +58,12 @@ def read_note(player, key, velocity, seed, limit_hz, until_s):
     return reading | {"velocity": velocity, "seed": seed}
 
 
-def likeness(player, corpus, seeds, limit_hz):
+def likeness(player, corpus, held_out, seeds, limit_hz):
     """Of each held-out recording: the distance of the model's notes, and of its neighbours resampled."""
     for recording in corpus:
-        if recording.key not in HELD_OUT:
+        if recording.key not in held_out:
             continue
-        others = [r for r in corpus if r.key not in HELD_OUT and r.velocity == recording.velocity]
+        others = [r for r in corpus if r.key not in held_out and r.velocity == recording.velocity]
         nearest = min(abs(r.key - recording.key) for r in others)
         neighbours = [r for r in others if abs(r.key - recording.key) == nearest]
         truth = from_onset(recording.sound())
@@ -78,97 +72,13 @@ def likeness(player, corpus, seeds, limit_hz):
             return ears.log_spectral_distance(from_onset(sound), truth, limit_hz)
 
         notes = [player.note(recording.key, recording.velocity, seed) for seed in seeds]
-        yield recording, np.mean([distance(note) for note in notes]), np.mean(
-            [distance(resampled(r, recording.key)) for r in neighbours]
-        )
+        ours = np.mean([distance(note) for note in notes])
+        sampler = np.mean([distance(resampled(r, recording.key)) for r in neighbours])
+        yield recording, ours, sampler
 
 
 def from_onset(sound):
     return sound[int(ears.onset(sound) * ears.RATE) :]
-
-
-# The table ---------------------------------------------------------------------------------------
-
-
-class Table:
-    """Rows of what is measured, the goal, and the verdict."""
-
-    def __init__(self):
-        self.rows = []
-
-    def row(self, measure, goal, measured, passes):
-        verdict = {True: "ok", False: "FAILS", None: "-"}[None if passes is None else bool(passes)]
-        self.rows.append((measure, goal, measured, verdict))
-
-    def text(self):
-        rows = [("measure", "goal", "measured", "verdict"), *self.rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-        return "\n".join([lines[0], "-|-".join("-" * width for width in widths), *lines[1:]])
-
-    def fails(self):
-        return any(row[3] == "FAILS" for row in self.rows)
-
-
-def share(flags):
-    return 100 * np.mean(list(flags))
-
-
-def tabulate_notes(table, notes):
-    tuned = [note["cents"] for note in notes if note["cents"] is not None]
-    off = np.abs(tuned) if tuned else np.array([1200.0])
-    table.row("tuning, median", "5 cents", f"{np.median(off):.1f} cents", np.median(off) <= 5)
-    near = 100 * np.sum(off <= 15) / len(notes)
-    table.row("tuning, within 15 cents", "95 %", f"{near:.1f} %, worst {off.max():.0f} cents", near >= 95)
-    bad = {
-        "silent": [note["silent"] for note in notes],
-        "noise-like": [not note["silent"] and note["voiced"] < 0.5 for note in notes],
-        "clipped": [note["clipped"] for note in notes],
-    }
-    counts = ", ".join(f"{sum(flags)} {what}" for what, flags in bad.items())
-    table.row("silent, noise-like, clipped notes", "none", counts, not any(map(any, bad.values())))
-    lack = np.array([note["recorded_hnr_db"] - note["hnr_db"] for note in notes])
-    measured = f"{share(lack <= 6):.1f} % of notes; median {np.median(lack):.1f} dB less, worst {lack.max():.1f}"
-    table.row("harmonic-to-noise ratio, 0.1-1 s, within 6 dB", "95 %", measured, share(lack <= 6) >= 95)
-    late = np.array([note.get("onset_ms", np.inf) for note in notes])
-    table.row("onset after note-on", "10 ms", f"median {np.median(late):.1f}, worst {late.max():.1f} ms", late.max() <= 10)
-    decays = [np.inf if note.get("decay_s") is None else 1000 * note["decay_s"] for note in notes]
-    measured = f"median {np.median(decays):.0f}, worst {max(decays):.0f} ms"
-    table.row("decay to -40 dB after note-off", f"{RELEASE_MS} ms", measured, max(decays) <= RELEASE_MS)
-    brighter = share(rises(notes))
-    table.row("centroid rises with velocity", "95 %", f"{brighter:.1f} %", brighter >= 95)
-
-
-def rises(notes):
-    """For every key and seed: whether the harder note is the brighter one."""
-    places = {(n["key"], n["seed"], n["velocity"]): n.get("centroid_hz", np.nan) for n in notes}
-    soft, hard = VELOCITIES
-    for key, seed, velocity in places:
-        if velocity == soft:
-            yield places[key, seed, hard] > places[key, seed, soft]
-
-
-def print_readings(notes):
-    print("key  vel seed | cents voiced | HNR recorded dB | onset decay ms | centroid Hz")
-    for note in notes:
-        cents = "   -  " if note["cents"] is None else f"{note['cents']:+6.1f}"
-        decay = "never" if note.get("decay_s") is None else f"{1000 * note['decay_s']:5.0f}"
-        print(
-            f"{name(note['key']):<4} {note['velocity']:>3} {note['seed']:>4} | {cents} {note['voiced']:5.2f}"
-            f" | {note['hnr_db']:6.1f} {note['recorded_hnr_db']:6.1f} | {note.get('onset_ms', np.inf):6.1f} {decay}"
-            f" | {note.get('centroid_hz', np.nan):6.0f}" + (" clipped" if note["clipped"] else "")
-        )
-
-
-def write_csv(path, notes):
-    columns = list(dict.fromkeys(column for note in notes for column in note))
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(notes)
-
-
-# One after the other -----------------------------------------------------------------------------
 
 
 def arguments():
@@ -176,7 +86,13 @@ def arguments():
     parser.add_argument("player", metavar="PLAYER", help="the built program wavenet")
     parser.add_argument("--model", metavar="FILE", help="default: the built-in piano")
     parser.add_argument("--recordings", metavar="DIR", default=str(ROOT / "../shared/data/piano-kw"))
-    parser.add_argument("--evaluation-model", metavar="FILE", help="trained without D#3, F#4 and A5")
+    parser.add_argument("--class", metavar="NAME", dest="sound", help="which of the model's sounds")
+    parser.add_argument(
+        "--evaluation-model", metavar="FILE", help="a model trained without the held-out keys"
+    )
+    parser.add_argument(
+        "--held-out", metavar="KEYS", default="D#3,F#4,A5", help="those keys [default: %(default)s]"
+    )
     parser.add_argument("--float-model", metavar="FILE", help="the model before its export to int8")
     parser.add_argument("--quick", action="store_true", help="9 keys, one seed")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes [default: 1]")
@@ -186,89 +102,128 @@ def arguments():
     return parser.parse_args()
 
 
-def keys_of(player, quick):
-    """The keys to listen to: those of a piano's middle that the model has recordings around."""
-    recipe = player.inspect()["conditioning"]
+@dataclasses.dataclass
+class Subject:
+    """Who is listened to."""
+
+    player: Player
+    trainer: str
+    corpus: list
+    keys: list
+    seeds: tuple
+    rate_hz: int
+
+    @property
+    def limit_hz(self):
+        """Up to where the model's rate lets it sound."""
+        return BAND * self.rate_hz
+
+
+def subject(options):
+    """The model, its recordings, and the keys to listen to: where there are recordings around."""
+    about = Player(options.player, options.model).inspect()
+    sound = options.sound or (about["classes"] or [None])[0]
+    recipe = about["conditioning"]
     recorded = recipe.get("keys") if isinstance(recipe, dict) else None
     if not recorded:
         raise Failure("this model knows no notes: there is no tuning to listen to")
-    low, high = max(LOWEST, recorded[0]), min(HIGHEST, recorded[-1])
-    keys = [key for key in range(low, high + 1)]
-    if quick and len(keys) > len(QUICK_KEYS):
-        keys = [key for key in QUICK_KEYS if key in keys] if len(keys) == 64 else keys[:: -(-len(keys) // 9)]
-    return keys
+    keys = list(range(max(LOWEST, recorded[0]), min(HIGHEST, recorded[-1]) + 1))
+    if not keys:
+        raise Failure(
+            f"all of its keys lie outside {name(LOWEST)} to {name(HIGHEST)}, where these ears are proved"
+        )
+    if options.quick:
+        keys = sorted({keys[round(place)] for place in np.linspace(0, len(keys) - 1, 9)})
+    trainer = str(pathlib.Path(options.player).with_name("wavenet-trainer"))
+    return Subject(
+        player=Player(options.player, options.model, sound),
+        trainer=trainer,
+        corpus=recordings(trainer, options.recordings, sound),
+        keys=keys,
+        seeds=(1,) if options.quick else (1, 2, 3),
+        rate_hz=about["sample_rate_hz"],
+    )
+
+
+def hear(who, jobs):
+    """Readings of every note, and of the recordings nearest to them."""
+    wanted = [(key, velocity) for key in who.keys for velocity in VELOCITIES]
+    nearest = {note: min(who.corpus, key=lambda r: r.distance(*note)) for note in wanted}
+    pool = concurrent.futures.ProcessPoolExecutor(jobs)
+    try:
+        recorded = {r: pool.submit(read_recording, r, who.limit_hz) for r in set(nearest.values())}
+        made = [
+            (r, pool.submit(read_note, who.player, *note, seed, who.limit_hz, r.until_s()))
+            for note, r in nearest.items()
+            for seed in who.seeds
+        ]
+        notes = []
+        for recording, job in made:
+            beside = {"recorded_hnr_db": recorded[recording].result()["hnr_db"]}
+            notes.append(job.result() | beside)
+            show(f"{len(notes)} of {len(made)} notes")
+        return notes, [job.result() for job in recorded.values()]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        show("")
+
+
+def show(progress):
+    if sys.stderr.isatty():
+        print(f"\r\033[K{progress}", end="", file=sys.stderr, flush=True)
 
 
 def listen(options):
     began = time.monotonic()
-    player = Player(options.player, options.model)
-    trainer = str(pathlib.Path(options.player).with_name("wavenet-trainer"))
-    limit_hz = BAND * player.inspect()["sample_rate_hz"]
-    keys, seeds = keys_of(player, options.quick), (1,) if options.quick else (1, 2, 3)
-    corpus = recordings(trainer, options.recordings)
-
-    with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
-        nearest = {(k, v): min(corpus, key=lambda r: r.distance(k, v)) for k in keys for v in VELOCITIES}
-        used = sorted(set(nearest.values()), key=lambda r: (r.key, r.velocity))
-        recorded = dict(zip(used, pool.map(read_recording, used, [limit_hz] * len(used))))
-        jobs = {
-            (k, v, s): pool.submit(read_note, player, k, v, s, limit_hz, nearest[k, v].until_s())
-            for (k, v) in nearest
-            for s in seeds
-        }
-        notes = []
-        for (key, velocity, _), job in jobs.items():
-            notes.append(job.result() | {"recorded_hnr_db": recorded[nearest[key, velocity]]["hnr_db"]})
-            if sys.stderr.isatty():
-                print(f"\r{len(notes)} of {len(jobs)} notes", end="", file=sys.stderr, flush=True)
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr)
-
+    who = subject(options)
+    notes, recorded = hear(who, options.jobs)
     table = Table()
-    tabulate_notes(table, notes)
-    tabulate_likeness(table, options, corpus, seeds, limit_hz)
-    tabulate_bits(table, options, trainer)
-    percent = 100 / player.bench(8)
+    tabulate_notes(table, notes, len({r.velocity for r in who.corpus}))
+    tabulate_likeness(table, options, who)
+    tabulate_bits(table, options, who.trainer)
+    percent = 100 * who.player.load(8, who.rate_hz)
     table.row("8 voices at the model's rate", "25 % of a core", f"{percent:.1f} %", percent <= 25)
-
+    if options.pictures:
+        draw_pictures(options.pictures, who)
     if options.verbose:
         print_readings(notes)
-    if options.pictures:
-        draw_pictures(options.pictures, player, corpus, limit_hz)
     if options.csv:
         write_csv(options.csv, notes)
-    what = f"{len(notes)} notes, {name(keys[0])} to {name(keys[-1])}, velocities 40 and 110"
-    off = np.array([reading["cents"] for reading in recorded.values() if reading["cents"] is not None])
+    what = f"{len(notes)} notes, {name(who.keys[0])} to {name(who.keys[-1])}, velocities 40 and 110"
     print(f"{options.model or 'built-in piano'}: {what}; {time.monotonic() - began:.0f} s")
-    print(f"(the {len(used)} recordings beside them: median {np.median(np.abs(off)):.1f} cents off, "
-          f"{share(np.abs(off) <= 15):.0f} % within 15)")
+    off = np.abs([reading["cents"] for reading in recorded if reading["cents"] is not None])
+    print(
+        f"the {len(recorded)} recordings beside them, by the same ears: "
+        f"median {np.median(off):.1f} cents off, {share(off <= 15):.0f} % within 15"
+    )
     print(table.text())
     return table
 
 
-def draw_pictures(folder, player, corpus, limit_hz):
+def draw_pictures(folder, who):
     """A picture of each loudness layer: a few recordings beside what the model plays."""
     import pictures
 
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     for velocity in VELOCITIES:
-        chosen = {min(corpus, key=lambda r: r.distance(key, velocity)) for key in PICTURE_KEYS}
+        chosen = {min(who.corpus, key=lambda r: r.distance(key, velocity)) for key in PICTURE_KEYS}
         notes = [
-            (f"{name(r.key)}, velocity {r.velocity}", r.sound(), player.note(r.key, r.velocity, 1))
+            (f"{name(r.key)}, velocity {r.velocity}", r.sound(), who.player.note(r.key, r.velocity, 1))
             for r in sorted(chosen, key=lambda r: r.key)
         ]
-        pictures.draw(f"{folder}/velocity-{velocity}.png", notes, limit_hz)
+        pictures.draw(f"{folder}/velocity-{velocity}.png", notes, who.limit_hz)
 
 
-def tabulate_likeness(table, options, corpus, seeds, limit_hz):
+def tabulate_likeness(table, options, who):
     measure = "held-out keys: log-spectral distance"
     if options.evaluation_model is None:
         table.row(measure, "a sampler's", "not measured: no --evaluation-model", None)
         return
-    player = Player(options.player, options.evaluation_model)
-    found = list(likeness(player, corpus, seeds, limit_hz))
+    player = dataclasses.replace(who.player, model=options.evaluation_model)
+    held_out = [int(librosa.note_to_midi(key)) for key in options.held_out.split(",")]
+    found = list(likeness(player, who.corpus, held_out, who.seeds, who.limit_hz))
     if not found:
-        table.row(measure, "a sampler's", "not measured: no D#3, F#4 or A5 among the recordings", None)
+        table.row(measure, "a sampler's", f"not measured: no {options.held_out} among the recordings", None)
         return
     if options.verbose:
         for recording, ours, sampler in found:
@@ -290,7 +245,7 @@ def main():
     try:
         print(f"the ears, on sounds of known answer: {ears_proof.prove()}", flush=True)
         table = listen(options)
-    except (Failure, AssertionError) as error:
+    except (Failure, ears_proof.Deaf) as error:
         print(f"listen.py: {error}", file=sys.stderr)
         return 2
     return 1 if table.fails() else 0

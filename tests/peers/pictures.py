@@ -29,7 +29,9 @@ def spectrogram(sound, limit_hz):
 def draw(path, notes, limit_hz):
     """One column a note, recorded above generated. `notes` are (title, recorded, generated)."""
     size = (2.6 * len(notes) + 1.4, 6.4)
-    figure, axes = plt.subplots(2, len(notes), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(notes), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
     for column, (title, *sounds) in enumerate(notes):
         for axis, sound in zip(axes[:, column], sounds):
             image = axis.imshow(
