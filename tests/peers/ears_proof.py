@@ -72,6 +72,8 @@ def hnr_errors():
                 gain = np.sqrt(energy(sound, f0) / energy(hiss, f0)) * 10 ** (-wanted_db / 20)
                 read = ears.harmonicity(sound + gain * hiss, 0.0, f0 * 2 ** (5 / 1200), LIMIT_HZ)
                 yield abs(read.hnr_db - wanted_db), (key, decay_s, wanted_db, read)
+    read = ears.harmonicity(noise(1.5), 0.0, 220.0, LIMIT_HZ)
+    demand(read.hnr_db < -10, "partials are heard in noise")
 
 
 def onset_errors_ms():

@@ -18,6 +18,8 @@ from ears import RATE
 
 NOTE_OFF_S = 1.2
 RELEASE_MS = 150
+# What the trainer takes for recordings whose names tell none.
+UNNAMED_VELOCITY = 100
 
 
 class Failure(Exception):
@@ -42,6 +44,7 @@ class Player:
     program: str
     model: str | None
     sound: str | None = None  # one of the model's classes
+    temperature: float | None = None
 
     def options(self):
         return ["--model", self.model] if self.model else []
@@ -81,6 +84,7 @@ class Player:
                 note_off_s + RELEASE_MS / 1000,
             ]
             command += ["--class", self.sound] if self.sound else []
+            command += [] if self.temperature is None else ["--temperature", self.temperature]
             call(*command, *self.options(), "--out", wav)
             return soundfile.read(wav)[0]
 
@@ -124,7 +128,7 @@ def recordings(trainer, folder, sound=None):
         call(trainer, "prepare", "--data", folder, "--out", f"{prepared}/prepared")
         index = json.loads(pathlib.Path(f"{prepared}/prepared/index.json").read_text())
     found = [
-        Recording(pathlib.Path(folder) / entry["name"], entry["key"], entry["velocity"])
+        Recording(pathlib.Path(folder) / entry["name"], entry["key"], entry["velocity"] or UNNAMED_VELOCITY)
         for entry in index["entries"]
         if entry["key"] is not None and sound in (None, entry["label"])
     ]

@@ -93,6 +93,7 @@ def arguments():
     parser.add_argument(
         "--held-out", metavar="KEYS", default="D#3,F#4,A5", help="those keys [default: %(default)s]"
     )
+    parser.add_argument("--temperature", type=float, metavar="T", help="default: the player's")
     parser.add_argument("--float-model", metavar="FILE", help="the model before its export to int8")
     parser.add_argument("--quick", action="store_true", help="9 keys, one seed")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes [default: 1]")
@@ -136,7 +137,7 @@ def subject(options):
         keys = sorted({keys[round(place)] for place in np.linspace(0, len(keys) - 1, 9)})
     trainer = str(pathlib.Path(options.player).with_name("wavenet-trainer"))
     return Subject(
-        player=Player(options.player, options.model, sound),
+        player=Player(options.player, options.model, sound, options.temperature),
         trainer=trainer,
         corpus=recordings(trainer, options.recordings, sound),
         keys=keys,
