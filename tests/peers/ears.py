@@ -60,7 +60,7 @@ def pitch(part):
     pYIN in steps of a cent over seven octaves would take minutes a note.
     """
     settings = {"sr": RATE, "frame_length": 4096, "max_transition_rate": 12}
-    coarse, voiced, _ = librosa.pyin(part, fmin=26, fmax=4500, hop_length=1024, **settings)
+    coarse, voiced, _ = librosa.pyin(part, fmin=26, fmax=4500, hop_length=1024, resolution=0.2, **settings)
     if not voiced.any():
         return None, 0.0
     middle = np.nanmedian(coarse)
@@ -181,7 +181,7 @@ def harmonicity(sound, begins, f0_hz, limit_hz, until_s=1.0):
     """Energy of the partials against all else up to `limit_hz`, from 0.1 s after the onset to `until_s`.
 
     A partial is what lies within 15 Hz of its true place, less the noise that the gaps beside it
-    suggest lies there too.
+    suggest lies there too. Noise alone reads -30 dB at least.
     """
     power, bin_hz = power_spectrum(sound, begins + 0.1, begins + until_s)
     guesses = [0.0, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
@@ -199,7 +199,7 @@ def harmonicity(sound, begins, f0_hz, limit_hz, until_s=1.0):
     hidden = 0.5 * (density[:-1] + density[1:]) * np.diff(bins)[1::2]
     tone = np.sum(sums[1::2] - hidden)
     noise = np.sum(sums[0::2]) + np.sum(hidden)
-    hnr_db = float(decibels(max(tone, 1e-9 * noise)) - decibels(noise))
+    hnr_db = float(decibels(max(tone, 1e-3 * noise)) - decibels(noise))
     return Harmonicity(hnr_db, float(first_hz), float(inharmonicity), len(places))
 
 

@@ -34,7 +34,7 @@ def read(sound, key, limit_hz, until_s, note_off_s=None):
     loudest_db = float(ears.level_db(sound).max())
     reading = {"key": key, "level_db": loudest_db, "clipped": ears.clipped(sound)}
     if loudest_db < ears.SILENCE_DB:
-        return reading | {"silent": True, "voiced": 0.0, "cents": None, "hnr_db": -90.0}
+        return reading | {"silent": True, "voiced": 0.0, "cents": None, "hnr_db": -30.0}
     begins = ears.onset(sound)
     part = ears.sounding(sound, begins + 0.03, note_off_s or begins + until_s)
     heard_hz, voiced = ears.pitch(part)

@@ -42,9 +42,10 @@ class Table:
 
 def tabulate_notes(table, notes, loudness_layers):
     """The rows that single notes decide; `notes` are readings by `listen.read_note`."""
-    off = np.abs([note["cents"] for note in notes if note["cents"] is not None] or [1200.0])
+    # No pitch at all is an octave off.
+    off = np.array([1200.0 if note["cents"] is None else abs(note["cents"]) for note in notes])
     table.row("tuning, median", "5 cents", f"{np.median(off):.1f} cents", np.median(off) <= 5)
-    near = 100 * np.sum(off <= 15) / len(notes)
+    near = share(off <= 15)
     table.row("tuning, within 15 cents", "95 %", f"{near:.1f} %, worst {off.max():.0f} cents", near >= 95)
 
     bad = {
