@@ -94,10 +94,14 @@ class Recording:
     path: pathlib.Path
     key: int
     velocity: int
+    # Of a note cut from a take: where it lies. A whole file has no length.
+    begin_s: float = 0.0
+    length_s: float | None = None
 
     @functools.cache
     def sound(self):
-        return librosa.load(self.path, sr=RATE, mono=True)[0].astype(np.float64)
+        place = {"offset": self.begin_s, "duration": self.length_s}
+        return librosa.load(self.path, sr=RATE, mono=True, **place)[0].astype(np.float64)
 
     def distance(self, key, velocity):
         """In semitones; a whole loudness layer is farther than a few keys."""
@@ -127,13 +131,19 @@ def recordings(trainer, folder, sound=None):
     with tempfile.TemporaryDirectory() as prepared:
         call(trainer, "prepare", "--data", folder, "--out", f"{prepared}/prepared")
         index = json.loads(pathlib.Path(f"{prepared}/prepared/index.json").read_text())
-    found = [
-        Recording(pathlib.Path(folder) / entry["name"], entry["key"], entry["velocity"] or UNNAMED_VELOCITY)
-        for entry in index["entries"]
-        if entry["key"] is not None and sound in (None, entry["label"])
-    ]
+    found = []
+    for entry in index["entries"]:
+        if entry["key"] is None or sound not in (None, entry["label"]):
+            continue
+        file, place = entry["name"], {}
+        if entry.get("at_frame") is not None:
+            file = file.rsplit(" @", 1)[0]
+            place["begin_s"] = entry["at_frame"] / index["rate_hz"]
+            place["length_s"] = entry["frames"] / index["rate_hz"]
+        velocity = entry["velocity"] or UNNAMED_VELOCITY
+        found.append(Recording(pathlib.Path(folder) / file, entry["key"], velocity, **place))
     if not found:
-        raise Failure(f"{folder}: no file's name says its note; call them A4.wav or A4_100.wav")
+        raise Failure(f"{folder}: no note is known; call the files A4.wav or A4_100.wav, or write a labels.csv")
     return found
 
 
