@@ -4,14 +4,12 @@
 //! damaged is an error and the plugin is silent, but the name stays in the project; a file that has
 //! changed is played, and said to have changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wavenet_engine::{Error, Result, Weights};
-
-/// What is played where a project names no file.
-const BUILT_IN: &[u8] = include_bytes!("../../models/piano.safetensors");
+use wavenet_models::INSTRUMENTS;
 
 /// Layout of [`ModelRef`] in a project; raised where an old plugin could not read a new one.
 const VERSION: u32 = 1;
@@ -21,7 +19,7 @@ const VERSION: u32 = 1;
 pub struct ModelRef {
     /// Version of this layout.
     version: u32,
-    /// The model file; none for the built-in piano.
+    /// The model file, or the name of a built-in model; none for the first of those.
     pub path: Option<PathBuf>,
     /// SHA-256 of the file's content when the project was saved, in hexadecimal; empty where it was
     /// never loaded.
@@ -50,9 +48,11 @@ impl ModelRef {
                 "this project was saved by a newer version of the plugin; please update it".into(),
             ));
         }
-        let Some(path) = &self.path else {
-            return Ok((Weights::from_bytes(BUILT_IN)?, hash(BUILT_IN)));
-        };
+        let built_in = self.path.as_deref().map_or(Some(INSTRUMENTS), wavenet_models::find);
+        if let Some(model) = built_in {
+            return Ok((model.weights()?, hash(model.bytes)));
+        }
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
         let bytes = Weights::read_file(path)?;
         Ok((Weights::from_bytes(&bytes)?, hash(&bytes)))
     }
@@ -71,7 +71,9 @@ impl ModelRef {
 
     /// How to speak of it.
     pub(crate) fn name(&self) -> String {
-        self.path.as_ref().map_or("the built-in piano".into(), |path| path.display().to_string())
+        self.path
+            .as_ref()
+            .map_or("the built-in instruments".into(), |path| path.display().to_string())
     }
 }
 

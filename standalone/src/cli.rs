@@ -86,7 +86,7 @@ pub struct RenderArgs {
     /// The WAV file to write (16-bit, mono); an older one is replaced.
     #[arg(long, value_name = "FILE.wav")]
     pub out: PathBuf,
-    /// The model to play [default: the built-in piano].
+    /// The model to play [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Length of the sound; with --midi the most that is played [default: 5, or the whole piece].
@@ -166,7 +166,7 @@ pub struct StreamArgs {
     /// Where to: `-` is standard output, the only place; `> file.wav` makes a file of it.
     #[arg(long, value_name = "-", value_parser = ["-"], default_value = "-")]
     pub out: String,
-    /// The model to play [default: the built-in piano].
+    /// The model to play [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// A MIDI file to play over and over; without it the model drones.
@@ -207,7 +207,7 @@ pub enum StreamFormat {
 /// `wavenet inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The model to look at [default: the built-in piano].
+    /// The model to look at [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Print JSON instead of a table.
@@ -219,7 +219,7 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// The model to measure [default: the built-in piano].
+    /// The model to measure [default: the built-in instruments].
     #[arg(long, value_name = "FILE", conflicts_with = "shape")]
     pub model: Option<PathBuf>,
     /// Measure random weights of this shape: residual, skip and end channels, layers.

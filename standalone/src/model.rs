@@ -1,4 +1,4 @@
-//! The model that is played: a file, or the piano that comes with the program.
+//! The model that is played: a file, or one that comes with the program.
 
 use std::path::Path;
 
@@ -8,34 +8,33 @@ use wavenet_engine::{Dtype, Error, Packed, Weights};
 
 use crate::cli::RunArgs;
 
-/// Played where no `--model` is given.
-const BUILT_IN: &[u8] = include_bytes!("../../models/piano.safetensors");
-
 /// A model and where it came from.
 #[derive(Debug)]
 pub struct Model {
     /// Config and numbers.
     pub weights: Weights,
-    /// The file's path as it was given, or `built-in piano`.
+    /// The file's path as it was given, or such as `built-in bird`.
     pub name: String,
     /// Size of the file.
     pub file_bytes: u64,
 }
 
 impl Model {
-    /// Reads `--model`, or the built-in model where there is none.
+    /// Reads `--model`, a file or the name of a built-in model; the first of those where there is none.
     ///
     /// # Errors
     /// If the file is missing, not a file, or not a valid model.
     pub fn load(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else {
-            let weights = Weights::from_bytes(BUILT_IN).context("the built-in model")?;
-            let file_bytes = BUILT_IN.len() as u64;
-            return Ok(Self { weights, name: "built-in piano".into(), file_bytes });
-        };
+        let built_in = path.map_or(Some(wavenet_models::INSTRUMENTS), wavenet_models::find);
+        if let Some(model) = built_in {
+            let weights = model.weights().context("the built-in model")?;
+            let file_bytes = model.bytes.len() as u64;
+            return Ok(Self { weights, name: format!("built-in {}", model.name), file_bytes });
+        }
+        let path = path.unwrap_or(Path::new(""));
         let name = path.display().to_string();
         let metadata = std::fs::metadata(path).with_context(|| {
-            format!("cannot read the model {name}; give the path of a .safetensors file, or leave out --model for the built-in piano")
+            format!("cannot read the model {name}; give the path of a .safetensors file, or a built-in model: {}", names())
         })?;
         // A pipe or a device would never end.
         if !metadata.is_file() {
@@ -82,6 +81,11 @@ pub fn slowness(packed: &Packed) -> Option<&'static str> {
     (!packed.has_fast_fma()).then_some(
         "this processor has no fused multiply-add: the same sound takes some 30 times longer",
     )
+}
+
+/// The names of the built-in models.
+fn names() -> String {
+    wavenet_models::ALL.map(|model| model.name).join(", ")
 }
 
 #[cfg(test)]

@@ -76,8 +76,7 @@ fn bounce(host: &str, jobs: &[Value]) -> Option<Vec<Vec<f32>>> {
 
 /// What the engine renders for the plugin's default settings.
 fn render(rate: u32, events: &[Event], frames: usize) -> Vec<f32> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let weights = Weights::load(&root.join("models/piano.safetensors")).unwrap();
+    let weights = wavenet_models::INSTRUMENTS.weights().unwrap();
     let sampling = Sampling { temperature: 0.6, top_p: 1.0 };
     let settings = Settings { sampling, ..Settings::default() };
     let synth = Synth::new(pack(&weights), settings).unwrap();

@@ -19,7 +19,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PlayArgs {
-    /// The model to play [default: the built-in piano].
+    /// The model to play [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Stop after so much sound [default: never, or at the end of --midi].

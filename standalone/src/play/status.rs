@@ -205,7 +205,7 @@ mod tests {
 
     fn view() -> View {
         View {
-            model: "built-in piano".into(),
+            model: "built-in instruments".into(),
             device: Some("JACK Output".into()),
             rate_hz: 48_000,
             latency_ms: 31.4,
@@ -232,7 +232,7 @@ mod tests {
     fn everything_worth_knowing_is_there() {
         let text = text(&view().lines(-6.0, 100));
         for part in [
-            "built-in piano   1:23",
+            "built-in instruments   1:23",
             "JACK Output   48000 Hz   latency 31 ms",
             " -6.0 dB   voices 3 ",
             "load  25 %   ready  20 ms   underruns 0",

@@ -61,7 +61,7 @@ fn for_a_minute_a_device_gets_the_samples_of_a_render_without_an_underrun() {
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines.len(), 2, "{told}");
     assert!(
-        lines[0].starts_with("playing built-in piano through JACK Output (JACK) at 48000 Hz"),
+        lines[0].starts_with("playing built-in instruments through JACK Output (JACK) at 48000 Hz"),
         "{told}"
     );
     let expected =

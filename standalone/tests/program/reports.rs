@@ -58,7 +58,7 @@ fn inspect_has_a_table_for_people() {
     ] {
         assert!(table.contains(part), "{table}");
     }
-    assert!(folder.succeed("inspect").contains("built-in piano"));
+    assert!(folder.succeed("inspect").contains("built-in instruments"));
 }
 
 #[test]

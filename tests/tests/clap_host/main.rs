@@ -32,10 +32,9 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
     ALONE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The built-in piano.
+/// The built-in instruments, of which the piano is the first.
 fn piano() -> Weights {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/piano.safetensors");
-    Weights::load(&path).expect("the built-in model")
+    wavenet_models::INSTRUMENTS.weights().expect("the built-in model")
 }
 
 /// The plugin's defaults.

@@ -12,19 +12,18 @@ use wavenet_tests::{lively_weights, pack, tiny_config};
 use super::audio::{Performance, StrictThread};
 use super::plan::{Action, Dice, Drive, Plan, Score, plan};
 
-/// What is played: the built-in piano, and tiny models of every kind.
+/// What is played: the built-in instruments, and tiny models of every kind.
 pub(crate) struct Models(Vec<Weights>);
 
 impl Models {
     pub(crate) fn new() -> Self {
-        let piano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/piano.safetensors");
         let classes = || vec!["bow".into(), "pluck".into()];
         let conditioning = Recipe::Note(NoteRecipe { partials: 6, ..NoteRecipe::default() });
         let keyed = Config { conditioning, classes: classes(), ..tiny_config() };
         let slow = Config { sample_rate_hz: 8_000, classes: classes(), ..tiny_config() };
         let fast = Config { sample_rate_hz: 22_050, kernel_size: 3, ..keyed.clone() };
         let tiny = [tiny_config(), keyed, slow, fast].map(|config| lively_weights(config, 8));
-        let piano = Weights::load(&piano).expect("the built-in piano");
+        let piano = wavenet_models::INSTRUMENTS.weights().expect("the built-in model");
         Self([piano].into_iter().chain(tiny).collect())
     }
 

@@ -1,0 +1,71 @@
+//! The models that come with the programs: their bytes are part of the program, so that it plays at once.
+//! `docs/built-in-models.md` says how each was trained.
+
+use std::path::Path;
+
+use wavenet_engine::{Result, Weights};
+
+/// A model that needs no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// What a user calls it.
+    pub name: &'static str,
+    /// What it sounds like, in a few words.
+    pub about: &'static str,
+    /// Its file.
+    pub bytes: &'static [u8],
+}
+
+/// Keys: a piano, a plucked string and a breathy pad, one class each.
+pub const INSTRUMENTS: BuiltIn = BuiltIn {
+    name: "instruments",
+    about: "a piano, a plucked string, a breathy pad",
+    bytes: include_bytes!("../instruments.safetensors"),
+};
+
+/// A bird without keys of its own: it sings, faster or slower.
+pub const BIRD: BuiltIn = BuiltIn {
+    name: "bird",
+    about: "a bird that sings without end",
+    bytes: include_bytes!("../bird.safetensors"),
+};
+
+/// All of them; the first is played where none is asked for.
+pub const ALL: [BuiltIn; 2] = [INSTRUMENTS, BIRD];
+
+impl BuiltIn {
+    /// The model.
+    ///
+    /// # Errors
+    /// None: a test reads them all.
+    pub fn weights(&self) -> Result<Weights> {
+        Weights::from_bytes(self.bytes)
+    }
+}
+
+/// The built-in model of this name. A file of the same name comes first: `None` where there is one.
+pub fn find(path: &Path) -> Option<BuiltIn> {
+    let named = ALL.into_iter().find(|model| Path::new(model.name) == path);
+    named.filter(|_| !path.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_models_and_small() {
+        for model in ALL {
+            assert!(model.weights().is_ok(), "{}", model.name);
+            assert_eq!(find(Path::new(model.name)), Some(model));
+        }
+        assert!(ALL.iter().map(|model| model.bytes.len()).sum::<usize>() < 3_000_000);
+        assert_eq!(find(Path::new("no-such-model")), None);
+    }
+
+    #[test]
+    fn the_first_sound_is_the_piano() {
+        let weights = INSTRUMENTS.weights().expect("a model");
+        assert_eq!(weights.config().classes[0], "piano");
+    }
+}
