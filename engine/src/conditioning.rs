@@ -214,7 +214,7 @@ impl NoteConditioner {
         cosines.fill(0.0);
         sines.fill(0.0);
         let mut sum = 0.0;
-        for (index, &turns) in turns.iter().enumerate() {
+        for (index, &turns) in turns.iter().take(levels.heard()).enumerate() {
             let amplitude = levels.partial(index);
             let in_phase = amplitude * self.table(turns, 1 << (TABLE_BITS - 2));
             sum += in_phase;

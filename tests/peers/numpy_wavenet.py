@@ -331,8 +331,13 @@ def factors(recipe, tables, rate, frames):
     db = np.array([np.interp(points, ages, row) for row in rows])
     db[0] += min(rows[0, -1] - rows[0, -2], 0) * beyond
     at_points = (10 ** (np.maximum(db, -160) / 20)).astype(F32)
+    # Partials above the highest that is heard at either end of a stretch are left out.
+    loud = np.maximum(at_points[1:, :-1], at_points[1:, 1:]) >= F32(1e-3)
+    heard = np.where(loud.any(0), count - np.argmax(loud[::-1], axis=0), 0)
     place, share = np.arange(frames) // 32, (np.arange(frames) % 32 / 32).astype(F32)
-    return at_points[:, place] + (at_points[:, place + 1] - at_points[:, place]) * share
+    lines = at_points[:, place] + (at_points[:, place + 1] - at_points[:, place]) * share
+    lines[1:][np.arange(count)[:, None] >= heard[place]] = 0
+    return lines
 
 
 def note(config, key, velocity, frames):

@@ -16,6 +16,8 @@ const GRID_FRAMES: u64 = 32;
 const ABSENT_DB: f32 = -120.0;
 /// Softer than this nothing becomes.
 const FLOOR_DB: f64 = -160.0;
+/// A partial with a factor below this is not worth a look at the sine's table.
+const HEARD: f32 = 1e-3;
 
 /// The levels of one note. Real-time safe once it was made.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct Levels {
     /// Factors at the point, and at the next. Shape: `[1 + partials]`.
     factors: Vec<f32>,
     ends: Vec<f32>,
+    /// Partials up to the highest that is heard between the two points.
+    heard: usize,
 }
 
 impl Levels {
@@ -47,6 +51,7 @@ impl Levels {
             share: 0.0,
             factors: vec![1.0; rows],
             ends: vec![1.0; rows],
+            heard: recipe.tracked_partials(),
         }
     }
 
@@ -105,6 +110,9 @@ impl Levels {
             self.factors.copy_from_slice(&self.ends);
             self.compute_ends(point + 1);
             self.point = Some(point);
+            let loud = |(from, to): (&f32, &f32)| from.max(*to) >= HEARD;
+            let mut partials = self.factors[1..].iter().zip(&self.ends[1..]);
+            self.heard = partials.rposition(loud).map_or(0, |last| last + 1);
         }
         self.share = (age_frames % GRID_FRAMES) as f32 / GRID_FRAMES as f32;
     }
@@ -142,6 +150,12 @@ impl Levels {
     #[inline]
     pub(super) fn partial(&self, index: usize) -> f32 {
         self.at(1 + index)
+    }
+
+    /// Partials beyond this many are not heard at the age sought last.
+    #[inline]
+    pub(super) fn heard(&self) -> usize {
+        self.heard
     }
 
     #[inline]
