@@ -23,9 +23,10 @@ const EXAMPLES: &str = "\
 Examples:
   wavenet play                                      by keyboard, live
   wavenet render --out a4.wav                       one note of the built-in piano
+  wavenet render --class string --out string.wav    one of the built-in string
   wavenet render --midi song.mid --out song.wav     a whole piece
-  wavenet render --model birds.safetensors --seconds 60 --out birds.wav
-  wavenet inspect --model birds.safetensors         what is in a model
+  wavenet render --model bird --seconds 60 --out bird.wav   the built-in bird
+  wavenet inspect --model mine.safetensors          what is in a model
   wavenet bench                                     how fast it runs here
 
 `wavenet render --help` shows everything that a render can be told.";

@@ -26,7 +26,7 @@ use wavenet_trainer::material::{Material, Notes};
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
-use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
+use wavenet_trainer::settings::{Augmentation, RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -115,7 +115,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         Some(path) => RunFile::load(path, &base)?,
         None => RunFile { model: base, ..RunFile::default() },
     };
-    let options = TrainOptions {
+    let mut options = TrainOptions {
         out: args.out.clone(),
         budget: args.budget(),
         seed: args.data.seed,
@@ -142,6 +142,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     condition(&mut config, &prepared, args.conditioning.into())?;
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
+    }
+    if matches!(&config.conditioning, Recipe::Note(recipe) if recipe.has_levels()) {
+        let noise = &mut options.training.augmentation.past_noise_db;
+        noise.get_or_insert(Augmentation::OF_NOTES_DB);
     }
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);

@@ -55,7 +55,7 @@ pub enum Curve {
     Exponential,
 }
 
-/// Chance changes to what is heard, drawn for each segment: off unless told.
+/// Chance changes to what is heard, drawn for each segment: off unless told (see `past_noise_db`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
@@ -66,8 +66,15 @@ pub struct Augmentation {
     /// Recordings without notes are heard up to so much higher and lower, by resampling.
     pub pitch_cents: f32,
     /// Softest and loudest white noise, in dB of full scale, laid under the past that the model hears but
-    /// not under what it shall say next: it learns to mend what it said before. Absent: none.
+    /// not under what it shall say next: it learns to mend what it said before. Absent: none, but
+    /// [`Augmentation::OF_NOTES_DB`] for models of notes.
     pub past_noise_db: Option<[f32; 2]>,
+}
+
+impl Augmentation {
+    /// What models of notes are given: they speak at one level, and are told enough to do without a
+    /// clean past.
+    pub const OF_NOTES_DB: [f32; 2] = [-60.0, -22.0];
 }
 
 /// The furthest change of pitch by chance: the interpolation is made for little.
