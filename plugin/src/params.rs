@@ -4,6 +4,7 @@
 //! host's blocks are cut where automation moves, so a change lands on its frame.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nice_plug::plugin::ParamValue;
 use nice_plug::prelude::*;
@@ -70,13 +71,17 @@ impl InstrumentParams {
     /// The defaults, for a session of its own.
     pub(crate) fn new(session: Session) -> Self {
         let range = FloatRange::Linear { min: 0.0, max: 2.0 };
+        let (shown, meant) = (session.sounds(), session.sounds());
         Self {
             session,
             // The built-in model's own.
             temperature: FloatParam::new("Temperature", 0.6, range).with_step_size(0.001),
             top_p: share("Top-p", 1.0),
             seed: whole("Seed", 1, 0, 9_999),
-            class: whole("Sound", 0, 0, 1_023).non_automatable(),
+            class: whole("Sound", 0, 0, 1_023)
+                .with_value_to_string(Arc::new(move |number| shown.name(number)))
+                .with_string_to_value(Arc::new(move |name| meant.number(name)))
+                .non_automatable(),
             attack_ms: ms("Attack", 0.0),
             decay_ms: ms("Decay", 0.0),
             sustain: share("Sustain", 1.0),
@@ -201,6 +206,24 @@ mod tests {
         ids.sort();
         assert!(params.keys().eq(&ids), "{:?} {ids:?}", params.keys());
         assert!(fields.keys().eq(all.serialize_fields().keys()));
+    }
+
+    #[test]
+    fn a_sound_is_shown_by_its_name() {
+        let params = InstrumentParams::new(Session::default());
+        let shown = |number| {
+            params.class.normalized_value_to_string(params.class.preview_normalized(number), false)
+        };
+        assert_eq!(
+            (shown(0).as_str(), shown(1).as_str(), shown(7).as_str()),
+            ("piano", "string", "7")
+        );
+        let number = params.class.string_to_normalized_value("wind-pad");
+        assert_eq!(number, Some(params.class.preview_normalized(2)));
+        assert_eq!(
+            params.class.string_to_normalized_value("12"),
+            Some(params.class.preview_normalized(12))
+        );
     }
 
     #[test]

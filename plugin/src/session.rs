@@ -27,6 +27,34 @@ pub struct Session {
     /// Another model plays, with settings that may have changed while it was made.
     renewed: AtomicBool,
     params: OnceLock<Weak<InstrumentParams>>,
+    sounds: Sounds,
+}
+
+/// What a host shows for the numbers of the model's sounds. Never locked on the audio thread.
+#[derive(Clone)]
+pub(crate) struct Sounds(Arc<Mutex<Vec<String>>>);
+
+impl Default for Sounds {
+    /// Those of the model that plays unless another is chosen.
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(wavenet_models::SOUNDS.map(String::from).to_vec())))
+    }
+}
+
+impl Sounds {
+    /// The name of a number; the number where the model has none.
+    pub(crate) fn name(&self, number: i32) -> String {
+        let sounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = usize::try_from(number).ok().and_then(|number| sounds.get(number));
+        name.cloned().unwrap_or_else(|| number.to_string())
+    }
+
+    /// The number of a name, or of a number in digits.
+    pub(crate) fn number(&self, name: &str) -> Option<i32> {
+        let sounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = sounds.iter().position(|sound| sound == name.trim());
+        place.and_then(|place| place.try_into().ok()).or_else(|| name.trim().parse().ok())
+    }
 }
 
 #[derive(Default)]
@@ -45,6 +73,11 @@ struct Active {
 }
 
 impl Session {
+    /// The names of the sounds of the model that plays.
+    pub(crate) fn sounds(&self) -> Sounds {
+        self.sounds.clone()
+    }
+
     /// Where the settings for a model are to be found.
     pub(crate) fn attach(&self, params: &Arc<InstrumentParams>) {
         // Set once, by the one who made both.
@@ -129,6 +162,7 @@ impl Session {
             return Err(Error::Unsupported("no model is loaded".into()));
         };
         let config = weights.config();
+        *self.sounds.0.lock().unwrap_or_else(PoisonError::into_inner) = config.classes.clone();
         let params = self.params.get().and_then(Weak::upgrade);
         let settings = params.map(|params| params.settings(config)).unwrap_or_default();
         let packed = Packed::new(weights, config.default_dtype, Isa::Auto)?;
