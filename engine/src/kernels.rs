@@ -33,6 +33,7 @@ pub mod roof;
 mod scalar;
 mod simd;
 mod step;
+mod takeover;
 mod work;
 
 use crate::config::{Config, Dtype};
@@ -48,6 +49,7 @@ use loaded::Loaded;
 use memory::Memory;
 use simd::{Simd, Task};
 use step::Heard;
+pub(crate) use takeover::SilentRows;
 pub use work::Work;
 
 /// Which instructions a caller asks for.

@@ -23,6 +23,12 @@ impl Philox {
         }
     }
 
+    /// The seed and the number of the stream.
+    pub(crate) fn numbers(&self) -> (u64, u64) {
+        let joined = |halves: [u32; 2]| u64::from(halves[0]) | u64::from(halves[1]) << 32;
+        (joined(self.key), joined(self.stream))
+    }
+
     /// The draw at an index, uniform over all of u32. Four neighbours share one block of Philox.
     #[inline]
     pub fn draw(&self, index: u64) -> u32 {
@@ -63,6 +69,17 @@ pub struct Sampling {
     pub temperature: f32,
     /// Nucleus (Holtzman et al. 2020): only the likeliest codes that together reach this share.
     pub top_p: f32,
+}
+
+impl Sampling {
+    /// The share of the nucleus in parts of 2^32; 2^32 where all codes are kept.
+    pub(crate) fn share(&self) -> u64 {
+        if self.top_p < 1.0 {
+            (f64::from(self.top_p.max(0.0)) * 4_294_967_296.0) as u64
+        } else {
+            1 << 32
+        }
+    }
 }
 
 impl Default for Sampling {

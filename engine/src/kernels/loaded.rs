@@ -17,7 +17,7 @@ pub(super) struct Loaded<M: Matrix> {
     pub(super) weights: PackedWeights<M>,
     queue_shape: QueueShape,
     pub(super) ahead_shape: AheadShape,
-    silence: Silence<M::Value>,
+    pub(super) silence: Silence<M::Value>,
 }
 
 impl<M: Matrix> Loaded<M> {

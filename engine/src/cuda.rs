@@ -1,0 +1,61 @@
+//! The second backend: lanes of a model on an NVIDIA GPU, many or few, with the processor's bytes.
+//!
+//! The kernel is one text, `cuda/wavenet.cu`. Compiled ahead to PTX (`cuda/ptx/`, made by
+//! `tests/peers/nvrtc.py`) it is part of the program, so that a player needs the driver alone; compiled as
+//! C++ over a small shim it runs in every test and must equal the scalar kernel. Nothing of CUDA is
+//! touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a program starts as
+//! ever, and is told why there is none.
+//!
+//! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs`
+//! feeds the kernel, `image.rs` is the model as the device reads it, `driver.rs` the boundary to CUDA.
+
+#[cfg(feature = "cuda")]
+mod card;
+mod driver;
+mod image;
+mod lanes;
+mod params;
+mod session;
+
+use std::sync::Arc;
+
+#[cfg(not(feature = "cuda"))]
+use crate::error::Error;
+use crate::error::Result;
+use crate::kernels::Packed;
+use crate::weights::Weights;
+pub use driver::Card;
+pub use lanes::{Lanes, Order};
+use session::{Session, Threads};
+
+/// The GPU of this machine, the first where there are several.
+///
+/// # Errors
+/// [`Error::Device`] with the reason why there is none.
+pub fn card() -> Result<Card> {
+    Ok(open()?.card().clone())
+}
+
+/// Lanes of a model on the GPU, all in the state of endless silence. `packed` is made of `weights`.
+///
+/// # Errors
+/// [`Error::Device`] where there is no GPU, or not enough memory on it.
+pub fn lanes(weights: &Weights, packed: Arc<Packed>, lanes: usize) -> Result<Lanes> {
+    let session = Session::new(open()?, weights, &packed, lanes, Threads::default())?;
+    Ok(Lanes::on_device(packed, session, lanes))
+}
+
+#[cfg(feature = "cuda")]
+fn open() -> Result<Box<dyn driver::Driver>> {
+    Ok(Box::new(card::Cuda::open()?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open() -> Result<Box<dyn driver::Driver>> {
+    Err(Error::Device("this program was built without CUDA".into()))
+}
+
+#[cfg(test)]
+mod shim;
+#[cfg(test)]
+mod tests;

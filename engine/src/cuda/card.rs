@@ -1,0 +1,249 @@
+//! The real device, through CUDA's driver. Its library is loaded by the first call and not before; the
+//! kernel is PTX, which the driver compiles for the card it finds.
+
+use std::ffi::{CString, c_void};
+
+use cudarc::driver::{DriverError, result, sys};
+
+use super::driver::{Card, Driver, Entry, Launch, Mapped};
+use super::params::Params;
+use crate::config::Dtype;
+use crate::error::{Error, Result};
+
+/// The oldest card that the kernel is compiled for.
+const OLDEST: (u32, u32) = (7, 5);
+
+/// The kernel for a type of weights.
+fn ptx(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => include_str!("ptx/f32.ptx"),
+        Dtype::Bf16 => include_str!("ptx/bf16.ptx"),
+        Dtype::Int8 => include_str!("ptx/int8.ptx"),
+    }
+}
+
+/// A card with its context, and all that was allocated on it.
+#[derive(Debug)]
+pub(super) struct Cuda {
+    card: Card,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    module: sys::CUmodule,
+    /// Solo and choir; none before [`Driver::load`].
+    functions: [sys::CUfunction; 2],
+    allocated: Vec<sys::CUdeviceptr>,
+    mapped: Vec<*mut c_void>,
+}
+
+// SAFETY: CUDA's handles may be used from any thread; every call makes the context current first.
+unsafe impl Send for Cuda {}
+
+fn failed(error: DriverError) -> Error {
+    let text = |found: std::result::Result<&std::ffi::CStr, DriverError>| {
+        found.map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
+    };
+    Error::Device(format!("cuda: {} ({})", text(error.error_string()), text(error.error_name())))
+}
+
+fn not_available(why: impl std::fmt::Display) -> Error {
+    Error::Device(format!("cuda: not available ({why})"))
+}
+
+impl Cuda {
+    /// The first card.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the reason why there is none.
+    pub(super) fn open() -> Result<Self> {
+        // SAFETY: it loads NVIDIA's library, whose initialisers are NVIDIA's affair, and nothing else.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(not_available("no NVIDIA driver is installed"));
+        }
+        let because = |error: DriverError| match failed(error) {
+            Error::Device(why) => not_available(why.trim_start_matches("cuda: ")),
+            other => other,
+        };
+        result::init().map_err(because)?;
+        if result::device::get_count().map_err(because)? == 0 {
+            return Err(not_available("the driver finds no GPU"));
+        }
+        let device = result::device::get(0).map_err(because)?;
+        let card = describe(device).map_err(because)?;
+        if card.capability < OLDEST {
+            let (major, minor) = card.capability;
+            return Err(not_available(format!(
+                "{} has compute capability {major}.{minor}, 7.5 is needed",
+                card.name
+            )));
+        }
+        // SAFETY: the device exists; what is made here is released when this is dropped.
+        unsafe {
+            let context = result::primary_ctx::retain(device).map_err(because)?;
+            let mut cuda = Self {
+                card,
+                device,
+                context,
+                stream: std::ptr::null_mut(),
+                module: std::ptr::null_mut(),
+                functions: [std::ptr::null_mut(); 2],
+                allocated: Vec::new(),
+                mapped: Vec::new(),
+            };
+            cuda.enter()?;
+            cuda.stream =
+                result::stream::create(result::stream::StreamKind::NonBlocking).map_err(because)?;
+            Ok(cuda)
+        }
+    }
+
+    /// Makes the context this thread's.
+    fn enter(&self) -> Result<()> {
+        // SAFETY: the context is retained as long as this lives.
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed)
+    }
+}
+
+fn describe(device: sys::CUdevice) -> std::result::Result<Card, DriverError> {
+    use sys::CUdevice_attribute as Attribute;
+    // SAFETY: the device exists.
+    let get = |attribute| unsafe { result::device::get_attribute(device, attribute) };
+    let number = |attribute| get(attribute).map(|value| value.max(0) as u32);
+    let mut driver_version = 0;
+    // SAFETY: it writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut driver_version) }.result()?;
+    Ok(Card {
+        name: result::device::get_name(device)?,
+        capability: (
+            number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_bytes: number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        // SAFETY: the device exists.
+        memory_bytes: unsafe { result::device::total_mem(device)? } as u64,
+        clock_khz: number(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+        driver_version: driver_version.max(0) as u32,
+    })
+}
+
+impl Driver for Cuda {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn load(&mut self, dtype: Dtype) -> Result<()> {
+        self.enter()?;
+        let nul = |text: &str| CString::new(text).map_err(|_| Error::Device("a NUL byte".into()));
+        let image = nul(ptx(dtype))?;
+        // SAFETY: the image is text that ends with NUL; the names are its entries.
+        unsafe {
+            self.module = result::module::load_data(image.as_ptr().cast()).map_err(failed)?;
+            for (function, name) in self.functions.iter_mut().zip(["wavenet_solo", "wavenet_choir"])
+            {
+                *function =
+                    result::module::get_function(self.module, nul(name)?).map_err(failed)?;
+                let attribute =
+                    sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                let bytes = self.card.shared_bytes as i32;
+                result::function::set_function_attribute(*function, attribute, bytes)
+                    .map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<u64> {
+        self.enter()?;
+        // SAFETY: the memory was just allocated, and is freed when this is dropped.
+        unsafe {
+            let address = result::malloc_sync(bytes.max(1)).map_err(failed)?;
+            self.allocated.push(address);
+            result::memset_d8_async(address, 0, bytes.max(1), self.stream).map_err(failed)?;
+            Ok(address)
+        }
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.enter()?;
+        // SAFETY: the session writes to what it allocated, no more than that; memory that is not pinned is
+        // copied aside before the call returns.
+        unsafe { result::memcpy_htod_async(address, bytes, self.stream) }.map_err(failed)
+    }
+
+    fn map(&mut self, bytes: usize) -> Result<Mapped> {
+        self.enter()?;
+        let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
+        let bytes = bytes.max(16);
+        // SAFETY: the memory was just allocated, is all ours, and is freed when this is dropped.
+        unsafe {
+            let host = result::malloc_host(bytes, flags).map_err(failed)?;
+            self.mapped.push(host);
+            host.cast::<u8>().write_bytes(0, bytes);
+            let mut device = 0;
+            sys::cuMemHostGetDevicePointer_v2(&raw mut device, host, 0).result().map_err(failed)?;
+            Ok(Mapped::new(host.cast(), bytes, device))
+        }
+    }
+
+    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()> {
+        self.enter()?;
+        let function = match launch.entry {
+            Entry::Solo => self.functions[0],
+            Entry::Choir => self.functions[1],
+        };
+        let mut argument = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
+        // SAFETY: the function takes one `Params`, which is copied by the call, and whose addresses are of
+        // memory that lives until the stream was waited for.
+        unsafe {
+            result::launch_kernel(
+                function,
+                (launch.blocks, 1, 1),
+                (launch.threads, 1, 1),
+                launch.shared_bytes,
+                self.stream,
+                &mut argument,
+            )
+        }
+        .map_err(failed)
+    }
+
+    fn has_ended(&mut self) -> Result<bool> {
+        self.enter()?;
+        // SAFETY: the stream lives as long as this.
+        match unsafe { sys::cuStreamQuery(self.stream) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            other => other.result().map(|()| true).map_err(failed),
+        }
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.enter()?;
+        // SAFETY: the stream lives as long as this.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed)
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // A device that was lost refuses all of it, and has freed its memory itself.
+        // SAFETY: everything was made here, and nothing runs any more once the stream was waited for.
+        unsafe {
+            let _ = result::ctx::set_current(self.context);
+            if !self.stream.is_null() {
+                let _ = result::stream::synchronize(self.stream);
+                let _ = result::stream::destroy(self.stream);
+            }
+            for &address in &self.allocated {
+                let _ = result::free_sync(address);
+            }
+            for &host in &self.mapped {
+                let _ = result::free_host(host);
+            }
+            if !self.module.is_null() {
+                let _ = result::module::unload(self.module);
+            }
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}

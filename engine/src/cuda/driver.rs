@@ -1,0 +1,129 @@
+//! The boundary to a GPU's driver: memory, launches, waiting. `card.rs` is the real one; tests put the
+//! kernel's shim in its place, and let it fail.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::params::{Params, Unit, Voice};
+use crate::config::Dtype;
+use crate::error::Result;
+
+/// What a device is and has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// As its maker calls it.
+    pub name: String,
+    /// Compute capability, such as 9.0.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors: blocks that run side by side.
+    pub multiprocessors: u32,
+    /// Shared memory that one block may have.
+    pub shared_bytes: u32,
+    /// Memory of the device.
+    pub memory_bytes: u64,
+    /// The highest clock.
+    pub clock_khz: u32,
+    /// Version of CUDA that the driver speaks, such as 12040 for 12.4.
+    pub driver_version: u32,
+}
+
+/// Which of the kernel's two shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// One voice a block.
+    Solo,
+    /// Several voices a block.
+    Choir,
+}
+
+/// How a kernel is started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Launch {
+    pub(super) entry: Entry,
+    pub(super) blocks: u32,
+    pub(super) threads: u32,
+    pub(super) shared_bytes: u32,
+}
+
+/// A device. Every call may fail once the device is lost; what was allocated is freed with it.
+pub(super) trait Driver: Send + std::fmt::Debug {
+    fn card(&self) -> &Card;
+    /// Loads the kernel for a type of weights.
+    fn load(&mut self, dtype: Dtype) -> Result<()>;
+    /// Memory of the device, all zeros; its address.
+    fn allocate(&mut self, bytes: usize) -> Result<u64>;
+    /// Copies to the device's memory, after what was launched.
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
+    /// Memory that both sides see, all zeros.
+    fn map(&mut self, bytes: usize) -> Result<Mapped>;
+    /// Starts the kernel.
+    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()>;
+    /// Whether the kernel has ended.
+    fn has_ended(&mut self) -> Result<bool>;
+    /// Waits until it has.
+    fn wait(&mut self) -> Result<()>;
+}
+
+/// Memory that both sides see. It lives as long as its driver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mapped {
+    host: *mut u8,
+    bytes: usize,
+    /// Where the device sees it.
+    pub(super) device: u64,
+}
+
+// SAFETY: only the session that owns the driver uses it, on whichever thread that is.
+unsafe impl Send for Mapped {}
+
+impl Mapped {
+    /// # Safety
+    /// `host` begins so many bytes, aligned to 16, that live as long as the driver, and of which Rust holds no
+    /// reference.
+    pub(super) unsafe fn new(host: *mut u8, bytes: usize, device: u64) -> Self {
+        Self { host, bytes, device }
+    }
+
+    /// Writes plain numbers; the device must not read them yet.
+    pub(super) fn write(&self, at: usize, values: &[f32]) {
+        let bytes = as_bytes(values);
+        assert!(at <= self.bytes && bytes.len() <= self.bytes - at);
+        // SAFETY: within the memory, as just asserted.
+        unsafe { self.host.add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// Reads bytes that the device has published.
+    pub(super) fn read(&self, at: usize, out: &mut [u8]) {
+        assert!(at <= self.bytes && out.len() <= self.bytes - at);
+        // SAFETY: within the memory, as just asserted.
+        unsafe { out.as_mut_ptr().copy_from_nonoverlapping(self.host.add(at), out.len()) }
+    }
+
+    fn cell(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at + 4 <= self.bytes);
+        // SAFETY: within the memory and aligned, as just asserted; both sides use it as one word.
+        unsafe { AtomicU32::from_ptr(self.host.add(at).cast()) }
+    }
+
+    /// Publishes a word, and all that was written before it.
+    pub(super) fn store(&self, at: usize, value: u32) {
+        self.cell(at).store(value, Ordering::Release);
+    }
+
+    /// Reads a word; what the other side wrote before it can be read then.
+    pub(super) fn load(&self, at: usize) -> u32 {
+        self.cell(at).load(Ordering::Acquire)
+    }
+}
+
+/// Types without padding, whose bytes the device reads.
+pub(super) trait Plain: Copy {}
+
+impl Plain for f32 {}
+impl Plain for Unit {}
+impl Plain for Voice {}
+
+/// The bytes of plain numbers.
+pub(super) fn as_bytes<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: plain types have no padding, and every byte of them is a value.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}

@@ -1,0 +1,138 @@
+//! What the kernel is told: the twin of `model.cuh`, field by field. Memory is counted in units of 16
+//! bytes, addresses are the device's.
+
+/// 16 bytes: what a thread loads at once.
+pub(super) type Unit = [u32; 4];
+
+/// A vector of inputs.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Vector {
+    pub(super) channels: u32,
+    /// Channels of one quarter; of no use for bytes.
+    pub(super) quarter: u32,
+    /// Floats of one quarter, padded.
+    pub(super) pitch: u32,
+    /// `ceil(2^31 / quarter)`
+    pub(super) reciprocal: u32,
+    pub(super) units: u32,
+}
+
+/// Matrices of one shape, one after another.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Matrices {
+    pub(super) start: u32,
+    pub(super) stride: u32,
+    pub(super) rows: u32,
+    pub(super) steps: u32,
+    pub(super) scales: u32,
+    pub(super) corrections: u32,
+}
+
+/// One stream of samples, as the host orders it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Voice {
+    pub(super) made: u64,
+    pub(super) key: u64,
+    pub(super) stream: u64,
+    pub(super) share: u64,
+    pub(super) temperature: f32,
+    pub(super) lane: u32,
+    pub(super) code: u32,
+    /// For the device to use.
+    pub(super) rest: [u32; 5],
+}
+
+/// The goal rises no more.
+pub(super) const LAST: u32 = 1 << 31;
+/// Bytes of a voice's mail: the goal, then what is done.
+pub(super) const MAIL: usize = 8;
+
+/// The kernel's one argument.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Params {
+    pub(super) weights: u64,
+    pub(super) floats: u64,
+    pub(super) silence: u64,
+    pub(super) rings: u64,
+    pub(super) lanes: u64,
+    pub(super) scratch: u64,
+    pub(super) orders: u64,
+    pub(super) mail: u64,
+    pub(super) conditioning: u64,
+    pub(super) codes: u64,
+    pub(super) logits: u64,
+    pub(super) most_cycles: u64,
+    pub(super) most_turns: u32,
+    pub(super) orders_count: u32,
+    pub(super) voices: u32,
+    pub(super) conditioning_mask: u32,
+    pub(super) codes_mask: u32,
+    pub(super) layers: u32,
+    pub(super) kernel_size: u32,
+    pub(super) levels: u32,
+    pub(super) silent_code: u32,
+    pub(super) lane_units: u32,
+    pub(super) lane_codes: u32,
+    pub(super) residual: Vector,
+    pub(super) gate: Vector,
+    pub(super) skip: Vector,
+    pub(super) end: Vector,
+    pub(super) conditioning_vector: Vector,
+    pub(super) taps: Matrices,
+    pub(super) conditioning_weights: Matrices,
+    pub(super) residuals: Matrices,
+    pub(super) skips: Matrices,
+    pub(super) end1: Matrices,
+    pub(super) end2: Matrices,
+    pub(super) gate_bias: u32,
+    pub(super) residual_bias: u32,
+    pub(super) skip_bias: u32,
+    pub(super) end1_bias: u32,
+    pub(super) end2_bias: u32,
+    pub(super) embedding: u32,
+    pub(super) tables: u32,
+    pub(super) at_voices: u32,
+    pub(super) at_h: u32,
+    pub(super) at_x: u32,
+    pub(super) at_input: u32,
+    pub(super) at_units: u32,
+    pub(super) at_ahead: u32,
+    pub(super) at_skips: u32,
+    pub(super) at_skip_input: u32,
+    pub(super) at_hidden: u32,
+    pub(super) at_hidden_input: u32,
+    pub(super) at_logits: u32,
+    pub(super) work_units: u32,
+    pub(super) work_is_shared: u32,
+    pub(super) resident_units: u32,
+}
+
+impl Params {
+    /// Lays out the working memory of a block that plays so many voices.
+    pub(super) fn set_voices(&mut self, voices: u32) {
+        // The first unit is a flag that all threads look at.
+        let mut end = 1;
+        let mut room = |units: u32| {
+            end += units;
+            end - units
+        };
+        let floats = |channels: u32| (voices * channels).div_ceil(4);
+        self.voices = voices;
+        self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
+        self.at_h = room(voices * self.conditioning_vector.units);
+        self.at_x = room(floats(self.residual.channels));
+        self.at_input = room(voices * self.residual.units);
+        self.at_units = room(voices * self.layers * self.gate.units);
+        self.at_ahead = room(floats(self.layers * 2 * self.gate.channels));
+        self.at_skips = room(floats(self.skip.channels));
+        self.at_skip_input = room(voices * self.skip.units);
+        self.at_hidden = room(floats(self.end.channels));
+        self.at_hidden_input = room(voices * self.end.units);
+        self.at_logits = room(floats(self.levels));
+        self.work_units = end;
+    }
+}

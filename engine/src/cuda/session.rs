@@ -1,0 +1,302 @@
+//! Lanes on a device: feeds the kernel through rings that both sides see, and relaunches it slice by
+//! slice.
+//!
+//! While the kernel runs, the host writes conditioning vectors ahead and raises each voice's goal, and
+//! reads the codes that are done. A slice ends when every goal is reached, when the host was too slow for
+//! a while, or when its time is over; what the voices remember stays on the device, so the next slice
+//! goes on where it ended.
+
+use std::time::Duration;
+
+use super::Order;
+use super::driver::{Driver, Entry, Launch, Mapped, as_bytes};
+use super::image::Image;
+use super::params::{LAST, MAIL, Params, Unit, Voice};
+use crate::error::{Error, Result};
+use crate::kernels::Packed;
+use crate::weights::Weights;
+
+/// The longest that a slice may take by the highest clock. A clock half as fast makes it 50 ms.
+const SLICE_MS: u64 = 25;
+/// Looks of the kernel for a goal to rise, each over the bus, before it gives up: some milliseconds.
+const MOST_TURNS: u32 = 4096;
+/// Between two looks of the host at what is done.
+const LOOK: Duration = Duration::from_micros(100);
+/// Slices in a row that make nothing at all before the device counts as lost.
+const MOST_IDLE_SLICES: u32 = 8;
+/// Samples of one lane that may be under way: a power of two.
+const RING: usize = 1024;
+/// What all conditioning under way may take.
+const MOST_RING_BYTES: usize = 128 << 20;
+/// Voices of a block of the choir: a multiple of those that a thread has.
+const VOICES_OF_THREAD: u32 = 4;
+const MOST_VOICES: u32 = 16;
+
+/// Threads of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Threads {
+    pub(super) solo: u32,
+    pub(super) choir: u32,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { solo: 512, choir: 256 }
+    }
+}
+
+/// A model on a device, and the lanes that play it.
+#[derive(Debug)]
+pub(super) struct Session {
+    driver: Box<dyn Driver>,
+    threads: Threads,
+    params: Params,
+    image_units: u32,
+    scratch_bytes: usize,
+    /// H, and how many vectors a lane has under way; 1 where they never change.
+    channels: usize,
+    vectors: usize,
+    /// `[lanes]` of goal and done.
+    mail: Mapped,
+    /// Shape: `[lanes][vectors][H]`.
+    conditioning: Option<Mapped>,
+    /// Shape: `[lanes][RING]`.
+    codes: Mapped,
+    lanes: usize,
+}
+
+/// How far one order is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// Samples that are done, and were collected.
+    done: usize,
+    /// Samples whose vectors the device may read.
+    fed: usize,
+    /// Done when the slice began.
+    base: usize,
+    /// Where its conditioning and its codes begin in those of the run.
+    first_row: usize,
+    first_code: usize,
+}
+
+impl Session {
+    /// Brings a model to a device, with memory for some lanes.
+    pub(super) fn new(
+        mut driver: Box<dyn Driver>,
+        weights: &Weights,
+        packed: &Packed,
+        lanes: usize,
+        threads: Threads,
+    ) -> Result<Self> {
+        driver.load(packed.dtype())?;
+        let image = Image::new(weights, packed);
+        let mut params = image.params;
+        let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
+            let address = driver.allocate(bytes.len().max(16))?;
+            driver.write(address, bytes)?;
+            Ok::<u64, Error>(address)
+        };
+        params.weights = upload(&mut driver, as_bytes(&image.weights))?;
+        params.floats = upload(&mut driver, as_bytes(&image.floats))?;
+        params.silence = upload(&mut driver, as_bytes(&image.silence))?;
+        params.rings = upload(&mut driver, as_bytes(&image.rings))?;
+        let lane_bytes = params.lane_units as usize * size_of::<Unit>();
+        params.lanes = driver.allocate(lanes * lane_bytes)?;
+        params.orders = driver.allocate(lanes * size_of::<Voice>())?;
+        let config = packed.config();
+        let channels = config.conditioning_channels();
+        let row_bytes = (channels * size_of::<f32>()).max(1);
+        let fitting = (MOST_RING_BYTES / (lanes * row_bytes)).clamp(1, RING);
+        let vectors = if config.local_channels() == 0 { 1 } else { 1 << fitting.ilog2() };
+        let mail = driver.map(lanes * MAIL)?;
+        let conditioning = match channels {
+            0 => None,
+            _ => Some(driver.map(lanes * vectors * row_bytes)?),
+        };
+        let codes = driver.map(lanes * RING)?;
+        params.mail = mail.device;
+        params.conditioning = conditioning.map_or(0, |rows| rows.device);
+        params.codes = codes.device;
+        params.conditioning_mask = vectors as u32 - 1;
+        params.codes_mask = RING as u32 - 1;
+        params.most_turns = MOST_TURNS;
+        params.most_cycles = SLICE_MS * u64::from(driver.card().clock_khz);
+        let image_units = image.weights.len() as u32;
+        Ok(Self {
+            driver,
+            threads,
+            params,
+            image_units,
+            scratch_bytes: 0,
+            channels,
+            vectors,
+            mail,
+            conditioning,
+            codes,
+            lanes,
+        })
+    }
+
+    /// Makes what the orders ask, as [`super::Lanes::run`] does.
+    pub(super) fn run(
+        &mut self,
+        orders: &[Order],
+        conditioning: &[f32],
+        codes: &mut [u8],
+    ) -> Result<()> {
+        assert!(orders.len() <= self.lanes, "an order a lane");
+        let mut progress = Vec::with_capacity(orders.len());
+        let (mut first_row, mut first_code) = (0, 0);
+        for order in orders {
+            progress.push(Progress { first_row, first_code, ..Progress::default() });
+            first_row += if self.vectors > 1 { order.count } else { 1 };
+            first_code += order.count;
+        }
+        let mut idle_slices = 0;
+        let is_done = |progress: &[Progress]| {
+            progress.iter().zip(orders).all(|(progress, order)| progress.done == order.count)
+        };
+        while !is_done(&progress) {
+            self.begin_slice(orders, &mut progress, conditioning, codes)?;
+            loop {
+                let is_all_fed = progress.iter().zip(orders).all(|(p, order)| p.fed == order.count);
+                if is_all_fed {
+                    self.driver.wait()?;
+                }
+                let has_ended = is_all_fed || self.driver.has_ended()?;
+                self.collect(orders, &mut progress, codes);
+                if has_ended {
+                    break;
+                }
+                self.feed(orders, &mut progress, conditioning);
+                std::thread::sleep(LOOK);
+            }
+            let is_idle = progress.iter().all(|progress| progress.done == progress.base);
+            idle_slices = if is_idle { idle_slices + 1 } else { 0 };
+            if idle_slices == MOST_IDLE_SLICES {
+                return Err(Error::Device("the kernel makes no sample".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the kernel where the voices are.
+    fn begin_slice(
+        &mut self,
+        orders: &[Order],
+        progress: &mut [Progress],
+        conditioning: &[f32],
+        codes: &[u8],
+    ) -> Result<()> {
+        let mut voices = Vec::with_capacity(orders.len());
+        for (index, (order, progress)) in orders.iter().zip(progress.iter_mut()).enumerate() {
+            progress.base = progress.done;
+            self.mail.store(index * MAIL, 0);
+            self.mail.store(index * MAIL + 4, 0);
+            let (key, stream) = order.draws.numbers();
+            let before = progress.done.checked_sub(1).map(|last| codes[progress.first_code + last]);
+            voices.push(Voice {
+                made: order.made + progress.done as u64,
+                key,
+                stream,
+                share: order.sampling.share(),
+                temperature: order.sampling.temperature,
+                lane: order.lane as u32,
+                code: before.unwrap_or(order.code).into(),
+                rest: [0; 5],
+            });
+        }
+        self.driver.write(self.params.orders, as_bytes(&voices))?;
+        self.feed(orders, progress, conditioning);
+        let launch = self.plan(orders.len() as u32)?;
+        self.driver.launch(launch, &self.params)
+    }
+
+    /// Decides how many voices a block plays, and where its working memory lies.
+    fn plan(&mut self, orders: u32) -> Result<Launch> {
+        let card = self.driver.card().clone();
+        let params = &mut self.params;
+        params.orders_count = orders;
+        let unit = size_of::<Unit>() as u32;
+        let (entry, threads) = if orders <= card.multiprocessors {
+            params.set_voices(1);
+            (Entry::Solo, self.threads.solo)
+        } else {
+            let mut voices =
+                orders.div_ceil(card.multiprocessors).next_multiple_of(VOICES_OF_THREAD);
+            voices = voices.min(MOST_VOICES);
+            params.set_voices(voices);
+            while voices > VOICES_OF_THREAD && params.work_units * unit > card.shared_bytes {
+                voices -= VOICES_OF_THREAD;
+                params.set_voices(voices);
+            }
+            (Entry::Choir, self.threads.choir)
+        };
+        let blocks = orders.div_ceil(params.voices);
+        let work_bytes = params.work_units * unit;
+        params.work_is_shared = (work_bytes <= card.shared_bytes).into();
+        let mut shared_bytes = work_bytes;
+        if params.work_is_shared == 0 {
+            let bytes = blocks as usize * work_bytes as usize;
+            if bytes > self.scratch_bytes {
+                params.scratch = self.driver.allocate(bytes)?;
+                self.scratch_bytes = bytes;
+            }
+            shared_bytes = 0;
+        }
+        // One voice waits for its weights; several read them from the second cache, and leave room for
+        // other blocks.
+        let room = (card.shared_bytes - shared_bytes) / unit;
+        params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
+        shared_bytes += params.resident_units * unit;
+        Ok(Launch { entry, blocks, threads, shared_bytes })
+    }
+
+    /// Writes vectors ahead, as many as the rings hold, and raises the goals.
+    fn feed(&self, orders: &[Order], progress: &mut [Progress], conditioning: &[f32]) {
+        let h = self.channels;
+        let is_constant = self.vectors == 1;
+        let room = if is_constant { RING } else { self.vectors.min(RING) };
+        for (index, (order, progress)) in orders.iter().zip(progress).enumerate() {
+            let goal = order.count.min(progress.done + room);
+            let is_first = progress.fed == 0 || progress.base == progress.done;
+            if goal == progress.fed && !is_first {
+                continue;
+            }
+            if let Some(rows) = &self.conditioning {
+                let rows_of = if is_constant { 0..1 } else { progress.fed..goal };
+                for row in rows_of {
+                    let slot = (order.made as usize).wrapping_add(row) & (self.vectors - 1);
+                    let at = (index * self.vectors + slot) * h * size_of::<f32>();
+                    let row = progress.first_row + row;
+                    rows.write(at, &conditioning[row * h..(row + 1) * h]);
+                }
+            }
+            progress.fed = goal;
+            let last = if goal == order.count { LAST } else { 0 };
+            self.mail.store(index * MAIL, (goal - progress.base) as u32 | last);
+        }
+    }
+
+    /// Takes the codes that are done.
+    fn collect(&self, orders: &[Order], progress: &mut [Progress], codes: &mut [u8]) {
+        for (index, (order, progress)) in orders.iter().zip(progress).enumerate() {
+            let done = progress.base + self.mail.load(index * MAIL + 4) as usize;
+            let done = done.min(progress.fed);
+            while progress.done < done {
+                let slot = (order.made as usize).wrapping_add(progress.done) & (RING - 1);
+                let count = (done - progress.done).min(RING - slot);
+                let start = progress.first_code + progress.done;
+                self.codes.read(index * RING + slot, &mut codes[start..start + count]);
+                progress.done += count;
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The kernel must not outlive the memory that it uses.
+        let _ = self.driver.wait();
+    }
+}

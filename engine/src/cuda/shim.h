@@ -1,0 +1,189 @@
+// Enough of CUDA to run the kernel's own text on a processor, thread by thread, so that its logic is tested
+// without a GPU.
+//
+// A block's threads are fibers on one OS thread. A fiber runs until it meets a barrier, of its block or of
+// its warp (a shuffle is one), and goes on when all have come. Between barriers the fibers run one after
+// another in an order that a seed shuffles: where a barrier is missing, some order gives other bytes. A
+// barrier that not all threads reach ends the program with a message.
+#pragma once
+#include <math.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+#define __device__
+#define __global__
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __shared__ static
+
+struct float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct uint3 { unsigned x, y, z; };
+static inline float2 make_float2(float x, float y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+// Of the fiber that runs, and of its block.
+static uint3 threadIdx, blockIdx, blockDim;
+// The dynamic shared memory of the block that runs.
+static uint4 shared[1 << 16];
+
+static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+static inline unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+static inline float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
+static inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }
+static inline int __ffs(unsigned bits) { return __builtin_ffs((int)bits); }
+static inline void __threadfence_system() { __sync_synchronize(); }
+static inline int __dp4a(int a, int b, int c) {
+  for (int i = 0; i < 4; ++i) c += (int)(int8_t)(a >> 8 * i) * (int8_t)(b >> 8 * i);
+  return c;
+}
+// Counts looks, not time: so a slice ends at the same sample in every run.
+static long long looks;
+static inline long long clock64() { return looks++; }
+
+enum { WARP = 32, MOST_THREADS = 1024, STACK_BYTES = 1 << 16 };
+
+// What a fiber waits for.
+enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, THE_END };
+
+struct Fiber {
+  jmp_buf place;
+  ucontext_t first;
+  bool has_begun;
+  Wait wait;
+};
+
+static Fiber fibers[MOST_THREADS];
+static char *stacks;
+static jmp_buf scheduler;
+static ucontext_t scheduler_context;
+static void (*body)(const void *);
+static const void *body_argument;
+// What the lanes of each warp bring to a shuffle, this time and next time.
+static unsigned brought[2][MOST_THREADS];
+static unsigned shuffles[MOST_THREADS];
+
+static void wait_for(Wait wait) {
+  Fiber &fiber = fibers[threadIdx.x];
+  fiber.wait = wait;
+  if (!_setjmp(fiber.place)) _longjmp(scheduler, 1);
+}
+
+static inline void __syncthreads() { wait_for(ITS_BLOCK); }
+static inline void __syncwarp() { wait_for(ITS_WARP); }
+
+// Meets the other lanes of the warp; returns what they brought.
+static unsigned *meet(unsigned mine) {
+  unsigned *all = brought[shuffles[threadIdx.x]++ & 1];
+  all[threadIdx.x] = mine;
+  wait_for(ITS_WARP);
+  return all + threadIdx.x / WARP * WARP;
+}
+
+static inline unsigned bits_of(unsigned value) { return value; }
+static inline unsigned bits_of(int value) { return (unsigned)value; }
+static inline unsigned bits_of(float value) { return __float_as_uint(value); }
+static inline void from_bits(unsigned bits, unsigned &value) { value = bits; }
+static inline void from_bits(unsigned bits, int &value) { value = (int)bits; }
+static inline void from_bits(unsigned bits, float &value) { value = __uint_as_float(bits); }
+
+template <typename T>
+static inline T __shfl_sync(unsigned, T value, int lane) {
+  T out;
+  from_bits(meet(bits_of(value))[lane & 31], out);
+  return out;
+}
+template <typename T>
+static inline T __shfl_xor_sync(unsigned mask, T value, int distance) {
+  return __shfl_sync(mask, value, (int)(threadIdx.x & 31) ^ distance);
+}
+template <typename T>
+static inline T __shfl_up_sync(unsigned mask, T value, int distance) {
+  const int lane = threadIdx.x & 31;
+  return __shfl_sync(mask, value, lane < distance ? lane : lane - distance);
+}
+static inline unsigned __ballot_sync(unsigned, bool is_so) {
+  const unsigned *all = meet(is_so);
+  unsigned bits = 0;
+  for (int lane = 0; lane < WARP; ++lane) bits |= all[lane] << lane;
+  return bits;
+}
+static inline bool __any_sync(unsigned mask, bool is_so) { return __ballot_sync(mask, is_so) != 0; }
+
+static void run_fiber() {
+  body(body_argument);
+  fibers[threadIdx.x].wait = THE_END;
+  _longjmp(scheduler, 1);
+}
+
+static void resume(unsigned thread) {
+  Fiber &fiber = fibers[thread];
+  threadIdx.x = thread;
+  fiber.wait = NOTHING;
+  if (_setjmp(scheduler)) return;
+  if (fiber.has_begun) _longjmp(fiber.place, 1);
+  fiber.has_begun = true;
+  swapcontext(&scheduler_context, &fiber.first);
+}
+
+static void all_wait_for_one_thing(unsigned first, unsigned end) {
+  for (unsigned thread = first; thread < end; ++thread) {
+    if (fibers[thread].wait == fibers[first].wait) continue;
+    fprintf(stderr, "thread %u waits for %d where thread %u waits for %d (1 its warp, 2 its block, 3 the end)\n",
+            first, fibers[first].wait, thread, fibers[thread].wait);
+    abort();
+  }
+}
+
+// An order of so many things, by Fisher and Yates; the seed 0 leaves them as they are.
+static void shuffle(unsigned *order, unsigned count, uint64_t *seed) {
+  for (unsigned i = 0; i < count; ++i) order[i] = i;
+  for (unsigned i = count; *seed && i > 1; --i) {
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    unsigned other = (unsigned)(*seed >> 33) % i, last = order[i - 1];
+    order[i - 1] = order[other];
+    order[other] = last;
+  }
+}
+
+// Runs a kernel over a grid, block after block.
+static void launch(void (*kernel)(const void *), const void *argument, unsigned blocks, unsigned threads,
+                   unsigned shared_bytes, uint64_t seed) {
+  if (!stacks) stacks = (char *)malloc((size_t)MOST_THREADS * STACK_BYTES);
+  if (!stacks || threads % WARP || threads > MOST_THREADS || shared_bytes > sizeof shared) abort();
+  body = kernel;
+  body_argument = argument;
+  blockDim.x = threads;
+  static unsigned warps[MOST_THREADS / WARP], lanes[WARP];
+  for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+    memset(shared, 0xa5, sizeof shared);
+    for (unsigned thread = 0; thread < threads; ++thread) {
+      Fiber &fiber = fibers[thread];
+      fiber.has_begun = false;
+      fiber.wait = NOTHING;
+      shuffles[thread] = 0;
+      getcontext(&fiber.first);
+      fiber.first.uc_stack.ss_sp = stacks + (size_t)thread * STACK_BYTES;
+      fiber.first.uc_stack.ss_size = STACK_BYTES;
+      fiber.first.uc_link = NULL;
+      makecontext(&fiber.first, run_fiber, 0);
+    }
+    do {
+      shuffle(warps, threads / WARP, &seed);
+      for (unsigned w = 0; w < threads / WARP; ++w) {
+        const unsigned first = warps[w] * WARP;
+        do {
+          shuffle(lanes, WARP, &seed);
+          for (unsigned lane = 0; lane < WARP; ++lane) resume(first + lanes[lane]);
+          all_wait_for_one_thing(first, first + WARP);
+        } while (fibers[first].wait == ITS_WARP);
+      }
+      all_wait_for_one_thing(0, threads);
+    } while (fibers[0].wait != THE_END);
+  }
+}

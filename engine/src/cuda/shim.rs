@@ -1,0 +1,194 @@
+//! A device for tests: the kernel's own text, compiled for this processor, in memory of this process. It
+//! fails when told to.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use libloading::Library;
+
+use super::driver::{Card, Driver, Entry, Launch, Mapped};
+use super::params::{Params, Unit, Voice};
+use crate::config::Dtype;
+use crate::error::{Error, Result};
+
+/// What fails, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Never,
+    /// The launch after so many.
+    Launch(usize),
+    /// Waiting for the launch after so many, half of whose samples were made.
+    Wait(usize),
+    /// The allocation after so many.
+    Memory(usize),
+}
+
+/// The kernel of one type of weights.
+#[derive(Debug)]
+struct Kernel {
+    library: Library,
+}
+
+type LaunchFn = unsafe extern "C" fn(i32, *const Params, u32, u32, u32, u64);
+
+/// Compiles the kernel, once a type.
+fn kernel(dtype: Dtype) -> &'static Kernel {
+    static KERNELS: [OnceLock<Kernel>; 3] = [const { OnceLock::new() }; 3];
+    KERNELS[dtype as usize].get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = folder.path().join("shim.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/shim.cpp");
+        let name = format!("-DWAVENET_{}", dtype.to_string().to_uppercase());
+        let native = if cfg!(target_arch = "x86_64") { "-march=native" } else { "-O2" };
+        let output = Command::new("c++")
+            .args(["-std=c++17", "-O2", native, "-ffp-contract=off", "-fno-strict-aliasing"])
+            .args(["-shared", "-fPIC", &name, "-o"])
+            .arg(&library)
+            .arg(source)
+            .output()
+            .expect("the GPU kernel is tested as C++: install a compiler (Debian's g++)");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        // SAFETY: it has just been made of our own source and runs nothing when loaded.
+        let library = unsafe { Library::new(&library) }.expect("it was just built");
+        // SAFETY: so they are declared in shim.cpp.
+        unsafe {
+            let number =
+                |name: &[u8]| library.get::<unsafe extern "C" fn() -> u32>(name).unwrap()();
+            assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
+            assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
+        }
+        Kernel { library }
+    })
+}
+
+/// The device.
+#[derive(Debug)]
+pub(super) struct Shim {
+    card: Card,
+    kernel: Option<&'static Kernel>,
+    memory: Vec<Vec<Unit>>,
+    fault: Fault,
+    seed: u64,
+    launches: usize,
+    /// Looks at the clock until a slice is over.
+    slice: u64,
+    entries: std::sync::Arc<std::sync::Mutex<Vec<Entry>>>,
+}
+
+impl Shim {
+    pub(super) fn new(multiprocessors: u32, shared_bytes: u32) -> Self {
+        let card = Card {
+            name: "shim".into(),
+            capability: (7, 5),
+            multiprocessors,
+            shared_bytes,
+            memory_bytes: 1 << 30,
+            clock_khz: 1,
+            driver_version: 0,
+        };
+        Self {
+            card,
+            kernel: None,
+            memory: Vec::new(),
+            fault: Fault::Never,
+            seed: 0,
+            launches: 0,
+            slice: u64::MAX,
+            entries: std::sync::Arc::default(),
+        }
+    }
+
+    /// Lets something fail.
+    pub(super) fn failing(self, fault: Fault) -> Self {
+        Self { fault, ..self }
+    }
+
+    /// Shuffles the order in which threads run.
+    pub(super) fn shuffled(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Ends each slice after so many looks at the clock, one more than samples.
+    pub(super) fn with_slices_of(self, slice: u64) -> Self {
+        Self { slice, ..self }
+    }
+
+    /// Which shapes of the kernel were launched.
+    pub(super) fn entries(&self) -> std::sync::Arc<std::sync::Mutex<Vec<Entry>>> {
+        self.entries.clone()
+    }
+
+    fn room(&mut self, bytes: usize) -> Result<*mut u8> {
+        if self.fault == Fault::Memory(self.memory.len()) {
+            return Err(Error::Device("out of memory".into()));
+        }
+        // A unit more: an empty allocation has an address too.
+        self.memory.push(vec![[0; 4]; bytes.div_ceil(size_of::<Unit>()) + 1]);
+        let memory = self.memory.last_mut().expect("it was just pushed");
+        Ok(memory.as_mut_ptr().cast())
+    }
+}
+
+impl Driver for Shim {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn load(&mut self, dtype: Dtype) -> Result<()> {
+        self.kernel = Some(kernel(dtype));
+        Ok(())
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<u64> {
+        Ok(self.room(bytes)? as u64)
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        // SAFETY: the session writes to what it allocated.
+        unsafe { (address as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        Ok(())
+    }
+
+    fn map(&mut self, bytes: usize) -> Result<Mapped> {
+        let host = self.room(bytes)?;
+        // SAFETY: nobody else uses the memory, and it lives as long as this.
+        Ok(unsafe { Mapped::new(host, bytes.max(16), host as u64) })
+    }
+
+    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()> {
+        self.launches += 1;
+        if self.fault == Fault::Launch(self.launches - 1) {
+            return Err(Error::Device("the launch failed".into()));
+        }
+        let fails_soon = self.fault == Fault::Wait(self.launches - 1);
+        let most_cycles = if fails_soon { 3 } else { self.slice };
+        // A host that looks once in a while is not waited for: it cannot look while this runs.
+        let params = Params { most_cycles, most_turns: 2, ..*params };
+        let Launch { entry, blocks, threads, shared_bytes } = launch;
+        self.entries.lock().expect("no panic").push(entry);
+        let library = &self.kernel.expect("the kernel is loaded first").library;
+        // The shim runs one launch at a time.
+        static RUNNING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // SAFETY: so it is declared in shim.cpp; the addresses are of memory that lives as long as this.
+        unsafe {
+            let run = library.get::<LaunchFn>(b"shim_launch").expect("it is there");
+            let is_choir = i32::from(entry == Entry::Choir);
+            run(is_choir, &raw const params, blocks, threads, shared_bytes, self.seed);
+        }
+        Ok(())
+    }
+
+    fn has_ended(&mut self) -> Result<bool> {
+        self.wait().map(|()| true)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        if self.launches > 0 && self.fault == Fault::Wait(self.launches - 1) {
+            return Err(Error::Device("the device was lost".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! The kernel's own text, run on this processor, gives the scalar kernel's bytes; and a device that is
+//! lost is not heard.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::driver::Entry;
+use super::lanes::{Lanes, Order};
+use super::session::{Session, Threads};
+use super::shim::{Fault, Shim};
+use crate::config::{Config, Dtype, NoteRecipe, Recipe};
+use crate::kernels::{Isa, Packed};
+use crate::mulaw::MuLaw;
+use crate::sampling::{Philox, Sampling};
+use crate::weights::Weights;
+
+const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
+/// Few threads: each is a fiber.
+const THREADS: Threads = Threads { solo: 64, choir: 64 };
+/// What a block may have, as on many a card.
+const SHARED: u32 = 96 << 10;
+
+/// Random weights whose logits spread as a trained model's do, random biases too.
+fn lively(config: &Config, seed: u64) -> Weights {
+    let mut weights = Weights::random(config.clone(), seed).unwrap();
+    let draws = Philox::new(seed, 1 << 40);
+    for (index, value) in weights.values_mut().iter_mut().enumerate() {
+        *value += 0.1 * (draws.uniform(index as u64) - 0.5);
+    }
+    let end = weights.layout().end2.weight.clone();
+    weights.values_mut()[end].iter_mut().for_each(|weight| *weight *= 6.0);
+    weights
+}
+
+fn packed(weights: &Weights, dtype: Dtype) -> Arc<Packed> {
+    Arc::new(Packed::new(weights, dtype, Isa::Scalar).unwrap())
+}
+
+fn on_shim(weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
+    let packed = packed(weights, dtype);
+    let session = Session::new(Box::new(shim), weights, &packed, lanes, THREADS).unwrap();
+    Lanes::on_device(packed, session, lanes)
+}
+
+const SAMPLINGS: [Sampling; 4] = [
+    Sampling { temperature: 1.0, top_p: 1.0 },
+    Sampling { temperature: 0.7, top_p: 0.9 },
+    Sampling { temperature: 0.0, top_p: 1.0 },
+    Sampling { temperature: 1.3, top_p: 0.3 },
+];
+
+/// The codes of all lanes, asked for in runs of changing lengths, with a lane left out now and then and
+/// one begun anew.
+fn play(lanes: &mut Lanes, count: usize, runs: &[usize], seed: u64) -> Vec<Vec<u8>> {
+    let config = lanes.packed().config().clone();
+    let (h, is_constant) = (config.conditioning_channels(), config.local_channels() == 0);
+    let silence = MuLaw::new(config.levels).silence();
+    let mut made = vec![(0_u64, silence); count];
+    let mut heard = vec![Vec::new(); count];
+    let chance = Philox::new(seed, 77);
+    for (run, &longest) in runs.iter().enumerate() {
+        let mut orders = Vec::new();
+        let mut conditioning = Vec::new();
+        for lane in 0..count {
+            let drawn = chance.draw((run * count + lane) as u64);
+            if count > 1 && drawn % 5 == 0 {
+                continue;
+            }
+            if run > 0 && drawn % 7 == 0 {
+                made[lane] = (0, silence);
+            }
+            let samples = if drawn % 3 == 0 { longest.div_ceil(2) } else { longest };
+            let (before, code) = made[lane];
+            let draws = Philox::new(seed, 1000 + lane as u64);
+            let rows = if is_constant { 0..1 } else { before..before + samples as u64 };
+            let channel = |index| draws.uniform(1 << 20 | index) * 3.0 - 1.5;
+            for row in rows {
+                conditioning.extend((0..h as u64).map(|i| channel(row * 512 + i)));
+            }
+            let sampling = SAMPLINGS[(lane + run) % SAMPLINGS.len()];
+            orders.push(Order { lane, made: before, code, draws, sampling, count: samples });
+        }
+        let mut codes = vec![0; orders.iter().map(|order| order.count).sum()];
+        lanes.run(&orders, &conditioning, &mut codes);
+        let mut rest = &codes[..];
+        for order in orders {
+            let of_order = rest.split_off(..order.count).unwrap();
+            heard[order.lane].extend_from_slice(of_order);
+            made[order.lane] = (order.made + order.count as u64, *of_order.last().unwrap());
+        }
+    }
+    heard
+}
+
+fn truth(weights: &Weights, dtype: Dtype, lanes: usize, runs: &[usize], seed: u64) -> Vec<Vec<u8>> {
+    let mut processor = Lanes::on_processor(packed(weights, dtype), lanes);
+    play(&mut processor, lanes, runs, seed)
+}
+
+fn shapes() -> impl Strategy<Value = Config> {
+    let channels = (1..40_usize, 1..40_usize, 1..80_usize, 1..40_usize, 2..257_usize);
+    let dilations = proptest::collection::vec(1..12_usize, 1..5);
+    (channels, 2..4_usize, dilations, 0..3_usize, 0..3_usize).prop_map(
+        |((r, g, s, a, levels), kernel_size, dilations, classes, partials)| Config {
+            levels,
+            residual_channels: r,
+            gate_channels: g,
+            skip_channels: s,
+            end_channels: a,
+            kernel_size,
+            dilations,
+            classes: (0..classes).map(|class| class.to_string()).collect(),
+            class_channels: 5,
+            conditioning: match partials {
+                0 => Recipe::None,
+                _ => Recipe::Note(NoteRecipe { partials, ..NoteRecipe::default() }),
+            },
+            ..Config::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+    /// Any shape, alone and together, threads in any order, memory shared or not, slices of any length.
+    #[test]
+    fn the_kernel_gives_the_scalar_codes(
+        config in shapes(),
+        lanes in 1..7_usize,
+        multiprocessors in 1..4_u32,
+        is_roomy in any::<bool>(),
+        slice in prop::option::of(2..30_u64),
+        seed in 0..1000_u64,
+    ) {
+        let weights = lively(&config, seed);
+        for dtype in DTYPES {
+            let shared = if is_roomy { SHARED } else { 256 };
+            let shim = Shim::new(multiprocessors, shared)
+                .shuffled(seed)
+                .with_slices_of(slice.unwrap_or(u64::MAX));
+            let mut device = on_shim(&weights, dtype, lanes, shim);
+            let found = play(&mut device, lanes, &[7, 1, 20], seed);
+            prop_assert!(device.is_on_device(), "{:?}", device.loss());
+            prop_assert!(found == truth(&weights, dtype, lanes, &[7, 1, 20], seed), "{dtype}");
+        }
+    }
+}
+
+/// A shape that is played, with everything in it.
+fn played() -> Config {
+    Config {
+        residual_channels: 32,
+        gate_channels: 32,
+        skip_channels: 64,
+        end_channels: 64,
+        kernel_size: 3,
+        dilations: vec![1, 2, 4, 8, 1, 2],
+        classes: vec!["a".into(), "b".into()],
+        conditioning: Recipe::Note(NoteRecipe { partials: 4, ..NoteRecipe::default() }),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn longer_than_the_rings_and_the_receptive_field() {
+    for dtype in DTYPES {
+        for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
+            let weights = lively(&config, 3);
+            let mut device = on_shim(&weights, dtype, 1, Shim::new(2, SHARED));
+            let runs = [1_050, 60];
+            let found = play(&mut device, 1, &runs, 3);
+            assert!(found[0].iter().collect::<std::collections::HashSet<_>>().len() > 20);
+            assert!(found == truth(&weights, dtype, 1, &runs, 3), "{dtype}");
+        }
+    }
+}
+
+#[test]
+fn few_play_alone_and_many_together() {
+    let weights = lively(&played(), 3);
+    for (lanes, entry) in [(2, Entry::Solo), (9, Entry::Choir)] {
+        let shim = Shim::new(2, SHARED);
+        let entries = shim.entries();
+        let mut device = on_shim(&weights, Dtype::Int8, lanes, shim);
+        let found = play(&mut device, lanes, &[20, 5], 8);
+        assert!(found == truth(&weights, Dtype::Int8, lanes, &[20, 5], 8));
+        assert!(entries.lock().unwrap().iter().all(|&launched| launched == entry));
+    }
+}
+
+#[test]
+fn a_lost_device_changes_no_code() {
+    let runs = [40, 90, 3, 25];
+    let faults =
+        [Fault::Launch(0), Fault::Launch(2), Fault::Wait(0), Fault::Wait(1), Fault::Wait(5)];
+    for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
+        let weights = lively(&config, 9);
+        for dtype in DTYPES {
+            let expected = truth(&weights, dtype, 3, &runs, 2);
+            for fault in faults {
+                let shim = Shim::new(4, SHARED).failing(fault).with_slices_of(30);
+                let mut device = on_shim(&weights, dtype, 3, shim);
+                let found = play(&mut device, 3, &runs, 2);
+                assert!(!device.is_on_device() && device.loss().is_some(), "{fault:?}");
+                assert!(found == expected, "{dtype} {fault:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_changes_nothing() {
+    let weights = lively(&played(), 9);
+    let packed = packed(&weights, Dtype::F32);
+    for nth in 0..9 {
+        let shim = Shim::new(4, SHARED).failing(Fault::Memory(nth));
+        let made = Session::new(Box::new(shim), &weights, &packed, 3, THREADS);
+        let error = made.err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("device: out of memory"), "{nth}");
+    }
+    // Working memory that is wanted later, and is not there: the processor goes on.
+    let shim = Shim::new(4, 64).failing(Fault::Memory(9));
+    let mut device = on_shim(&weights, Dtype::F32, 3, shim);
+    let found = play(&mut device, 3, &[30], 2);
+    assert_eq!(device.loss(), Some("device: out of memory"));
+    assert!(found == truth(&weights, Dtype::F32, 3, &[30], 2));
+}
