@@ -8,17 +8,22 @@
 //! A model that knows notes is told the key; one that does not is played faster or slower
 //! (`varispeed.rs`), so that every model has a keyboard.
 
+mod ahead;
 mod envelope;
 mod event;
 mod settings;
 mod varispeed;
 mod voice;
 
+use std::sync::Arc;
+
 use crate::conditioning::NoteConditioner;
 use crate::error::{Error, Result};
 use crate::kernels::{Packed, State};
 use crate::mulaw::MuLaw;
 use crate::sampling::Philox;
+use ahead::Ahead;
+pub use ahead::Band;
 use envelope::{Envelope, Shape};
 pub use event::{Event, EventKind};
 pub use settings::{MAX_VOICES, Parameter, Settings};
@@ -37,11 +42,13 @@ const GAIN_SPEED: f32 = 0.005;
 /// A polyphonic player of one model. Building it may fail; [`Synth::render`] is real-time safe.
 #[derive(Debug)]
 pub struct Synth {
-    packed: Packed,
+    packed: Arc<Packed>,
     state: State,
+    /// Codes made elsewhere; the state has no lanes then.
+    ahead: Option<Box<Ahead>>,
     mulaw: MuLaw,
-    conditioner: Option<NoteConditioner>,
-    sincs: Sincs,
+    conditioner: Option<Arc<NoteConditioner>>,
+    sincs: Arc<Sincs>,
     settings: Settings,
     shape: Shape,
     /// Master gain now, and the one it is on its way to.
@@ -82,21 +89,39 @@ impl Synth {
     /// # Errors
     /// [`crate::Error::Unsupported`] naming the setting that is out of range.
     pub fn with_room(packed: Packed, settings: Settings, lanes: usize) -> Result<Self> {
+        Self::build(Arc::new(packed), settings, lanes, lanes)
+    }
+
+    /// A player of so many voices, for which it has `lanes` of its own.
+    fn build(packed: Arc<Packed>, settings: Settings, voices: usize, lanes: usize) -> Result<Self> {
+        let conditioner = NoteConditioner::new(packed.config()).map(Arc::new);
+        let state = State::new(&packed, lanes);
+        Self::of_parts(packed, state, conditioner, Arc::new(Sincs::new()), settings, voices)
+    }
+
+    fn of_parts(
+        packed: Arc<Packed>,
+        state: State,
+        conditioner: Option<Arc<NoteConditioner>>,
+        sincs: Arc<Sincs>,
+        settings: Settings,
+        lanes: usize,
+    ) -> Result<Self> {
         let config = packed.config().clone();
         settings.validate(&config)?;
         if !(settings.voices..=MAX_VOICES).contains(&lanes) {
             let voices = settings.voices;
             return Err(Error::Unsupported(format!("room for {lanes} voices, where {voices} are")));
         }
-        let conditioner = NoteConditioner::new(&config);
         let mulaw = MuLaw::new(config.levels);
         let pitch = match &conditioner {
             Some(conditioner) => Pitch::Told(conditioner.idle_note()),
             None => Pitch::Tape(Tape::new()),
         };
         Ok(Self {
-            state: State::new(&packed, lanes),
-            sincs: Sincs::new(),
+            state,
+            ahead: None,
+            sincs,
             shape: settings.shape(config.sample_rate_hz),
             gain: settings.gain(),
             target_gain: settings.gain(),
@@ -274,7 +299,9 @@ impl Synth {
         let Some(lane) = self.voices.iter().position(|voice| !voice.sounding) else {
             return;
         };
-        self.state.reset(&self.packed, lane);
+        if self.ahead.is_none() {
+            self.state.reset(&self.packed, lane);
+        }
         let ordinal = &mut self.begun_of_key[usize::from(channel) * 129 + usize::from(key)];
         let stream = u64::from(*ordinal) << 16 | u64::from(channel) << 8 | u64::from(key);
         *ordinal = ordinal.wrapping_add(1);
@@ -342,7 +369,11 @@ impl Synth {
                 _ => 1,
             };
         }
-        while self.step_owing() {}
+        if self.ahead.is_some() {
+            self.hear_ahead();
+        } else {
+            while self.step_owing() {}
+        }
         self.mix()
     }
 

@@ -212,6 +212,15 @@ impl Session {
         self.driver.launch(launch, &self.params)
     }
 
+    /// Keeps the logits of each order's last sample from now on, where the result says. Shape: `[lanes][levels]`.
+    #[cfg(test)]
+    pub(super) fn keep_logits(&mut self) -> Result<Mapped> {
+        let levels = self.params.levels as usize;
+        let logits = self.driver.map(self.lanes * levels * size_of::<f32>())?;
+        self.params.logits = logits.device;
+        Ok(logits)
+    }
+
     /// Decides how many voices a block plays, and where its working memory lies.
     fn plan(&mut self, orders: u32) -> Result<Launch> {
         let card = self.driver.card().clone();

@@ -12,3 +12,24 @@ extern "C" void shim_launch(int is_choir, const Params *params, unsigned blocks,
 
 extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
 extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
+
+// One choice of a code, by one warp.
+struct Choice {
+  float *logits;
+  u32 levels, drawn;
+  u64 share;
+  float temperature;
+  u32 code;
+};
+
+static void choose_one(const void *argument) {
+  Choice *choice = (Choice *)argument;
+  u32 code = pick(choice->logits, choice->levels, choice->temperature, choice->share, choice->drawn);
+  if (threadIdx.x == 0) choice->code = code;
+}
+
+extern "C" u32 shim_pick(float *logits, u32 levels, float temperature, u64 share, u32 drawn, uint64_t seed) {
+  Choice choice = {logits, levels, drawn, share, temperature, ~0u};
+  launch(choose_one, &choice, 1, WARP, 0, seed);
+  return choice.code;
+}

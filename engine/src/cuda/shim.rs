@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libloading::Library;
 
@@ -11,6 +11,7 @@ use super::driver::{Card, Driver, Entry, Launch, Mapped};
 use super::params::{Params, Unit, Voice};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
+use crate::sampling::Sampling;
 
 /// What fails, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,23 @@ fn kernel(dtype: Dtype) -> &'static Kernel {
     })
 }
 
+/// A code as the kernel chooses it; threads run in an order that the seed shuffles.
+pub(super) fn pick(logits: &[f32], sampling: Sampling, draw: u32, seed: u64) -> u8 {
+    type PickFn = unsafe extern "C" fn(*mut f32, u32, f32, u64, u32, u64) -> u32;
+    let mut used_up = logits.to_vec();
+    let library = &kernel(Dtype::F32).library;
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (levels, temperature) = (logits.len() as u32, sampling.temperature);
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let run = library.get::<PickFn>(b"shim_pick").expect("it is there");
+        run(used_up.as_mut_ptr(), levels, temperature, sampling.share(), draw, seed) as u8
+    }
+}
+
+/// The shim runs one launch at a time.
+static RUNNING: Mutex<()> = Mutex::new(());
+
 /// The device.
 #[derive(Debug)]
 pub(super) struct Shim {
@@ -74,7 +92,7 @@ pub(super) struct Shim {
     launches: usize,
     /// Looks at the clock until a slice is over.
     slice: u64,
-    entries: std::sync::Arc<std::sync::Mutex<Vec<Entry>>>,
+    entries: Arc<Mutex<Vec<Entry>>>,
 }
 
 impl Shim {
@@ -96,7 +114,7 @@ impl Shim {
             seed: 0,
             launches: 0,
             slice: u64::MAX,
-            entries: std::sync::Arc::default(),
+            entries: Arc::default(),
         }
     }
 
@@ -116,7 +134,7 @@ impl Shim {
     }
 
     /// Which shapes of the kernel were launched.
-    pub(super) fn entries(&self) -> std::sync::Arc<std::sync::Mutex<Vec<Entry>>> {
+    pub(super) fn entries(&self) -> Arc<Mutex<Vec<Entry>>> {
         self.entries.clone()
     }
 
@@ -169,9 +187,7 @@ impl Driver for Shim {
         let Launch { entry, blocks, threads, shared_bytes } = launch;
         self.entries.lock().expect("no panic").push(entry);
         let library = &self.kernel.expect("the kernel is loaded first").library;
-        // The shim runs one launch at a time.
-        static RUNNING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        let _running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: so it is declared in shim.cpp; the addresses are of memory that lives as long as this.
         unsafe {
             let run = library.get::<LaunchFn>(b"shim_launch").expect("it is there");

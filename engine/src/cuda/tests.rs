@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::driver::Entry;
+use super::driver::{Driver, Entry};
 use super::lanes::{Lanes, Order};
 use super::session::{Session, Threads};
 use super::shim::{Fault, Shim};
 use crate::config::{Config, Dtype, NoteRecipe, Recipe};
-use crate::kernels::{Isa, Packed};
+use crate::kernels::{Isa, Packed, State};
 use crate::mulaw::MuLaw;
-use crate::sampling::{Philox, Sampling};
+use crate::sampling::{Philox, Sampling, pick};
 use crate::weights::Weights;
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
@@ -121,10 +121,77 @@ fn shapes() -> impl Strategy<Value = Config> {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+/// Steps every lane on the device and by the scalar kernel, and holds all logits against each other, bit
+/// by bit, and the codes.
+fn same_logits(weights: &Weights, dtype: Dtype, driver: Box<dyn Driver>, lanes: usize, seed: u64) {
+    let packed = packed(weights, dtype);
+    let mut session = Session::new(driver, weights, &packed, lanes, THREADS).unwrap();
+    let kept = session.keep_logits().unwrap();
+    let config = packed.config();
+    let (h, levels) = (config.conditioning_channels(), config.levels);
+    let is_constant = config.local_channels() == 0;
+    let vectors: Vec<f32> = noise(seed, lanes * h);
+    let mut state = State::new(&packed, lanes);
+    let mut before = vec![MuLaw::new(levels).silence(); lanes];
+    for sample in 0..24 {
+        let order = |lane: usize| Order {
+            lane,
+            made: sample,
+            code: before[lane],
+            draws: Philox::new(seed, lane as u64),
+            sampling: SAMPLINGS[lane % SAMPLINGS.len()],
+            count: 1,
+        };
+        let orders: Vec<Order> = (0..lanes).map(order).collect();
+        let fresh = noise(seed + 1 + sample, lanes * h);
+        let vectors = if is_constant { &vectors } else { &fresh };
+        let mut codes = vec![0; lanes];
+        session.run(&orders, vectors, &mut codes).unwrap();
+        let mut logits = vec![0.0; lanes * levels];
+        let every: Vec<usize> = (0..lanes).collect();
+        packed.step(&mut state, &every, &before, vectors, &mut logits);
+        let mut found = vec![0; lanes * levels * 4];
+        kept.read(0, &mut found);
+        for (index, (logit, found)) in logits.iter().zip(found.chunks_exact(4)).enumerate() {
+            let found = f32::from_ne_bytes(found.try_into().unwrap());
+            let is_same = logit.to_bits() == found.to_bits();
+            assert!(is_same, "{dtype}, sample {sample}, logit {index}: {logit:?}, not {found:?}");
+        }
+        for (lane, logits) in logits.chunks_exact(levels).enumerate() {
+            let order = orders[lane];
+            let code = packed.pick(logits, order.sampling, order.draws.draw(sample));
+            assert_eq!(codes[lane], code, "{dtype}, sample {sample}, lane {lane}");
+        }
+        before = codes;
+    }
+}
 
-    /// Any shape, alone and together, threads in any order, memory shared or not, slices of any length.
+/// Random numbers from -1.5 to 1.5.
+fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let draws = Philox::new(seed, 5);
+    (0..len as u64).map(|index| draws.uniform(index) * 3.0 - 1.5).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8) })]
+
+    /// Any shape, alone and together, memory shared or not.
+    #[test]
+    fn the_kernel_gives_the_scalar_logits(
+        config in shapes(),
+        lanes in 1..7_usize,
+        multiprocessors in 1..4_u32,
+        is_roomy in any::<bool>(),
+        seed in 0..1000_u64,
+    ) {
+        let weights = lively(&config, seed);
+        for dtype in DTYPES {
+            let shim = Shim::new(multiprocessors, if is_roomy { SHARED } else { 256 });
+            same_logits(&weights, dtype, Box::new(shim), lanes, seed);
+        }
+    }
+
+    /// Any shape, threads in any order, slices of any length.
     #[test]
     fn the_kernel_gives_the_scalar_codes(
         config in shapes(),
@@ -144,6 +211,33 @@ proptest! {
             let found = play(&mut device, lanes, &[7, 1, 20], seed);
             prop_assert!(device.is_on_device(), "{:?}", device.loss());
             prop_assert!(found == truth(&weights, dtype, lanes, &[7, 1, 20], seed), "{dtype}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_picks_the_same_codes() {
+    let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, -1e30, 1e30];
+    let mut rows: Vec<Vec<f32>> = strange.map(|logit| vec![logit; 3]).to_vec();
+    rows.extend(strange.map(|logit| vec![0.5, logit, 0.25, f32::NAN, logit]));
+    // Equal weights, so that prefix sums, goals and draws meet exactly.
+    rows.extend([1, 2, 4, 64, 256].map(|levels| vec![1.5; levels]));
+    rows.push((0..256).map(|code| (code % 4) as f32).collect());
+    rows.push(noise(3, 256).iter().map(|value| value * 4.0).collect());
+    rows.push(noise(4, 31));
+    let shares = [1.0, 0.999_999_9, 0.75, 0.5, 0.25, 1.0 / 256.0, 0.0];
+    let edges = (0..=8).map(|eighth: u64| (eighth << 29).min(u64::from(u32::MAX)) as u32);
+    let mut draws: Vec<u32> = edges.flat_map(|draw| [draw, draw.wrapping_sub(1)]).collect();
+    draws.extend((0..8).map(|index| Philox::new(1, 1).draw(index)));
+    for row in rows {
+        for top_p in shares {
+            for temperature in [0.0, 0.4, 1.0, 7.5] {
+                let sampling = Sampling { temperature, top_p };
+                for (seed, &draw) in draws.iter().enumerate() {
+                    let found = super::shim::pick(&row, sampling, draw, seed as u64);
+                    assert_eq!(found, pick(&row, sampling, draw), "{row:?} {sampling:?} {draw:#x}");
+                }
+            }
         }
     }
 }

@@ -294,3 +294,34 @@ fn a_program_chooses_the_class_of_its_channel_until_a_class_is_set() {
     assert_eq!(class_of(&[set], 3), Some(0));
     assert_eq!(class_of(&[program(3, 1), at(0, EventKind::Reset)], 3), Some(0));
 }
+
+/// What a band of synths plays is what each would play alone.
+#[test]
+fn a_band_plays_what_each_would_alone() {
+    for (recipe, classes) in
+        [(Recipe::Note(NoteRecipe::default()), vec![]), (Recipe::None, vec!["a".into(), "b".into()])]
+    {
+        let config = Config { conditioning: recipe, classes, ..Config::tiny() };
+        let weights = Weights::random(config, 3).unwrap();
+        let packed = || Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap();
+        let settings: Vec<Settings> = [(1, 2), (2, 3), (3, 1)]
+            .map(|(seed, voices)| Settings { seed, voices, ..Settings::default() })
+            .to_vec();
+        let lanes = crate::cuda::Lanes::on_processor(std::sync::Arc::new(packed()), 6);
+        let mut band = Band::new(lanes, &settings).unwrap();
+        let mut found = vec![Vec::new(); 3];
+        for block in [1, 700, 3_000, 1_299] {
+            let mut out = vec![vec![0.0; block]; 3];
+            let start = found[0].len() as u64;
+            let during = |event: &&Event| (start..start + block as u64).contains(&event.frame);
+            let events: Vec<Event> = PIECE.iter().filter(during).copied().collect();
+            band.render(&events, &mut out);
+            found.iter_mut().zip(out).for_each(|(found, out)| found.extend(out));
+        }
+        for (settings, found) in settings.into_iter().zip(found) {
+            let mut alone = vec![0.0; 5_000];
+            Synth::new(packed(), settings).unwrap().render(&PIECE, &mut alone);
+            assert!(alone.iter().any(|sample| *sample != 0.0) && alone == found);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Voices whose codes are made elsewhere, many at a time: on a GPU, or together with other synths' voices.
+//!
+//! What a voice asks of its model depends on no sound: not how long it lasts, nor how many samples it
+//! owes a frame, nor what it is told. So the samples of all frames up to the next event are ordered at
+//! once ([`Synth::plan`]), made by some [`Lanes`], and then mixed as ever.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::voice::{Pitch, Voice};
+use super::{DRONE, Event, MAX_VOICES, Settings, Synth};
+use crate::cuda::{Lanes, Order};
+use crate::error::Result;
+use crate::kernels::{Packed, State};
+
+/// Frames that are ordered at once, where no event comes between.
+const RUN: usize = 256;
+
+/// Codes that were made and not yet mixed.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// Shape: `[voices]`
+    codes: Vec<VecDeque<u8>>,
+    /// Which lanes were asked for how many.
+    asked: Vec<(usize, usize)>,
+}
+
+impl Ahead {
+    fn new(voices: usize) -> Self {
+        Self { codes: vec![VecDeque::new(); voices], asked: Vec::new() }
+    }
+
+    /// The next code of a voice. It was ordered; silence would be heard if it was not.
+    pub(super) fn next(&mut self, lane: usize, silence: u8) -> u8 {
+        let code = self.codes[lane].pop_front();
+        debug_assert!(code.is_some(), "a sample that was not ordered");
+        code.unwrap_or(silence)
+    }
+}
+
+/// Synths of one model whose voices share lanes: the same events, each with settings of its own. What each
+/// plays is what it would play alone.
+#[derive(Debug)]
+pub struct Band {
+    lanes: Lanes,
+    synths: Vec<Synth>,
+    orders: Vec<Order>,
+    conditioning: Vec<f32>,
+    codes: Vec<u8>,
+}
+
+impl Band {
+    /// Synths with these settings; `lanes` has as many lanes as all of them have voices.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] naming the setting that is out of range.
+    pub fn new(lanes: Lanes, settings: &[Settings]) -> Result<Self> {
+        let mut synths: Vec<Synth> = Vec::with_capacity(settings.len());
+        for settings in settings {
+            let synth = match synths.first() {
+                None => Synth::without_lanes(lanes.packed().clone(), settings.clone())?,
+                Some(first) => first.sibling(settings.clone())?,
+            };
+            synths.push(synth);
+        }
+        Ok(Self { lanes, synths, orders: Vec::new(), conditioning: Vec::new(), codes: Vec::new() })
+    }
+
+    /// Where the codes are made.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// Fills each synth's row of `out`, shape `[synths][frames]`, as [`Synth::render`] does. Not real-time
+    /// safe.
+    pub fn render(&mut self, events: &[Event], out: &mut [Vec<f32>]) {
+        let frames = out.iter().map(Vec::len).min().unwrap_or(0);
+        let start = self.synths.first().map_or(0, Synth::frame);
+        let mut begun = 0;
+        let mut events = events;
+        while begun < frames {
+            let now = start + begun as u64;
+            let due = events.partition_point(|event| event.frame <= now);
+            let (happening, later) = events.split_at(due);
+            events = later;
+            let next = later.first().map_or(usize::MAX, |event| (event.frame - now) as usize);
+            let run = (frames - begun).min(RUN).min(next);
+            for synth in &mut self.synths {
+                happening.iter().for_each(|event| synth.apply(event.kind));
+            }
+            self.make(run);
+            for (synth, out) in self.synths.iter_mut().zip(out.iter_mut()) {
+                synth.render(&[], &mut out[begun..begun + run]);
+            }
+            begun += run;
+        }
+    }
+
+    /// Makes the codes of all synths' next frames.
+    fn make(&mut self, frames: usize) {
+        self.orders.clear();
+        self.conditioning.clear();
+        let mut first_lane = 0;
+        for synth in &mut self.synths {
+            synth.plan(frames, first_lane, &mut self.orders, &mut self.conditioning);
+            first_lane += synth.voices.len();
+        }
+        self.codes.resize(self.orders.iter().map(|order| order.count).sum(), 0);
+        self.lanes.run(&self.orders, &self.conditioning, &mut self.codes);
+        let mut codes = &self.codes[..];
+        for synth in &mut self.synths {
+            codes = synth.take(codes);
+        }
+    }
+}
+
+impl Synth {
+    /// A silent player whose voices are lanes of somebody else.
+    pub(super) fn without_lanes(packed: Arc<Packed>, settings: Settings) -> Result<Self> {
+        let voices = settings.voices.min(MAX_VOICES);
+        let mut synth = Self::build(packed, settings, voices, 0)?;
+        synth.ahead = Some(Box::new(Ahead::new(voices)));
+        Ok(synth)
+    }
+
+    /// Another player of the same model with settings of its own, which shares what does not change.
+    fn sibling(&self, settings: Settings) -> Result<Self> {
+        let (packed, voices) = (self.packed.clone(), settings.voices.min(MAX_VOICES));
+        let (state, sincs) = (State::new(&packed, 0), self.sincs.clone());
+        let conditioner = self.conditioner.clone();
+        let mut synth = Self::of_parts(packed, state, conditioner, sincs, settings, voices)?;
+        synth.ahead = Some(Box::new(Ahead::new(voices)));
+        Ok(synth)
+    }
+
+    /// Brings every voice to the codes that this frame owes.
+    pub(super) fn hear_ahead(&mut self) {
+        let Some(ahead) = &mut self.ahead else { return };
+        for &lane in &self.order {
+            let voice = &mut self.voices[lane];
+            for _ in 0..std::mem::take(&mut self.owed[lane]) {
+                voice.last_code = ahead.next(lane, self.mulaw.silence());
+                voice.made += 1;
+                if let Pitch::Tape(tape) = &mut voice.pitch {
+                    tape.push(self.mulaw.decode(voice.last_code));
+                }
+            }
+        }
+    }
+
+    /// Orders the samples of the next frames, in which nothing happens. `conditioning` gets the vectors of
+    /// the orders' samples, or one an order where they never change.
+    fn plan(
+        &mut self,
+        frames: usize,
+        first_lane: usize,
+        orders: &mut Vec<Order>,
+        conditioning: &mut Vec<f32>,
+    ) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let config = self.packed.config();
+        let is_constant = config.local_channels() == 0;
+        ahead.asked.clear();
+        for (lane, voice) in self.voices.iter_mut().enumerate().filter(|(_, v)| v.sounding) {
+            let count = owed(voice, frames, &self.shape);
+            if count == 0 {
+                continue;
+            }
+            let class = self.packed.class_embedding(voice.class);
+            for _ in 0..if is_constant { 1 } else { count } {
+                let local = conditioning.len() + class.len();
+                conditioning.extend_from_slice(class);
+                conditioning.resize(local + config.local_channels(), 0.0);
+                if let (Some(conditioner), Pitch::Told(note)) =
+                    (&self.conditioner, &mut voice.pitch)
+                {
+                    conditioner.advance(note, &mut conditioning[local..]);
+                }
+            }
+            ahead.asked.push((lane, count));
+            orders.push(Order {
+                lane: first_lane + lane,
+                made: voice.made,
+                code: voice.last_code,
+                draws: voice.draws,
+                sampling: self.settings.sampling,
+                count,
+            });
+        }
+    }
+
+    /// Takes the codes that were ordered last, and returns those of others.
+    fn take<'a>(&mut self, mut codes: &'a [u8]) -> &'a [u8] {
+        let Some(ahead) = &mut self.ahead else { return codes };
+        for &(lane, count) in &ahead.asked {
+            let made = codes.split_off(..count).unwrap_or_default();
+            ahead.codes[lane].clear();
+            ahead.codes[lane].extend(made);
+        }
+        codes
+    }
+}
+
+/// Samples that a voice owes within some frames.
+fn owed(voice: &Voice, frames: usize, shape: &super::Shape) -> usize {
+    let mut envelope = voice.envelope;
+    let mut tape = match &voice.pitch {
+        Pitch::Tape(tape) if voice.key != DRONE => Some(tape.clone()),
+        _ => None,
+    };
+    let mut count = 0;
+    for _ in 0..frames {
+        count += tape.as_mut().map_or(1, |tape| tape.owed() as usize);
+        envelope.advance(shape);
+        if envelope.is_over() {
+            break;
+        }
+    }
+    count
+}

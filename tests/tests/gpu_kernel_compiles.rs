@@ -1,0 +1,78 @@
+//! The GPU's kernel, compiled for every card by NVIDIA's own compiler: `peers/nvrtc.py`. No GPU is needed.
+//!
+//! `WAVENET_PYTHON` names a python that has it; without it this test says so and passes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Threads of a block at most, and registers of a multiprocessor.
+const THREADS: u64 = 512;
+const REGISTERS: u64 = 65_536;
+/// All that the program carries.
+const MOST_BYTES: u64 = 1_000_000;
+
+/// The python to ask, or `None` with the reason said aloud.
+fn python() -> Option<String> {
+    let Ok(python) = std::env::var("WAVENET_PYTHON") else {
+        eprintln!("skipped: WAVENET_PYTHON does not name a python with nvidia-cuda-nvrtc");
+        return None;
+    };
+    let has_it = Command::new(&python)
+        .args(["-c", "import nvidia.cuda_nvrtc"])
+        .stderr(Stdio::null())
+        .status();
+    if has_it.is_ok_and(|status| status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: {python} does not start or has no nvidia-cuda-nvrtc");
+    None
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/src/cuda/ptx")
+}
+
+#[test]
+fn what_the_program_carries_is_what_the_text_gives_and_fits_every_card() {
+    let Some(python) = python() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/nvrtc.py");
+    let output = Command::new(&python).arg(script).arg("check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stale = found["stale"].as_array().unwrap();
+    assert!(stale.is_empty(), "{stale:?}: run `{python} tests/peers/nvrtc.py build`");
+    let kernels = found["kernels"].as_array().unwrap();
+    assert_eq!(kernels.len(), 2 * 3 * 3, "entries, types of weights, cards");
+    for kernel in kernels {
+        let number = |name: &str| kernel[name].as_u64().unwrap();
+        assert!(number("registers") > 0 && number("registers") * THREADS <= REGISTERS, "{kernel}");
+        // Nothing in local memory; and all of shared memory is the host's to lay out.
+        assert_eq!((number("stack"), number("spilled"), number("shared")), (0, 0, 0), "{kernel}");
+    }
+}
+
+#[test]
+fn what_the_program_carries_obeys_the_numeric_contract() {
+    let mut bytes = 0;
+    for dtype in ["f32", "bf16", "int8"] {
+        let text = std::fs::read_to_string(folder().join(format!("{dtype}.ptx"))).unwrap();
+        bytes += text.len() as u64;
+        assert!(text.contains(".target sm_75") && text.contains(".version 8.0"), "{dtype}");
+        for entry in ["wavenet_solo", "wavenet_choir"] {
+            assert!(text.contains(&format!(".entry {entry}(")), "{dtype} {entry}");
+        }
+        // Nothing flushed to zero, nothing approximated, no division but the exact one.
+        for word in text.split(|c: char| c.is_whitespace() || c == ';') {
+            let is_float = word.contains(".f32");
+            assert!(!(is_float && (word.contains(".ftz") || word.contains(".approx"))), "{word}");
+            assert!(!word.starts_with("div.full"), "{word}");
+            assert!(!word.starts_with("mad.f32") && !word.starts_with("mad.rn.f32"), "{word}");
+        }
+        // No path and no moment of this or any machine.
+        assert!(!text.contains('/') && !text.contains(".file"), "{dtype}");
+        assert_eq!(text.contains("dp4a"), dtype == "int8", "{dtype}");
+    }
+    assert!(bytes < MOST_BYTES, "{bytes}");
+}
