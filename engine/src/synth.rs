@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::kernels::{Packed, State};
 use crate::mulaw::MuLaw;
 use crate::sampling::Philox;
-use ahead::Ahead;
 pub use ahead::Band;
+use ahead::{Ahead, Desk};
 use envelope::{Envelope, Shape};
 pub use event::{Event, EventKind};
 pub use settings::{MAX_VOICES, Parameter, Settings};
@@ -46,6 +46,8 @@ pub struct Synth {
     state: State,
     /// Codes made elsewhere; the state has no lanes then.
     ahead: Option<Box<Ahead>>,
+    /// Who makes them, where it is nobody else's affair.
+    desk: Option<Box<Desk>>,
     mulaw: MuLaw,
     conditioner: Option<Arc<NoteConditioner>>,
     sincs: Arc<Sincs>,
@@ -121,6 +123,7 @@ impl Synth {
         Ok(Self {
             state,
             ahead: None,
+            desk: None,
             sincs,
             shape: settings.shape(config.sample_rate_hz),
             gain: settings.gain(),
@@ -183,8 +186,19 @@ impl Synth {
     }
 
     /// Fills `out` with the next frames, mono in [-1, 1]. `events` are those of these frames, in
-    /// order; one that is late happens at once, one beyond the block is left out. Real-time safe.
+    /// order; one that is late happens at once, one beyond the block is left out. Real-time safe, except
+    /// [`Synth::on_lanes`].
     pub fn render(&mut self, events: &[Event], out: &mut [f32]) {
+        match self.desk.take() {
+            None => self.render_frames(events, out),
+            Some(mut desk) => {
+                desk.render(std::slice::from_mut(self), events, &mut [out]);
+                self.desk = Some(desk);
+            }
+        }
+    }
+
+    fn render_frames(&mut self, events: &[Event], out: &mut [f32]) {
         let mut events = events.iter().peekable();
         for sample in out {
             while let Some(event) = events.next_if(|event| event.frame <= self.frame) {

@@ -33,3 +33,11 @@ extern "C" u32 shim_pick(float *logits, u32 levels, float temperature, u64 share
   launch(choose_one, &choice, 1, WARP, 0, seed);
   return choice.code;
 }
+
+extern "C" void shim_math(const float *x, unsigned count, float *exps, float *tanhs, float *sigmoids) {
+  for (unsigned i = 0; i < count; ++i) {
+    exps[i] = exp_(x[i]);
+    tanhs[i] = tanh_(x[i]);
+    sigmoids[i] = sigmoid_(x[i]);
+  }
+}

@@ -78,6 +78,19 @@ pub(super) fn pick(logits: &[f32], sampling: Sampling, draw: u32, seed: u64) -> 
     }
 }
 
+/// The kernel's exp, tanh and sigmoid of some floats.
+pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
+    type MathFn = unsafe extern "C" fn(*const f32, u32, *mut f32, *mut f32, *mut f32);
+    let mut out = [(); 3].map(|()| vec![0.0; x.len()]);
+    let [exps, tanhs, sigmoids] = out.each_mut().map(|values| values.as_mut_ptr());
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let run = kernel(Dtype::F32).library.get::<MathFn>(b"shim_math").expect("it is there");
+        run(x.as_ptr(), x.len() as u32, exps, tanhs, sigmoids);
+    }
+    out
+}
+
 /// The shim runs one launch at a time.
 static RUNNING: Mutex<()> = Mutex::new(());
 

@@ -38,15 +38,73 @@ impl Ahead {
     }
 }
 
+/// Lanes, and what is needed to order from them.
+#[derive(Debug)]
+pub(super) struct Desk {
+    lanes: Lanes,
+    orders: Vec<Order>,
+    conditioning: Vec<f32>,
+    codes: Vec<u8>,
+}
+
+impl Desk {
+    fn new(lanes: Lanes) -> Self {
+        Self { lanes, orders: Vec::new(), conditioning: Vec::new(), codes: Vec::new() }
+    }
+
+    /// Renders synths that hear the same events, each into its row of `out`.
+    pub(super) fn render<Row: AsMut<[f32]>>(
+        &mut self,
+        synths: &mut [Synth],
+        events: &[Event],
+        out: &mut [Row],
+    ) {
+        let frames = out.iter_mut().map(|row| row.as_mut().len()).min().unwrap_or(0);
+        let start = synths.first().map_or(0, Synth::frame);
+        let mut begun = 0;
+        let mut events = events;
+        while begun < frames {
+            let now = start + begun as u64;
+            let due = events.iter().take_while(|event| event.frame <= now).count();
+            let (happening, later) = events.split_at(due);
+            events = later;
+            let next = later.first().map_or(usize::MAX, |event| (event.frame - now) as usize);
+            let run = (frames - begun).min(RUN).min(next);
+            for synth in synths.iter_mut() {
+                happening.iter().for_each(|event| synth.apply(event.kind));
+            }
+            self.make(synths, run);
+            for (synth, row) in synths.iter_mut().zip(out.iter_mut()) {
+                synth.render_frames(&[], &mut row.as_mut()[begun..begun + run]);
+            }
+            begun += run;
+        }
+    }
+
+    /// Makes the codes of all synths' next frames.
+    fn make(&mut self, synths: &mut [Synth], frames: usize) {
+        self.orders.clear();
+        self.conditioning.clear();
+        let mut first_lane = 0;
+        for synth in synths.iter_mut() {
+            synth.plan(frames, first_lane, &mut self.orders, &mut self.conditioning);
+            first_lane += synth.voices.len();
+        }
+        self.codes.resize(self.orders.iter().map(|order| order.count).sum(), 0);
+        self.lanes.run(&self.orders, &self.conditioning, &mut self.codes);
+        let mut codes = &self.codes[..];
+        for synth in synths {
+            codes = synth.take(codes);
+        }
+    }
+}
+
 /// Synths of one model whose voices share lanes: the same events, each with settings of its own. What each
 /// plays is what it would play alone.
 #[derive(Debug)]
 pub struct Band {
-    lanes: Lanes,
+    desk: Desk,
     synths: Vec<Synth>,
-    orders: Vec<Order>,
-    conditioning: Vec<f32>,
-    codes: Vec<u8>,
 }
 
 impl Band {
@@ -63,58 +121,38 @@ impl Band {
             };
             synths.push(synth);
         }
-        Ok(Self { lanes, synths, orders: Vec::new(), conditioning: Vec::new(), codes: Vec::new() })
+        Ok(Self { desk: Desk::new(lanes), synths })
     }
 
     /// Where the codes are made.
     pub fn lanes(&self) -> &Lanes {
-        &self.lanes
+        &self.desk.lanes
     }
 
     /// Fills each synth's row of `out`, shape `[synths][frames]`, as [`Synth::render`] does. Not real-time
     /// safe.
     pub fn render(&mut self, events: &[Event], out: &mut [Vec<f32>]) {
-        let frames = out.iter().map(Vec::len).min().unwrap_or(0);
-        let start = self.synths.first().map_or(0, Synth::frame);
-        let mut begun = 0;
-        let mut events = events;
-        while begun < frames {
-            let now = start + begun as u64;
-            let due = events.partition_point(|event| event.frame <= now);
-            let (happening, later) = events.split_at(due);
-            events = later;
-            let next = later.first().map_or(usize::MAX, |event| (event.frame - now) as usize);
-            let run = (frames - begun).min(RUN).min(next);
-            for synth in &mut self.synths {
-                happening.iter().for_each(|event| synth.apply(event.kind));
-            }
-            self.make(run);
-            for (synth, out) in self.synths.iter_mut().zip(out.iter_mut()) {
-                synth.render(&[], &mut out[begun..begun + run]);
-            }
-            begun += run;
-        }
-    }
-
-    /// Makes the codes of all synths' next frames.
-    fn make(&mut self, frames: usize) {
-        self.orders.clear();
-        self.conditioning.clear();
-        let mut first_lane = 0;
-        for synth in &mut self.synths {
-            synth.plan(frames, first_lane, &mut self.orders, &mut self.conditioning);
-            first_lane += synth.voices.len();
-        }
-        self.codes.resize(self.orders.iter().map(|order| order.count).sum(), 0);
-        self.lanes.run(&self.orders, &self.conditioning, &mut self.codes);
-        let mut codes = &self.codes[..];
-        for synth in &mut self.synths {
-            codes = synth.take(codes);
-        }
+        self.desk.render(&mut self.synths, events, out);
     }
 }
 
 impl Synth {
+    /// A silent player whose voices are all the lanes of `lanes`, which may lie on a GPU. Its
+    /// [`Synth::render`] waits for them and is not real-time safe.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] naming the setting that is out of range.
+    pub fn on_lanes(lanes: Lanes, settings: Settings) -> Result<Self> {
+        let mut synth = Self::without_lanes(lanes.packed().clone(), settings)?;
+        synth.desk = Some(Box::new(Desk::new(lanes)));
+        Ok(synth)
+    }
+
+    /// Why the GPU was given up, if it was.
+    pub fn loss(&self) -> Option<&str> {
+        self.desk.as_ref()?.lanes.loss()
+    }
+
     /// A silent player whose voices are lanes of somebody else.
     pub(super) fn without_lanes(packed: Arc<Packed>, settings: Settings) -> Result<Self> {
         let voices = settings.voices.min(MAX_VOICES);

@@ -298,9 +298,10 @@ fn a_program_chooses_the_class_of_its_channel_until_a_class_is_set() {
 /// What a band of synths plays is what each would play alone.
 #[test]
 fn a_band_plays_what_each_would_alone() {
-    for (recipe, classes) in
-        [(Recipe::Note(NoteRecipe::default()), vec![]), (Recipe::None, vec!["a".into(), "b".into()])]
-    {
+    for (recipe, classes) in [
+        (Recipe::Note(NoteRecipe::default()), vec![]),
+        (Recipe::None, vec!["a".into(), "b".into()]),
+    ] {
         let config = Config { conditioning: recipe, classes, ..Config::tiny() };
         let weights = Weights::random(config, 3).unwrap();
         let packed = || Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap();
@@ -320,8 +321,15 @@ fn a_band_plays_what_each_would_alone() {
         }
         for (settings, found) in settings.into_iter().zip(found) {
             let mut alone = vec![0.0; 5_000];
-            Synth::new(packed(), settings).unwrap().render(&PIECE, &mut alone);
+            Synth::new(packed(), settings.clone()).unwrap().render(&PIECE, &mut alone);
             assert!(alone.iter().any(|sample| *sample != 0.0) && alone == found);
+            let voices = settings.voices;
+            let lanes = crate::cuda::Lanes::on_processor(std::sync::Arc::new(packed()), voices);
+            let by_lanes = Synth::on_lanes(lanes, settings).unwrap();
+            assert!(
+                render(by_lanes, 5_000, 333)
+                    == alone.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            );
         }
     }
 }
