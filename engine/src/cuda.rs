@@ -19,9 +19,7 @@ mod session;
 
 use std::sync::Arc;
 
-#[cfg(not(feature = "cuda"))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Packed;
 use crate::weights::Weights;
 pub use driver::Card;
@@ -34,6 +32,15 @@ use session::{Session, Threads};
 /// [`Error::Device`] with the reason why there is none.
 pub fn card() -> Result<Card> {
     Ok(open()?.card().clone())
+}
+
+/// `cuda:` and the GPU of this machine, or why there is none.
+pub fn describe() -> String {
+    match card() {
+        Ok(card) => format!("cuda: {card}"),
+        Err(Error::Device(why)) => why,
+        Err(error) => format!("cuda: not available ({error})"),
+    }
 }
 
 /// Lanes of a model on the GPU, all in the state of endless silence. `packed` is made of `weights`.
@@ -52,7 +59,7 @@ fn open() -> Result<Box<dyn driver::Driver>> {
 
 #[cfg(not(feature = "cuda"))]
 fn open() -> Result<Box<dyn driver::Driver>> {
-    Err(Error::Device("this program was built without CUDA".into()))
+    Err(Error::Device("cuda: not available (this program was built without it)".into()))
 }
 
 #[cfg(test)]

@@ -157,6 +157,11 @@ impl Synth {
         self.state.start_helper(&self.packed)
     }
 
+    /// The model.
+    pub fn packed(&self) -> &Packed {
+        &self.packed
+    }
+
     /// The model's rate, at which [`Synth::render`] counts frames.
     pub fn sample_rate_hz(&self) -> u32 {
         self.packed.config().sample_rate_hz

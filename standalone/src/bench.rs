@@ -4,6 +4,7 @@
 //! is fed back. Envelopes, mixing and resampling are left out. Beside each figure stands how near it
 //! comes to what this core can do (`roofline.rs`).
 
+mod gpu;
 mod roofline;
 mod sweep;
 
@@ -15,7 +16,7 @@ use wavenet_engine::conditioning::{NoteConditioner, NoteState};
 use wavenet_engine::weights::Layout;
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weights};
 
-use crate::cli::{BenchArgs, Isa, RunArgs, Shape};
+use crate::cli::{BenchArgs, Isa, Place, RunArgs, Shape};
 use crate::model::{Model, slowness};
 use roofline::{LOOK, Roofline, Roofs};
 
@@ -25,6 +26,8 @@ const MAX_PARAMETERS: usize = 1 << 28;
 const WARM_UP: Duration = Duration::from_millis(200);
 /// How long to measure, unless told otherwise.
 const SECONDS: f64 = 3.0;
+/// Voices of one synth.
+const MOST_VOICES: u32 = 64;
 /// Steps between two looks at the clock.
 const CHUNK: u64 = 16;
 
@@ -55,6 +58,13 @@ struct Report {
 /// # Errors
 /// If the model cannot be loaded or built, or what is asked has no kernel.
 pub fn bench(args: &BenchArgs) -> Result<String> {
+    if args.place.device == Place::Cuda {
+        return gpu::bench(args);
+    }
+    ensure!(
+        args.voices <= MOST_VOICES,
+        "the processor steps {MOST_VOICES} voices together at most"
+    );
     if args.sweep {
         return sweep::sweep(args);
     }
@@ -63,7 +73,7 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
         None => Model::load(args.model.as_deref())?,
     };
     let seconds = args.seconds.unwrap_or(SECONDS);
-    let report = measure(&model, &args.run, usize::from(args.voices), seconds)?;
+    let report = measure(&model, &args.run, args.voices as usize, seconds)?;
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
 }
 

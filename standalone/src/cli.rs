@@ -37,6 +37,7 @@ Examples:
   wavenet render --note 48 --velocity 120 --seconds 3 --out c3.wav --png c3.png
   wavenet render --midi song.mid --voices 32 --rate 48000 --out song.wav
   wavenet render --model voices.safetensors --class theo --temperature 0.8 --out theo.wav
+  wavenet render --model birds.safetensors --streams 1000 --seconds 10 --out birds
 
 The same model, seed and options give the same bytes on every machine and at every block size.";
 
@@ -51,7 +52,8 @@ Examples:
   wavenet bench
   wavenet bench --shape 64,256,256,10 --seconds 5
   wavenet bench --sweep
-  wavenet bench --model piano.safetensors --voices 8 --json";
+  wavenet bench --model piano.safetensors --voices 8 --json
+  wavenet bench --device cuda --sweep";
 
 /// Plays WaveNet models: a neural network that makes sound, one sample at a time.
 #[derive(Debug, Parser)]
@@ -70,7 +72,7 @@ pub enum Command {
     Render(RenderArgs),
     /// Play live: by MIDI keyboard, by the computer's keys, or a MIDI file, through a sound device.
     Play(PlayArgs),
-    /// List the sound devices and MIDI inputs that `wavenet play` can use.
+    /// List the sound devices and MIDI inputs that `wavenet play` can use, and the GPU.
     Devices(DevicesArgs),
     /// Play without end into a pipe, for an encoder or a player.
     Stream(StreamArgs),
@@ -84,7 +86,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = RENDER_EXAMPLES)]
 pub struct RenderArgs {
-    /// The WAV file to write (16-bit, mono); an older one is replaced.
+    /// The WAV file to write (16-bit, mono); an older one is replaced. With --streams a folder that does
+    /// not exist yet.
     #[arg(long, value_name = "FILE.wav")]
     pub out: PathBuf,
     /// The model to play [default: the built-in instruments].
@@ -121,9 +124,18 @@ pub struct RenderArgs {
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     pub png: Option<PathBuf>,
 
+    /// Play so many independent streams at once, each with a seed of its own, counted up from --seed: the
+    /// WAV file of each is named after its seed, in the new folder --out.
+    #[arg(long, value_name = "N", help_heading = "Output", conflicts_with = "png")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
+    pub streams: Option<u32>,
+
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,
+    /// And where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Samples made at a time, 1 to 16384; changes nothing that can be heard.
     #[arg(long, value_name = "N", help_heading = "Running the model", default_value_t = 512)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384), allow_negative_numbers = true)]
@@ -192,6 +204,9 @@ pub struct StreamArgs {
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,
+    /// And where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// How samples leave on a pipe. All are mono.
@@ -214,6 +229,9 @@ pub struct InspectArgs {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+    /// Where it shall run: with `cuda`, the GPU is described too.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// `wavenet bench`.
@@ -226,10 +244,10 @@ pub struct BenchArgs {
     /// Measure random weights of this shape: residual, skip and end channels, layers.
     #[arg(long, value_name = "R,S,A,LAYERS", value_parser = shape, allow_negative_numbers = true)]
     pub shape: Option<Shape>,
-    /// Voices that step together, 1 to 64.
+    /// Voices that step together, 1 to 64; on a GPU up to 65536.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub voices: u8,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub voices: u32,
     /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
     #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype"])]
     pub sweep: bool,
@@ -243,6 +261,31 @@ pub struct BenchArgs {
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,
+    /// And where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Where a model is run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Running the model")]
+pub struct PlaceArgs {
+    /// The processor, or an NVIDIA GPU: the same sound. `auto` is the GPU for --streams where there is one,
+    /// else the processor.
+    #[arg(long, value_enum, default_value_t = Place::Auto)]
+    pub device: Place,
+}
+
+/// Where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lowercase")]
+pub enum Place {
+    /// As it fits.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU.
+    Cuda,
 }
 
 /// How a model is run.
@@ -344,6 +387,9 @@ mod tests {
             ("wavenet render --out x.wav --top-p 1.5", "from 0 to 1"),
             ("wavenet render --out x.wav --not 3", "--note"),
             ("wavenet render --out x.wav --note 60 --midi a.mid", "cannot be used with"),
+            ("wavenet render --out x --streams 0", "1..=100000"),
+            ("wavenet render --out x --streams 2 --png x.png", "cannot be used with"),
+            ("wavenet render --out x.wav --device tpu", "cuda"),
             ("wavenet bench --shape 1,2,3", "64,256,256,10"),
             ("wavenet bench --shape 1,2,3,99999999999", "128 layers"),
             ("wavenet bench --model a --shape 1,2,3,4", "cannot be used with"),

@@ -1,7 +1,8 @@
-//! `wavenet devices`: what `wavenet play` can play through, and what it can listen to.
+//! `wavenet devices`: what `wavenet play` can play through, what it can listen to, and the GPU.
 
 use anyhow::Result;
 use serde::Serialize;
+use wavenet_engine::cuda;
 
 use crate::cli::DevicesArgs;
 use crate::play::{device, midi_input};
@@ -10,6 +11,8 @@ use crate::play::{device, midi_input};
 struct Devices {
     hosts: Vec<Host>,
     midi_inputs: Vec<String>,
+    /// The GPU, or why there is none.
+    cuda: String,
 }
 
 /// A sound system.
@@ -35,7 +38,8 @@ struct Output {
 /// If the list cannot be written as JSON.
 pub fn devices(args: &DevicesArgs) -> Result<String> {
     device::quieten();
-    let devices = Devices { hosts: hosts(), midi_inputs: midi_input::names() };
+    let devices =
+        Devices { hosts: hosts(), midi_inputs: midi_input::names(), cuda: cuda::describe() };
     if args.json {
         return Ok(serde_json::to_string_pretty(&devices)?);
     }
@@ -89,6 +93,7 @@ impl Devices {
         if self.midi_inputs.is_empty() {
             lines.push("  none".into());
         }
+        lines.push(format!("GPU:\n  {}", self.cuda));
         if self.hosts.iter().flat_map(|host| &host.outputs).any(|output| output.default) {
             lines.push("* the default of its sound system".into());
         }
@@ -114,6 +119,7 @@ mod tests {
         let devices = Devices {
             hosts: vec![Host { name: "ALSA", outputs }],
             midi_inputs: vec!["Keystation".into()],
+            cuda: "cuda: Card".into(),
         };
         let expected = "\
 Outputs:
@@ -121,11 +127,14 @@ Outputs:
   ALSA: Horn [hw:0], 44100 Hz, 1 channel, f32 i16
 MIDI inputs:
   Keystation
+GPU:
+  cuda: Card
 * the default of its sound system";
         assert_eq!(devices.list(), expected);
         let hosts = ["ALSA", "JACK"].map(|name| Host { name, outputs: vec![] }).into();
-        let none = Devices { hosts, midi_inputs: vec![] };
-        let expected = "Outputs:\n  none (looked for ALSA and JACK)\nMIDI inputs:\n  none";
+        let none = Devices { hosts, midi_inputs: vec![], cuda: "cuda: not available (x)".into() };
+        let expected = "Outputs:\n  none (looked for ALSA and JACK)\nMIDI inputs:\n  none\n\
+            GPU:\n  cuda: not available (x)";
         assert_eq!(none.list(), expected);
     }
 }

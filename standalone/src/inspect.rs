@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use wavenet_engine::{Dtype, Recipe};
+use wavenet_engine::{Dtype, Recipe, cuda};
 
-use crate::cli::InspectArgs;
+use crate::cli::{InspectArgs, Place};
 use crate::model::Model;
 
 /// Everything that is told; the JSON has these names in this order.
@@ -32,6 +32,9 @@ struct Report<'a> {
     root_key: u8,
     default_dtype: Dtype,
     storage: Dtype,
+    /// The GPU, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cuda: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,7 +59,8 @@ enum Conditioning<'a> {
 /// If it cannot be loaded.
 pub fn inspect(args: &InspectArgs) -> Result<String> {
     let model = Model::load(args.model.as_deref())?;
-    let report = Report::new(&model);
+    let mut report = Report::new(&model);
+    report.cuda = (args.place.device == Place::Cuda).then(cuda::describe);
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.table() })
 }
 
@@ -94,6 +98,7 @@ impl<'a> Report<'a> {
             root_key: config.root_key,
             default_dtype: config.default_dtype,
             storage: model.weights.storage(),
+            cuda: None,
         }
     }
 
@@ -162,6 +167,9 @@ impl<'a> Report<'a> {
                 rows.push(("velocity range", format!("{velocity_range_db} dB")));
                 rows.push(("recorded keys", recorded));
             }
+        }
+        if let Some(cuda) = &self.cuda {
+            rows.push(("device", cuda.clone()));
         }
         let mut table = String::new();
         for (name, value) in rows {

@@ -1,12 +1,14 @@
 //! The model that is played: a file, or one that comes with the program.
 
+use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use wavenet_engine::synth::{Settings, Synth};
-use wavenet_engine::{Dtype, Error, Packed, Weights};
+use wavenet_engine::{Dtype, Error, Packed, Weights, cuda};
 
-use crate::cli::RunArgs;
+use crate::cli::{Place, RunArgs};
 
 /// A model and where it came from.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Model {
     }
 }
 
-/// A player of a model, on as many threads as asked for.
+/// A player of a model on the processor, on as many threads as asked for.
 ///
 /// # Errors
 /// If a setting does not fit the model, or the system has no second thread.
@@ -74,6 +76,39 @@ pub fn synth(packed: Packed, settings: Settings, run: &RunArgs) -> Result<Synth>
         synth.start_helper()?;
     }
     Ok(synth)
+}
+
+/// The same wherever it was asked for.
+///
+/// # Errors
+/// As [`synth`], and if there is no GPU that can play the model.
+pub fn synth_at(place: Place, model: &Model, settings: Settings, run: &RunArgs) -> Result<Synth> {
+    let packed = model.pack(run)?;
+    if place != Place::Cuda {
+        return synth(packed, settings, run);
+    }
+    ensure!(run.threads == 1, "--threads is the processor's; leave it out with --device cuda");
+    let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices)?;
+    Ok(Synth::on_lanes(lanes, settings)?)
+}
+
+/// Says once that the GPU was given up.
+#[derive(Debug, Default)]
+pub struct LossNote {
+    is_said: bool,
+}
+
+impl LossNote {
+    /// Looks at what a player tells, and says it on standard error.
+    pub fn look(&mut self, loss: Option<&str>) {
+        if let Some(why) = loss.filter(|_| !self.is_said) {
+            self.is_said = true;
+            let _ = writeln!(
+                std::io::stderr(),
+                "note: the GPU is given up ({why}); the processor goes on with the same sound"
+            );
+        }
+    }
 }
 
 /// What to tell a user whose machine lacks a fused multiply-add; `None` where it has one.

@@ -3,6 +3,8 @@
 //! Samples go to the disk as they are made, so hours need no memory; the file appears under its name
 //! only when it is whole. An interruption is looked for after every block.
 
+mod streams;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,7 @@ use wavenet_engine::{Config, Sampling};
 use wavenet_picture::write_png;
 
 use crate::cli::{RenderArgs, SoundArgs};
-use crate::model::{Model, slowness, synth};
+use crate::model::{LossNote, Model, slowness, synth_at};
 use crate::output::{check, same_file};
 use crate::score::Score;
 use crate::wav::WavFile;
@@ -33,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// If an input is missing or damaged, an option does not fit the model, a file cannot be written,
 /// or it was interrupted; then no file is left.
 pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
+    if let Some(streams) = args.streams {
+        return streams::render(args, streams, interrupted);
+    }
     let places = Places::check(args)?;
     let model = Model::load(args.model.as_deref())?;
     let config = model.weights.config();
@@ -46,11 +51,11 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
             MAX_PICTURE_FRAMES / u64::from(out_hz)
         );
     }
-    let packed = model.pack(&args.run)?;
-    if let Some(note) = slowness(&packed) {
+    let synth = synth_at(args.place.device, &model, settings, &args.run)?;
+    if let Some(note) = slowness(synth.packed()) {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
-    let renderer = Renderer::new(synth(packed, settings, &args.run)?, out_hz)?;
+    let renderer = Renderer::new(synth, out_hz)?;
     let wav = WavFile::create(&places.out, out_hz, score.frames)?;
 
     let began = Instant::now();
@@ -143,6 +148,7 @@ fn play(
     let mut events = score.events.iter().copied().peekable();
     let mut samples = vec![0.0; block];
     let mut frame = 0;
+    let mut loss = LossNote::default();
     while frame < score.frames {
         let length = (score.frames - frame).min(block as u64);
         let known = frame + length + renderer.lookahead_frames();
@@ -151,6 +157,7 @@ fn play(
         }
         let samples = &mut samples[..length as usize];
         renderer.render(samples);
+        loss.look(renderer.synth().loss());
         sink.take(samples)?;
         frame += length;
         bar.show(frame);

@@ -12,7 +12,7 @@ use hound::{SampleFormat, WavSpec};
 use wavenet_engine::renderer::Renderer;
 
 use crate::cli::{StreamArgs, StreamFormat};
-use crate::model::{Model, slowness, synth};
+use crate::model::{LossNote, Model, slowness, synth_at};
 use crate::piece::Piece;
 use crate::render::settings;
 
@@ -30,11 +30,11 @@ pub fn stream(args: &StreamArgs, out: &mut dyn Write, interrupted: &AtomicBool) 
     let model = Model::load(args.model.as_deref())?;
     let settings = settings(&args.sound, model.weights.config())?;
     let mut piece = piece(args)?;
-    let packed = model.pack(&args.run)?;
-    if let Some(note) = slowness(&packed) {
+    let synth = synth_at(args.place.device, &model, settings, &args.run)?;
+    if let Some(note) = slowness(synth.packed()) {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
-    let mut renderer = Renderer::new(synth(packed, settings, &args.run)?, args.rate)?;
+    let mut renderer = Renderer::new(synth, args.rate)?;
     match write_all(args, &mut piece, &mut renderer, out, interrupted) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),
@@ -63,6 +63,7 @@ fn write_all(
     let mut samples = vec![0.0; (args.rate * CHUNK_MS / 1000).max(1) as usize];
     let mut bytes = Vec::new();
     let mut frame = 0_u64;
+    let mut loss = LossNote::default();
     while frame < frames && !interrupted.load(Ordering::Relaxed) {
         let length = (frames - frame).min(samples.len() as u64);
         let samples = &mut samples[..length as usize];
@@ -71,6 +72,7 @@ fn write_all(
             renderer.push(event);
         }
         renderer.render(samples);
+        loss.look(renderer.synth().loss());
         bytes.clear();
         for &sample in samples.iter() {
             match args.format {

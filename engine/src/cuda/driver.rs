@@ -26,6 +26,21 @@ pub struct Card {
     pub driver_version: u32,
 }
 
+impl std::fmt::Display for Card {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (major, minor) = self.capability;
+        let gib = self.memory_bytes as f64 / f64::from(1 << 30);
+        write!(
+            f,
+            "{}, compute capability {major}.{minor}, {} multiprocessors, {gib:.0} GiB, driver for CUDA {}.{}",
+            self.name,
+            self.multiprocessors,
+            self.driver_version / 1000,
+            self.driver_version % 1000 / 10
+        )
+    }
+}
+
 /// Which of the kernel's two shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {

@@ -124,6 +124,16 @@ impl Band {
         Ok(Self { desk: Desk::new(lanes), synths })
     }
 
+    /// Number of synths.
+    pub fn len(&self) -> usize {
+        self.synths.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.synths.is_empty()
+    }
+
     /// Where the codes are made.
     pub fn lanes(&self) -> &Lanes {
         &self.desk.lanes

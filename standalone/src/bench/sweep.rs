@@ -10,8 +10,9 @@ use crate::model::Model;
 /// How long each row is measured, unless told otherwise.
 const SECONDS: f64 = 0.5;
 /// R, S, A and layers.
-const SHAPES: [[usize; 4]; 3] = [[64, 256, 256, 10], [64, 256, 256, 30], [128, 256, 256, 30]];
-const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
+pub(super) const SHAPES: [[usize; 4]; 3] =
+    [[64, 256, 256, 10], [64, 256, 256, 30], [128, 256, 256, 30]];
+pub(super) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 const ISAS: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
 /// Voices of a row: one, then eight together.
 const VOICES: [usize; 2] = [1, 8];
