@@ -14,6 +14,8 @@ mod card;
 mod driver;
 mod image;
 mod lanes;
+#[cfg(feature = "cuda")]
+mod micro;
 mod params;
 mod session;
 
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernels::Packed;
 use crate::weights::Weights;
-pub use driver::Card;
+pub use driver::{Card, Cost};
 pub use lanes::{Lanes, Order};
 use session::{Session, Threads};
 
@@ -52,6 +54,18 @@ pub fn lanes(weights: &Weights, packed: Arc<Packed>, lanes: usize) -> Result<Lan
     Ok(Lanes::on_device(packed, session, lanes))
 }
 
+/// What handing on a word costs on the GPU of this machine: barriers, shared memory, the second cache, a
+/// cluster's memory, the bus.
+///
+/// # Errors
+/// [`Error::Device`] where there is no GPU, or it fails.
+pub fn micro() -> Result<Vec<Cost>> {
+    #[cfg(feature = "cuda")]
+    return micro::micro();
+    #[cfg(not(feature = "cuda"))]
+    Err(without())
+}
+
 #[cfg(feature = "cuda")]
 fn open() -> Result<Box<dyn driver::Driver>> {
     Ok(Box::new(card::Cuda::open()?))
@@ -59,7 +73,12 @@ fn open() -> Result<Box<dyn driver::Driver>> {
 
 #[cfg(not(feature = "cuda"))]
 fn open() -> Result<Box<dyn driver::Driver>> {
-    Err(Error::Device("cuda: not available (this program was built without it)".into()))
+    Err(without())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn without() -> Error {
+    Error::Device("cuda: not available (this program was built without it)".into())
 }
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
     if args.place.device == Place::Cuda {
         return gpu::bench(args);
     }
+    ensure!(!args.micro, "--micro measures the GPU; add --device cuda");
     ensure!(
         args.voices <= MOST_VOICES,
         "the processor steps {MOST_VOICES} voices together at most"

@@ -251,6 +251,9 @@ pub struct BenchArgs {
     /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
     #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype"])]
     pub sweep: bool,
+    /// Measure what handing on a word costs on the GPU; needs --device cuda.
+    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json"])]
+    pub micro: bool,
     /// How long to measure [default: 3; with --sweep 0.5 a figure].
     #[arg(long, value_name = "S")]
     #[arg(value_parser = seconds, allow_negative_numbers = true)]

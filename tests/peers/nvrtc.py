@@ -1,6 +1,7 @@
 """Compiles the GPU's kernel with NVIDIA's run-time compiler, which needs no GPU.
 
-    nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights: what the program carries
+    nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights and those of `--micro`: what the
+                      program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
                       every card that it is compiled for
 
@@ -21,6 +22,10 @@ DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
+FILES = {dtype: (PTX_FOR, "wavenet.cu", dtype.upper()) for dtype in DTYPES}
+FILES["micro"] = (PTX_FOR, "micro.cu", "MICRO")
+# Clusters are younger.
+FILES["micro_cluster"] = ("compute_90", "micro.cu", "CLUSTER")
 
 
 def library():
@@ -44,16 +49,16 @@ def strings(values):
     return (ctypes.c_char_p * len(values))(*(value.encode() for value in values))
 
 
-def compile_for(target, dtype):
+def compile_for(target, name, define):
     """The PTX, and what the compiler says."""
     program = ctypes.c_void_p()
-    headers = [(FOLDER / name).read_text() for name in HEADERS]
-    source = (FOLDER / "wavenet.cu").read_text().encode()
+    headers = [(FOLDER / header).read_text() for header in HEADERS]
+    source = (FOLDER / name).read_text().encode()
     made = NVRTC.nvrtcCreateProgram(
-        ctypes.byref(program), source, b"wavenet.cu", len(HEADERS), strings(headers), strings(HEADERS)
+        ctypes.byref(program), source, name.encode(), len(HEADERS), strings(headers), strings(HEADERS)
     )
     assert made == 0, made
-    options = [f"--gpu-architecture={target}", "--std=c++17", f"-DWAVENET_{dtype.upper()}"]
+    options = [f"--gpu-architecture={target}", "--std=c++17", f"-DWAVENET_{define}"]
     # The numeric contract: nothing is contracted, flushed or approximated.
     options += ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"]
     if target.startswith("sm_"):
@@ -61,15 +66,15 @@ def compile_for(target, dtype):
     failed = NVRTC.nvrtcCompileProgram(program, len(options), strings(options))
     log = text_of(program, NVRTC.nvrtcGetProgramLogSize, NVRTC.nvrtcGetProgramLog)
     if failed:
-        sys.exit(f"{dtype} for {target}: {log}")
+        sys.exit(f"{name}, {define} for {target}: {log}")
     ptx = text_of(program, NVRTC.nvrtcGetPTXSize, NVRTC.nvrtcGetPTX)
     NVRTC.nvrtcDestroyProgram(ctypes.byref(program))
     return ptx, log
 
 
-def ptx(dtype):
+def ptx(file):
     """Without comments and indentation, which are a quarter of it."""
-    text, _ = compile_for(PTX_FOR, dtype)
+    text, _ = compile_for(*FILES[file])
     lines = (re.sub(r"//.*", "", line).strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line) + "\n"
 
@@ -81,7 +86,7 @@ def number(pattern, text):
 
 def usage(dtype, card):
     """What each entry takes: registers a thread, and bytes of stack, of spills, of static shared memory."""
-    _, log = compile_for(card, dtype)
+    _, log = compile_for(card, "wavenet.cu", dtype.upper())
     entries = re.split(r"Compiling entry function '", log)[1:]
     assert len(entries) == 2, log
     for entry in entries:
@@ -97,14 +102,14 @@ def usage(dtype, card):
 
 
 def check():
-    stale = [d for d in DTYPES if (FOLDER / "ptx" / f"{d}.ptx").read_text() != ptx(d)]
+    stale = [name for name in FILES if (FOLDER / "ptx" / f"{name}.ptx").read_text() != ptx(name)]
     kernels = [use for card in CARDS for dtype in DTYPES for use in usage(dtype, card)]
     print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
 
 
 def build():
-    for dtype in DTYPES:
-        (FOLDER / "ptx" / f"{dtype}.ptx").write_text(ptx(dtype))
+    for name in FILES:
+        (FOLDER / "ptx" / f"{name}.ptx").write_text(ptx(name))
 
 
 if __name__ == "__main__":

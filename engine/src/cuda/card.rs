@@ -39,7 +39,7 @@ pub(super) struct Cuda {
 // SAFETY: CUDA's handles may be used from any thread; every call makes the context current first.
 unsafe impl Send for Cuda {}
 
-fn failed(error: DriverError) -> Error {
+pub(super) fn failed(error: DriverError) -> Error {
     let text = |found: std::result::Result<&std::ffi::CStr, DriverError>| {
         found.map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
     };
@@ -97,11 +97,52 @@ impl Cuda {
         }
     }
 
+    /// Compiles a text for the card.
+    pub(super) fn module(&mut self, ptx: &str) -> Result<sys::CUmodule> {
+        self.enter()?;
+        let image = with_nul(ptx)?;
+        // SAFETY: the image is text that ends with NUL.
+        unsafe { result::module::load_data(image.as_ptr().cast()) }.map_err(failed)
+    }
+
+    /// An entry of a module that is loaded.
+    pub(super) fn function(module: sys::CUmodule, name: &str) -> Result<sys::CUfunction> {
+        // SAFETY: the module is loaded.
+        unsafe { result::module::get_function(module, with_nul(name)?) }.map_err(failed)
+    }
+
+    /// Starts so many blocks of so many threads with so many bytes of shared memory.
+    pub(super) fn start(
+        &mut self,
+        function: sys::CUfunction,
+        (blocks, threads, shared_bytes): (u32, u32, u32),
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
+        self.enter()?;
+        // SAFETY: the arguments are the function's, which the call copies; addresses among them are of
+        // memory that lives until the stream was waited for.
+        unsafe {
+            result::launch_kernel(
+                function,
+                (blocks, 1, 1),
+                (threads, 1, 1),
+                shared_bytes,
+                self.stream,
+                arguments,
+            )
+        }
+        .map_err(failed)
+    }
+
     /// Makes the context this thread's.
     fn enter(&self) -> Result<()> {
         // SAFETY: the context is retained as long as this lives.
         unsafe { result::ctx::set_current(self.context) }.map_err(failed)
     }
+}
+
+fn with_nul(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::Device("cuda: a NUL byte in the kernel".into()))
 }
 
 fn describe(device: sys::CUdevice) -> std::result::Result<Card, DriverError> {
@@ -133,22 +174,15 @@ impl Driver for Cuda {
     }
 
     fn load(&mut self, dtype: Dtype) -> Result<()> {
-        self.enter()?;
-        let nul = |text: &str| CString::new(text).map_err(|_| Error::Device("a NUL byte".into()));
-        let image = nul(ptx(dtype))?;
-        // SAFETY: the image is text that ends with NUL; the names are its entries.
-        unsafe {
-            self.module = result::module::load_data(image.as_ptr().cast()).map_err(failed)?;
-            for (function, name) in self.functions.iter_mut().zip(["wavenet_solo", "wavenet_choir"])
-            {
-                *function =
-                    result::module::get_function(self.module, nul(name)?).map_err(failed)?;
-                let attribute =
-                    sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-                let bytes = self.card.shared_bytes as i32;
-                result::function::set_function_attribute(*function, attribute, bytes)
-                    .map_err(failed)?;
-            }
+        self.module = self.module(ptx(dtype))?;
+        for (function, name) in self.functions.iter_mut().zip(["wavenet_solo", "wavenet_choir"]) {
+            *function = Self::function(self.module, name)?;
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let bytes = self.card.shared_bytes as i32;
+            // SAFETY: the function is of a module that is loaded.
+            unsafe { result::function::set_function_attribute(*function, attribute, bytes) }
+                .map_err(failed)?;
         }
         Ok(())
     }
@@ -187,25 +221,13 @@ impl Driver for Cuda {
     }
 
     fn launch(&mut self, launch: Launch, params: &Params) -> Result<()> {
-        self.enter()?;
         let function = match launch.entry {
             Entry::Solo => self.functions[0],
             Entry::Choir => self.functions[1],
         };
-        let mut argument = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
-        // SAFETY: the function takes one `Params`, which is copied by the call, and whose addresses are of
-        // memory that lives until the stream was waited for.
-        unsafe {
-            result::launch_kernel(
-                function,
-                (launch.blocks, 1, 1),
-                (launch.threads, 1, 1),
-                launch.shared_bytes,
-                self.stream,
-                &mut argument,
-            )
-        }
-        .map_err(failed)
+        let mut arguments = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
+        let Launch { blocks, threads, shared_bytes, .. } = launch;
+        self.start(function, (blocks, threads, shared_bytes), &mut arguments)
     }
 
     fn has_ended(&mut self) -> Result<bool> {

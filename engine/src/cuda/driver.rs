@@ -41,6 +41,17 @@ impl std::fmt::Display for Card {
     }
 }
 
+/// What one thing costs on a card.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// What.
+    pub what: &'static str,
+    /// One way.
+    pub nanoseconds: f64,
+    /// The same in cycles of a multiprocessor; `None` where the host takes part.
+    pub cycles: Option<f64>,
+}
+
 /// Which of the kernel's two shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {

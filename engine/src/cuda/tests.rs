@@ -124,9 +124,15 @@ fn shapes() -> impl Strategy<Value = Config> {
 
 /// Steps every lane on the device and by the scalar kernel, and holds all logits against each other, bit
 /// by bit, and the codes.
-fn same_logits(weights: &Weights, dtype: Dtype, driver: Box<dyn Driver>, lanes: usize, seed: u64) {
+fn same_logits(
+    weights: &Weights,
+    dtype: Dtype,
+    (driver, threads): (Box<dyn Driver>, Threads),
+    lanes: usize,
+    seed: u64,
+) {
     let packed = packed(weights, dtype);
-    let mut session = Session::new(driver, weights, &packed, lanes, THREADS).unwrap();
+    let mut session = Session::new(driver, weights, &packed, lanes, threads).unwrap();
     let kept = session.keep_logits().unwrap();
     let config = packed.config();
     let (h, levels) = (config.conditioning_channels(), config.levels);
@@ -188,7 +194,7 @@ proptest! {
         let weights = lively(&config, seed);
         for dtype in DTYPES {
             let shim = Shim::new(multiprocessors, if is_roomy { SHARED } else { 256 });
-            same_logits(&weights, dtype, Box::new(shim), lanes, seed);
+            same_logits(&weights, dtype, (Box::new(shim), THREADS), lanes, seed);
         }
     }
 
@@ -335,4 +341,84 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let found = play(&mut device, 3, &[30], 2);
     assert_eq!(device.loss(), Some("device: out of memory"));
     assert!(found == truth(&weights, Dtype::F32, 3, &[30], 2));
+}
+
+/// The same on a real card: `tests/gpu.sh` runs these.
+mod on_card {
+    use super::*;
+    use crate::cuda::open;
+
+    fn shapes() -> Vec<Config> {
+        let large = Config {
+            residual_channels: 128,
+            gate_channels: 128,
+            dilations: Config::cycled_dilations(30),
+            ..Config::default()
+        };
+        let odd = Config {
+            levels: 77,
+            residual_channels: 33,
+            gate_channels: 19,
+            skip_channels: 70,
+            end_channels: 5,
+            ..played()
+        };
+        vec![played(), odd, Config::default(), large]
+    }
+
+    fn lanes(weights: &Weights, dtype: Dtype, count: usize) -> Lanes {
+        crate::cuda::lanes(weights, packed(weights, dtype), count).unwrap()
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn the_kernel_gives_the_scalar_logits() {
+        for (seed, config) in shapes().into_iter().enumerate() {
+            let weights = lively(&config, seed as u64);
+            for dtype in DTYPES {
+                // Alone, and together.
+                for count in [3, 300] {
+                    let driver = (open().unwrap(), Threads::default());
+                    same_logits(&weights, dtype, driver, count, seed as u64);
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn the_kernel_gives_the_scalar_codes() {
+        for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
+            let weights = lively(&config, 5);
+            for dtype in DTYPES {
+                for (count, runs) in [(2, [5_000, 1, 77]), (500, [300, 1, 77])] {
+                    let mut device = lanes(&weights, dtype, count);
+                    let found = play(&mut device, count, &runs, 5);
+                    assert_eq!(device.loss(), None);
+                    assert!(found == truth(&weights, dtype, count, &runs, 5), "{dtype}");
+                }
+            }
+        }
+    }
+
+    /// A slice is long over when all of it is made: many slices follow each other.
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn a_second_of_many_slices_is_the_scalar_one() {
+        let weights = lively(&Config::default(), 6);
+        let runs = [40_000];
+        let mut device = lanes(&weights, Dtype::Int8, 1);
+        let found = play(&mut device, 1, &runs, 6);
+        assert_eq!(device.loss(), None);
+        let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
+        assert!(found == play(&mut Lanes::on_processor(fastest, 1), 1, &runs, 6));
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn what_does_not_fit_is_refused() {
+        let weights = lively(&Config::default(), 6);
+        let error = crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21);
+        assert!(error.unwrap_err().to_string().contains("memory"));
+    }
 }

@@ -52,6 +52,9 @@ struct Report {
 /// If there is no GPU, it fails, or the model cannot be loaded or built.
 pub(super) fn bench(args: &BenchArgs) -> Result<String> {
     let card = cuda::card()?;
+    if args.micro {
+        return Ok(costs(&card, &cuda::micro()?));
+    }
     if args.sweep {
         return sweep(args, &card);
     }
@@ -62,6 +65,17 @@ pub(super) fn bench(args: &BenchArgs) -> Result<String> {
     let seconds = args.seconds.unwrap_or(SECONDS);
     let report = measure(&card, &model, &args.run, args.voices as usize, seconds)?;
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
+}
+
+/// A table of what handing on costs.
+fn costs(card: &Card, costs: &[cuda::Cost]) -> String {
+    let line = |cost: &cuda::Cost| {
+        let cycles = cost.cycles.map_or("-".into(), |cycles| format!("{cycles:.0}"));
+        format!("{:<52} {:>8.0} {:>8}", cost.what, cost.nanoseconds, cycles)
+    };
+    let head = format!("{:<52} {:>8} {:>8}", "one way", "ns", "cycles");
+    let lines = [card.to_string(), head].into_iter().chain(costs.iter().map(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A table: the shapes and types of weights of the processor's sweep, for one stream, one a

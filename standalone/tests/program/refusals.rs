@@ -179,3 +179,46 @@ fn command_lines_that_are_none() {
         refuses(&folder, arguments, expected);
     }
 }
+
+#[test]
+fn folders_of_streams_that_cannot_be() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("there")).unwrap();
+    for (options, expected) in [
+        ("--out there", "is there already"),
+        ("--out drone.safetensors", "is there already"),
+        ("--out missing/many", "create the folder missing first"),
+        ("--out many --midi missing.mid", "missing.mid"),
+        ("--out many --threads 2", "leave it out"),
+        ("--out many --png x.png", "cannot be used with"),
+    ] {
+        let arguments = format!("render --streams 3 --model drone.safetensors {options}");
+        refuses(&folder, &arguments, expected);
+    }
+}
+
+/// Where there is no GPU, whoever asks for one is told why.
+#[test]
+fn a_gpu_that_is_not_there() {
+    let folder = Folder::new();
+    let told = folder.succeed("inspect --model drone.safetensors --device cuda");
+    let line = told.lines().last().unwrap().trim();
+    if !line.contains("cuda: not available (") {
+        assert!(line.contains("compute capability"), "{line}");
+        eprintln!("skipped: this machine has a GPU");
+        return;
+    }
+    assert!(folder.succeed("devices").contains(line.trim_start_matches("device").trim()));
+    for command in [
+        "render --out x.wav",
+        "render --out many --streams 2",
+        "stream --seconds 0.1",
+        "bench",
+        "bench --sweep",
+        "bench --micro",
+    ] {
+        let model = if command.contains("--micro") { "" } else { "--model drone.safetensors" };
+        refuses(&folder, &format!("{command} {model} --device cuda"), "cuda: not available (");
+    }
+    refuses(&folder, "bench --micro", "add --device cuda");
+}

@@ -144,3 +144,21 @@ fn an_interrupted_render_leaves_nothing() {
         assert!(folder.contents() == before);
     }
 }
+
+#[test]
+fn streams_are_renders_with_seeds_of_their_own() {
+    let folder = Folder::new();
+    for options in [
+        "--model note.safetensors --note 62 --seconds 0.2 --rate 22050",
+        "--model choir.safetensors --class bob --seconds 0.1 --device cpu --dtype int8",
+    ] {
+        let alone = [8, 9, 10, 11].map(|seed| folder.render(&format!("{options} --seed {seed}")));
+        let told = folder.succeed(&format!("render {options} --seed 8 --streams 4 --out many"));
+        assert!(told.starts_with("many: 4 files of 0."), "{told}");
+        for (name, alone) in ["08.wav", "09.wav", "10.wav", "11.wav"].iter().zip(alone) {
+            assert!(std::fs::read(folder.path("many").join(name)).unwrap() == alone, "{name}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path("many")).unwrap().count(), 4);
+        std::fs::remove_dir_all(folder.path("many")).unwrap();
+    }
+}

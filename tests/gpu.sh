@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Everything about the GPU, on a machine that has one: tests, then benchmarks, then one table.
+#
+#   tests/gpu.sh build [FOLDER]   on a machine that builds: puts the two programs that it needs into FOLDER
+#   tests/gpu.sh [FOLDER]         on a machine with a GPU and NVIDIA's driver: builds nothing, takes 8 minutes at
+#                                 most; whole output goes to $OUT, or into FOLDER
+#
+# FOLDER is target/gpu unless named. Exit code 0: every test passed; 2: there is no GPU, or no programs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+most_seconds=480
+
+die() {
+  printf 'tests/gpu.sh: %s\n' "$*" >&2
+  exit 2
+}
+
+build() {
+  local folder=$1 test
+  cargo build --release --locked -p wavenet-standalone
+  test=$(cargo test --release --locked -p wavenet-engine --lib --no-run --message-format json |
+    sed -n 's/.*"executable":"\([^"]*wavenet_engine-[^"]*\)".*/\1/p' | tail -n 1)
+  [[ -x $test ]] || die "cargo named no test program"
+  mkdir -p "$folder"
+  cp "${CARGO_TARGET_DIR:-target}/release/wavenet" "$folder/wavenet"
+  cp "$test" "$folder/engine-tests"
+  # Without symbols they are a tenth of the size.
+  ! command -v strip >/dev/null || strip "$folder/wavenet" "$folder/engine-tests"
+  ls -l "$folder"
+}
+
+# Seconds that are left.
+left() {
+  echo $((most_seconds - SECONDS))
+}
+
+rows=()
+failed=0
+
+# A row of the table: what, how it went, how long it took.
+row() {
+  rows+=("$(printf '%-58s %-8s %6s s' "$1" "$2" "$3")")
+  echo "${rows[-1]}"
+}
+
+# Runs one test of the engine on the card.
+engine_test() {
+  local name=$1 began=$SECONDS result=passed
+  if (($(left) <= 0)); then
+    result=late
+  elif ! timeout "$(left)" "$folder/engine-tests" --ignored --exact "cuda::tests::on_card::$name" \
+    >"$out/$name.log" 2>&1 || ! grep -q '1 passed' "$out/$name.log"; then
+    result=FAILED
+    tail -n 20 "$out/$name.log"
+  fi
+  [[ $result == passed ]] || failed=1
+  row "${name//_/ }" "$result" $((SECONDS - began))
+}
+
+# A render on the card is the processor's, byte for byte.
+same_file() {
+  local name=$1 began=$SECONDS result=passed
+  shift
+  rm -rf "$out/gpu.wav" "$out/cpu.wav"
+  if ! timeout "$(left)" "$folder/wavenet" render --device cuda --out "$out/gpu.wav" "$@" >"$out/render.log" 2>&1 ||
+    ! "$folder/wavenet" render --device cpu --out "$out/cpu.wav" "$@" >>"$out/render.log" 2>&1 ||
+    ! diff -rq "$out/gpu.wav" "$out/cpu.wav" >>"$out/render.log" || grep -q 'given up' "$out/render.log"; then
+    result=FAILED
+    failed=1
+    cat "$out/render.log"
+  fi
+  row "$name" "$result" $((SECONDS - began))
+  rm -rf "$out/gpu.wav" "$out/cpu.wav"
+}
+
+# A measurement goes below the table as it is.
+bench() {
+  local name=$1
+  shift
+  (($(left) > 0)) || return 0
+  if ! timeout "$(left)" "$folder/wavenet" bench --device cuda "$@" >"$out/$name.txt" 2>&1; then
+    failed=1
+    row "bench $*" FAILED 0
+  fi
+}
+
+run() {
+  folder=$1
+  [[ -x $folder/wavenet && -x $folder/engine-tests ]] ||
+    die "$folder lacks the programs: run 'tests/gpu.sh build' where there is Rust, and bring $folder here"
+  out=${OUT:-$folder}
+  mkdir -p "$out"
+  local card
+  card=$("$folder/wavenet" devices 2>/dev/null | grep -o 'cuda: .*')
+  case $card in
+    *'not available'*) die "no GPU here: $card" ;;
+  esac
+  echo "$card"
+
+  engine_test the_kernel_gives_the_scalar_logits
+  engine_test the_kernel_gives_the_scalar_codes
+  engine_test a_second_of_many_slices_is_the_scalar_one
+  engine_test what_does_not_fit_is_refused
+  local dtype
+  for dtype in f32 bf16 int8; do
+    same_file "a note of the piano, $dtype" --seconds 2 --dtype "$dtype"
+  done
+  same_file "a phrase of the piano" --midi demo/phrase.mid --dtype int8
+  same_file "200 streams of the piano" --streams 200 --seconds 0.5 --dtype int8
+
+  bench micro --micro
+  bench sweep --sweep --seconds 1
+  local shape
+  for shape in 64,256,256,20 64,256,256,10; do
+    bench "one-$shape" --shape "$shape" --dtype int8
+    bench "many-$shape" --shape "$shape" --dtype int8 --voices 6000
+  done
+
+  printf '\n%s\n%s\n\n' "$card" "$(date -u +%F)"
+  printf '%s\n' "${rows[@]}"
+  echo
+  cat "$out"/micro.txt "$out"/sweep.txt "$out"/one-*.txt "$out"/many-*.txt 2>/dev/null
+  printf '\n%s after %d s\n' "$( ((failed)) && echo 'something FAILED' || echo 'everything passed')" "$SECONDS"
+  return $failed
+}
+
+case ${1:-} in
+  build) build "${2:-target/gpu}" ;;
+  *) run "${1:-target/gpu}" ;;
+esac
