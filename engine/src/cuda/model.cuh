@@ -47,7 +47,7 @@ struct Voice {
   u32 goal, done;   // as in Mail; the host leaves them 0, and what follows
   u32 is_last;      // the goal rises no more
   u32 is_active;    // makes a sample now
-  u32 padding;
+  u32 told;         // samples whose conditioning vectors lie in working memory, or did
 };
 
 // What host and device tell each other while the kernel runs, counted in samples since the voice's `made` at the start.
@@ -77,6 +77,7 @@ struct Params {
   u32 orders_count;
   u32 voices;  // orders of one block
   u32 conditioning_mask, codes_mask;
+  u32 told_rows;  // vectors of a voice that are fetched at once: the bus is slow to answer
   // The model.
   u32 layers, kernel_size, levels, silent_code;
   u32 lane_units, lane_codes;  // of a lane: all units, the unit where codes begin
@@ -84,7 +85,7 @@ struct Params {
   Matrices taps, conditioning_weights, residuals, skips, end1, end2;
   u32 gate_bias, residual_bias, skip_bias, end1_bias, end2_bias, embedding, tables;  // floats
   // A block's working memory, in units from its beginning; all but the first are [voices] times their own.
-  u32 at_voices, at_h, at_x, at_input, at_units, at_ahead, at_skips, at_skip_input, at_hidden,
+  u32 at_voices, at_told, at_h, at_x, at_input, at_units, at_ahead, at_skips, at_skip_input, at_hidden,
       at_hidden_input, at_logits;
   u32 work_units, work_is_shared;
   u32 resident_units;  // of the weights, from the first on, that are copied to shared memory

@@ -71,6 +71,7 @@ pub(super) struct Params {
     pub(super) voices: u32,
     pub(super) conditioning_mask: u32,
     pub(super) codes_mask: u32,
+    pub(super) told_rows: u32,
     pub(super) layers: u32,
     pub(super) kernel_size: u32,
     pub(super) levels: u32,
@@ -96,6 +97,7 @@ pub(super) struct Params {
     pub(super) embedding: u32,
     pub(super) tables: u32,
     pub(super) at_voices: u32,
+    pub(super) at_told: u32,
     pub(super) at_h: u32,
     pub(super) at_x: u32,
     pub(super) at_input: u32,
@@ -123,6 +125,7 @@ impl Params {
         let floats = |channels: u32| (voices * channels).div_ceil(4);
         self.voices = voices;
         self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
+        self.at_told = room(floats(self.told_rows * self.conditioning_vector.channels));
         self.at_h = room(voices * self.conditioning_vector.units);
         self.at_x = room(floats(self.residual.channels));
         self.at_input = room(voices * self.residual.units);

@@ -28,6 +28,9 @@ const MOST_IDLE_SLICES: u32 = 8;
 const RING: usize = 1024;
 /// What all conditioning under way may take.
 const MOST_RING_BYTES: usize = 128 << 20;
+/// Vectors of a voice that the kernel fetches at once: powers of two.
+const TOLD_SOLO: u32 = 32;
+const TOLD_CHOIR: u32 = 4;
 /// Voices of a block of the choir: a multiple of those that a thread has.
 const VOICES_OF_THREAD: u32 = 4;
 const MOST_VOICES: u32 = 16;
@@ -227,6 +230,8 @@ impl Session {
         let params = &mut self.params;
         params.orders_count = orders;
         let unit = size_of::<Unit>() as u32;
+        let told_rows = if orders <= card.multiprocessors { TOLD_SOLO } else { TOLD_CHOIR };
+        params.told_rows = told_rows.min(params.conditioning_mask + 1);
         let (entry, threads) = if orders <= card.multiprocessors {
             params.set_voices(1);
             (Entry::Solo, self.threads.solo)

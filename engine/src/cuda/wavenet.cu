@@ -4,7 +4,7 @@
 //
 // A sample is a chain of phases with barriers between them:
 //
-//   hear     conditioning vectors and the codes' embeddings
+//   hear     conditioning vectors, fetched from the host now and then, and the codes' embeddings
 //   ahead    of all layers at once what does not depend on this sample: bias, past taps, conditioning
 //   layers   one after another: the present tap and the gate; the residual
 //   head     skips of all layers, two products
@@ -29,6 +29,11 @@ struct Block {
   __device__ u32 &go() const { return work[0].x; }
   __device__ u32 order(u32 v) const { return blockIdx.x * p.voices + v; }
   __device__ bool exists(u32 v) const { return order(v) < p.orders_count; }
+  // A vector as the host told it.
+  __device__ float *told(u32 v, u32 sample) const {
+    const u32 h = p.conditioning_vector.channels;
+    return floats(p.at_told, p.told_rows * h, v) + (sample & (p.told_rows - 1)) * h;
+  }
   __device__ uint4 *h(u32 v) const { return work + p.at_h + v * p.conditioning_vector.units; }
   __device__ float *x(u32 v) const { return floats(p.at_x, p.residual.channels, v); }
   __device__ uint4 *input(u32 v) const { return work + p.at_input + v * p.residual.units; }
@@ -150,6 +155,8 @@ __device__ inline bool begin_sample(const Block &b, long long began) {
           const u32 goal = *(volatile u32 *)&b.p.mail[b.order(v)].goal;
           voice.goal = goal & ~LAST;
           voice.is_last = goal & LAST;
+          // What the host wrote before it is read after it.
+          __threadfence_system();
         }
         voice.is_active = voice.done < voice.goal;
         is_mine = is_mine || voice.is_active;
@@ -165,18 +172,60 @@ __device__ inline bool begin_sample(const Block &b, long long began) {
   return b.go();
 }
 
+// A number that the host may have written while the kernel ran: no cache keeps it.
+__device__ inline float fresh(const float *from) {
+#ifdef __CUDACC_RTC__
+  float value;
+  asm volatile("ld.relaxed.sys.global.f32 %0, [%1];" : "=f"(value) : "l"(from));
+  return value;
+#else
+  return *(const volatile float *)from;
+#endif
+}
+
+// Vectors of a voice that shall be fetched now: none while some are left.
+__device__ inline u32 to_fetch(const Block &b, u32 v) {
+  const Voice &voice = b.voice(v);
+  if (!b.exists(v) || !voice.is_active || voice.done < voice.told) return 0;
+  const u32 left = voice.goal - voice.done;
+  return left < b.p.told_rows ? left : b.p.told_rows;
+}
+
+// Fetches conditioning vectors from the host's memory, many at once.
+__device__ inline void fetch(const Block &b) {
+  const Params &p = b.p;
+  const u32 h = p.conditioning_vector.channels;
+  bool is_any = false;
+#pragma unroll 1
+  for (u32 v = 0; v < p.voices; ++v) {
+    const u32 rows = to_fetch(b, v);
+    is_any = is_any || rows > 0;
+    const u64 ring = (u64)b.order(v) * (p.conditioning_mask + 1);
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < rows * h; i += blockDim.x) {
+      const u32 slot = ((u32)b.voice(v).made + i / h) & p.conditioning_mask;
+      b.told(v, b.voice(v).done + i / h)[i % h] = fresh(p.conditioning + (ring + slot) * h + i % h);
+    }
+  }
+  if (!is_any) return;
+  __syncthreads();
+  // A vector that never changes is fetched once.
+#pragma unroll 1
+  for (u32 v = threadIdx.x; v < p.voices; v += blockDim.x)
+    if (const u32 rows = to_fetch(b, v)) b.voice(v).told = p.conditioning_mask ? b.voice(v).done + rows : ~0u;
+}
+
 __device__ inline void hear(const Block &b) {
   const Params &p = b.p;
   const u32 h = p.conditioning_vector.channels, r = p.residual.channels;
+  if (h > 0) fetch(b);
 #pragma unroll 1
   for (u32 v = threadIdx.x / 32; v < p.voices && h > 0; v += blockDim.x / 32) {
     if (!b.exists(v)) continue;
-    u64 row = (u64)b.order(v) * (p.conditioning_mask + 1) + ((u32)b.voice(v).made & p.conditioning_mask);
-    const float *from = p.conditioning + row * h;
+    const float *from = b.told(v, b.voice(v).done);
 #if defined(WAVENET_INT8)
     quantise(from, p.conditioning_vector, false, b.h(v));
 #else
-#pragma unroll 1
     for (u32 i = threadIdx.x & 31; i < h; i += 32) ((float *)b.h(v))[place(p.conditioning_vector, i)] = from[i];
 #endif
   }
