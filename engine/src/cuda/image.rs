@@ -271,7 +271,7 @@ fn vector(channels: usize, dtype: Dtype) -> Vector {
         return Vector { channels: channels as u32, units: units as u32, ..Vector::default() };
     }
     // An odd number of units a quarter: then the four lie in different banks of shared memory.
-    let pitch = quarter.next_multiple_of(per_unit) / 4 | 1;
+    let pitch = (quarter.next_multiple_of(per_unit) / 4) | 1;
     Vector {
         channels: channels as u32,
         quarter: quarter as u32,

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
 use libloading::Library;
 
@@ -24,6 +25,9 @@ pub(super) enum Fault {
     /// The allocation after so many.
     Memory(usize),
 }
+
+/// Looks for a goal that rises: some 20 seconds, far more than a busy host needs.
+const MOST_LIVE_TURNS: u32 = 4_000_000;
 
 /// The kernel of one type of weights.
 #[derive(Debug)]
@@ -91,6 +95,20 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
     out
 }
 
+impl Kernel {
+    fn run(&self, launch: Launch, params: &Params, seed: u64) {
+        let Launch { entry, blocks, threads, shared_bytes } = launch;
+        let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: so it is declared in shim.cpp; the addresses are of memory of a shim, which waits for this
+        // before it goes.
+        unsafe {
+            let run = self.library.get::<LaunchFn>(b"shim_launch").expect("it is there");
+            let is_choir = i32::from(entry == Entry::Choir);
+            run(is_choir, params, blocks, threads, shared_bytes, seed);
+        }
+    }
+}
+
 /// The shim runs one launch at a time.
 static RUNNING: Mutex<()> = Mutex::new(());
 
@@ -105,6 +123,9 @@ pub(super) struct Shim {
     launches: usize,
     /// Looks at the clock until a slice is over.
     slice: u64,
+    /// The kernel runs on a thread of its own, beside the host.
+    is_live: bool,
+    running: Option<JoinHandle<()>>,
     entries: Arc<Mutex<Vec<Entry>>>,
 }
 
@@ -127,6 +148,8 @@ impl Shim {
             seed: 0,
             launches: 0,
             slice: u64::MAX,
+            is_live: false,
+            running: None,
             entries: Arc::default(),
         }
     }
@@ -144,6 +167,11 @@ impl Shim {
     /// Ends each slice after so many looks at the clock, one more than samples.
     pub(super) fn with_slices_of(self, slice: u64) -> Self {
         Self { slice, ..self }
+    }
+
+    /// Lets the kernel run beside the host, as a device does.
+    pub(super) fn live(self) -> Self {
+        Self { is_live: true, ..self }
     }
 
     /// Which shapes of the kernel were launched.
@@ -195,26 +223,30 @@ impl Driver for Shim {
         }
         let fails_soon = self.fault == Fault::Wait(self.launches - 1);
         let most_cycles = if fails_soon { 3 } else { self.slice };
-        // A host that looks once in a while is not waited for: it cannot look while this runs.
-        let params = Params { most_cycles, most_turns: 2, ..*params };
-        let Launch { entry, blocks, threads, shared_bytes } = launch;
-        self.entries.lock().expect("no panic").push(entry);
-        let library = &self.kernel.expect("the kernel is loaded first").library;
-        let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: so it is declared in shim.cpp; the addresses are of memory that lives as long as this.
-        unsafe {
-            let run = library.get::<LaunchFn>(b"shim_launch").expect("it is there");
-            let is_choir = i32::from(entry == Entry::Choir);
-            run(is_choir, &raw const params, blocks, threads, shared_bytes, self.seed);
+        // A host that cannot look while the kernel runs is not waited for.
+        let most_turns = if self.is_live { MOST_LIVE_TURNS } else { 2 };
+        let params = Params { most_cycles, most_turns, ..*params };
+        self.entries.lock().expect("no panic").push(launch.entry);
+        let (kernel, seed) = (self.kernel.expect("the kernel is loaded first"), self.seed);
+        if self.is_live {
+            self.running = Some(std::thread::spawn(move || kernel.run(launch, &params, seed)));
+        } else {
+            kernel.run(launch, &params, seed);
         }
         Ok(())
     }
 
     fn has_ended(&mut self) -> Result<bool> {
+        if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+            return Ok(false);
+        }
         self.wait().map(|()| true)
     }
 
     fn wait(&mut self) -> Result<()> {
+        if let Some(running) = self.running.take() {
+            running.join().expect("the kernel does not panic");
+        }
         if self.launches > 0 && self.fault == Fault::Wait(self.launches - 1) {
             return Err(Error::Device("the device was lost".into()));
         }

@@ -65,13 +65,13 @@ fn play(lanes: &mut Lanes, count: usize, runs: &[usize], seed: u64) -> Vec<Vec<u
         let mut conditioning = Vec::new();
         for lane in 0..count {
             let drawn = chance.draw((run * count + lane) as u64);
-            if count > 1 && drawn % 5 == 0 {
+            if count > 1 && drawn.is_multiple_of(5) {
                 continue;
             }
-            if run > 0 && drawn % 7 == 0 {
+            if run > 0 && drawn.is_multiple_of(7) {
                 made[lane] = (0, silence);
             }
-            let samples = if drawn % 3 == 0 { longest.div_ceil(2) } else { longest };
+            let samples = if drawn.is_multiple_of(3) { longest.div_ceil(2) } else { longest };
             let (before, code) = made[lane];
             let draws = Philox::new(seed, 1000 + lane as u64);
             let rows = if is_constant { 0..1 } else { before..before + samples as u64 };
@@ -289,6 +289,22 @@ fn longer_than_the_rings_and_the_receptive_field() {
             assert!(found[0].iter().collect::<std::collections::HashSet<_>>().len() > 20);
             assert!(found == truth(&weights, dtype, 1, &runs, 3), "{dtype}");
         }
+    }
+}
+
+/// The kernel runs beside the host, which writes vectors ahead and reads codes meanwhile: one launch is enough.
+#[test]
+fn a_run_longer_than_the_rings_needs_one_launch() {
+    let small = Config { dilations: vec![1, 3], kernel_size: 2, ..played() };
+    let weights = lively(&small, 3);
+    for (lanes, runs) in [(1, [3_000]), (3, [1_400])] {
+        let shim = Shim::new(1, SHARED).live();
+        let entries = shim.entries();
+        let mut device = on_shim(&weights, Dtype::Int8, lanes, shim);
+        let found = play(&mut device, lanes, &runs, 4);
+        assert_eq!(device.loss(), None);
+        assert!(found == truth(&weights, Dtype::Int8, lanes, &runs, 4));
+        assert_eq!(entries.lock().unwrap().len(), 1);
     }
 }
 
