@@ -414,6 +414,7 @@ impl Synth {
             class.copy_from_slice(self.packed.class_embedding(voice.class));
             if let (Some(conditioner), Pitch::Told(note)) = (&self.conditioner, &mut voice.pitch) {
                 conditioner.advance(note, local);
+                voice.level = note.level();
             }
             self.owing.push(lane);
             self.codes.push(voice.last_code);
@@ -448,7 +449,7 @@ impl Synth {
             let voice = &mut self.voices[lane];
             let sample = match &voice.pitch {
                 Pitch::Tape(tape) if voice.key != DRONE => tape.read(&self.sincs),
-                Pitch::Told(note) => self.mulaw.decode(voice.last_code) * note.level(),
+                Pitch::Told(_) => self.mulaw.decode(voice.last_code) * voice.level,
                 Pitch::Tape(_) => self.mulaw.decode(voice.last_code),
             };
             let level = voice.envelope.advance(&self.shape);

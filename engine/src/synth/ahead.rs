@@ -21,13 +21,19 @@ const RUN: usize = 256;
 pub(super) struct Ahead {
     /// Shape: `[voices]`
     codes: Vec<VecDeque<u8>>,
+    /// The level of each, where the model is told the note. Shape: `[voices]`
+    levels: Vec<VecDeque<f32>>,
     /// Which lanes were asked for how many.
     asked: Vec<(usize, usize)>,
 }
 
 impl Ahead {
     fn new(voices: usize) -> Self {
-        Self { codes: vec![VecDeque::new(); voices], asked: Vec::new() }
+        Self {
+            codes: vec![VecDeque::new(); voices],
+            levels: vec![VecDeque::new(); voices],
+            asked: Vec::new(),
+        }
     }
 
     /// The next code of a voice. It was ordered; silence would be heard if it was not.
@@ -188,6 +194,7 @@ impl Synth {
             let voice = &mut self.voices[lane];
             for _ in 0..std::mem::take(&mut self.owed[lane]) {
                 voice.last_code = ahead.next(lane, self.mulaw.silence());
+                voice.level = ahead.levels[lane].pop_front().unwrap_or(voice.level);
                 voice.made += 1;
                 if let Pitch::Tape(tape) = &mut voice.pitch {
                     tape.push(self.mulaw.decode(voice.last_code));
@@ -214,6 +221,7 @@ impl Synth {
             if count == 0 {
                 continue;
             }
+            ahead.levels[lane].clear();
             let class = self.packed.class_embedding(voice.class);
             for _ in 0..if is_constant { 1 } else { count } {
                 let local = conditioning.len() + class.len();
@@ -223,6 +231,7 @@ impl Synth {
                     (&self.conditioner, &mut voice.pitch)
                 {
                     conditioner.advance(note, &mut conditioning[local..]);
+                    ahead.levels[lane].push_back(note.level());
                 }
             }
             ahead.asked.push((lane, count));

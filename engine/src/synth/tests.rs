@@ -1,7 +1,7 @@
 //! What a note is, whatever happens around it.
 
 use super::*;
-use crate::config::{Config, Dtype, NoteRecipe, Recipe};
+use crate::config::{Config, Dtype, KeyTable, NoteRecipe, Recipe};
 use crate::kernels::Isa;
 use crate::sampling::Sampling;
 use crate::weights::Weights;
@@ -298,10 +298,23 @@ fn a_program_chooses_the_class_of_its_channel_until_a_class_is_set() {
 /// What a band of synths plays is what each would play alone.
 #[test]
 fn a_band_plays_what_each_would_alone() {
-    for (recipe, classes) in [
-        (Recipe::Note(NoteRecipe::default()), vec![]),
-        (Recipe::None, vec!["a".into(), "b".into()]),
-    ] {
+    let keys = [50, 70].map(|key| KeyTable {
+        key,
+        velocity: 90,
+        start_turns: vec![0.25; 4],
+        level_db: vec![-6.0, -30.0],
+        partial_db: vec![vec![-9.0, -40.0]; 3],
+        ..KeyTable::default()
+    });
+    let levels = NoteRecipe {
+        partials: 4,
+        ages_ms: vec![0.0, 200.0],
+        keys: keys.to_vec(),
+        ..NoteRecipe::default()
+    };
+    for (recipe, classes) in
+        [(Recipe::Note(levels), vec![]), (Recipe::None, vec!["a".into(), "b".into()])]
+    {
         let config = Config { conditioning: recipe, classes, ..Config::tiny() };
         let weights = Weights::random(config, 3).unwrap();
         let packed = || Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap();
