@@ -228,7 +228,7 @@ impl Crowd {
         let Some(conditioner) = NoteConditioner::new(&self.config) else { return };
         for (voice, vectors) in self.conditioning.chunks_mut(rows * h).enumerate() {
             let mut note = conditioner.idle_note();
-            conditioner.start(&mut note, 48 + (voice % 36) as u8, 100);
+            conditioner.start(&mut note, 0, 48 + (voice % 36) as u8, 100);
             vectors.chunks_mut(h).for_each(|row| conditioner.advance(&mut note, &mut row[class..]));
         }
     }
