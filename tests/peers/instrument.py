@@ -126,14 +126,14 @@ def chord_midi(keys, seconds):
 def recordings(trainer, folder, sound=None):
     """The recordings of a folder whose notes are known, as the trainer reads their names (or its CSV).
 
-    Of a model with classes: those of one `sound`.
+    Of a model with classes: those of one `sound`, or of none.
     """
     with tempfile.TemporaryDirectory() as prepared:
         call(trainer, "prepare", "--data", folder, "--out", f"{prepared}/prepared")
         index = json.loads(pathlib.Path(f"{prepared}/prepared/index.json").read_text())
     found = []
     for entry in index["entries"]:
-        if entry["key"] is None or sound not in (None, entry["label"]):
+        if entry["key"] is None or sound and entry["label"] not in (None, sound):
             continue
         file, place = entry["name"], {}
         if entry.get("at_frame") is not None:
@@ -147,8 +147,13 @@ def recordings(trainer, folder, sound=None):
     return found
 
 
-def held_out_bits(trainer, model, folder, dtype):
-    """Bits a sample of the recordings that were set aside."""
+def held_out_bits(trainer, model, folder, dtype, sound=None):
+    """Bits a sample of the recordings that were set aside; recordings without classes are of `sound`."""
+    folder = pathlib.Path(folder).resolve()
+    if sound and not (folder / sound).is_dir():
+        with tempfile.TemporaryDirectory() as labelled:
+            (pathlib.Path(labelled) / sound).symlink_to(folder)
+            return held_out_bits(trainer, model, labelled, dtype, sound)
     options = ["--split", "valid", "--dtype", dtype, "--threads", 1, "--json"]
     answer = call(trainer, "eval", "--model", model, "--data", folder, *options)
     return json.loads(answer.strip().splitlines()[-1])["bits_per_sample"]

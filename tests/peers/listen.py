@@ -84,7 +84,7 @@ def from_onset(sound):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("player", metavar="PLAYER", help="the built program wavenet")
-    parser.add_argument("--model", metavar="FILE", help="default: the built-in piano")
+    parser.add_argument("--model", metavar="FILE", help="default: the built-in instruments")
     parser.add_argument("--recordings", metavar="DIR", default=str(ROOT / "../shared/data/piano-kw"))
     parser.add_argument("--class", metavar="NAME", dest="sound", help="which of the model's sounds")
     parser.add_argument(
@@ -181,7 +181,7 @@ def listen(options):
     table = Table()
     tabulate_notes(table, notes, len({r.velocity for r in who.corpus}))
     tabulate_likeness(table, options, who)
-    tabulate_bits(table, options, who.trainer)
+    tabulate_bits(table, options, who.trainer, who.player.sound)
     percent = 100 * who.player.load(8, who.rate_hz)
     table.row("8 voices at the model's rate", "25 % of a core", f"{percent:.1f} %", percent <= 25)
     if options.pictures:
@@ -191,7 +191,7 @@ def listen(options):
     if options.csv:
         write_csv(options.csv, notes)
     what = f"{len(notes)} notes, {name(who.keys[0])} to {name(who.keys[-1])}, velocities 40 and 110"
-    print(f"{options.model or 'built-in piano'}: {what}; {time.monotonic() - began:.0f} s")
+    print(f"{options.model or 'built-in instruments'}: {what}; {time.monotonic() - began:.0f} s")
     off = np.abs([reading["cents"] for reading in recorded if reading["cents"] is not None])
     print(
         f"the {len(recorded)} recordings beside them, by the same ears: "
@@ -220,7 +220,9 @@ def tabulate_likeness(table, options, who):
     if options.evaluation_model is None:
         table.row(measure, "a sampler's", "not measured: no --evaluation-model", None)
         return
-    player = dataclasses.replace(who.player, model=options.evaluation_model)
+    player = dataclasses.replace(who.player, model=options.evaluation_model, sound=None)
+    if who.player.sound in player.inspect()["classes"]:
+        player = dataclasses.replace(player, sound=who.player.sound)
     held_out = [int(librosa.note_to_midi(key)) for key in options.held_out.split(",")]
     found = list(likeness(player, who.corpus, held_out, who.seeds, who.limit_hz))
     if not found:
@@ -233,10 +235,10 @@ def tabulate_likeness(table, options, who):
     table.row(measure, f"{sampler:.2f} dB, a sampler's", f"{ours:.2f} dB", ours <= sampler)
 
 
-def tabulate_bits(table, options, trainer):
-    model = options.model or str(ROOT / "models/piano.safetensors")
-    exact = held_out_bits(trainer, options.float_model or model, options.recordings, "f32")
-    int8 = held_out_bits(trainer, model, options.recordings, "int8")
+def tabulate_bits(table, options, trainer, sound):
+    model = options.model or str(ROOT / "models/instruments.safetensors")
+    exact = held_out_bits(trainer, options.float_model or model, options.recordings, "f32", sound)
+    int8 = held_out_bits(trainer, model, options.recordings, "int8", sound)
     measured = f"f32 {exact:.4f}, int8 {int8:.4f}"
     table.row("bits a sample on held-out files", "int8 within 0.01", measured, int8 - exact <= 0.01)
 

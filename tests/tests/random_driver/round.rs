@@ -1,6 +1,5 @@
 //! One round: a stream is started, played and ended, and what came out is looked at.
 
-use std::path::Path;
 use std::time::Duration;
 
 use wavenet_engine::renderer::Renderer;

@@ -39,7 +39,7 @@ pub struct Training {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tuning {
-    /// That of the key in equal temperament, A4 = 440 Hz.
+    /// The first partial at the key in equal temperament, A4 = 440 Hz. Stiff strings sound sharp by that.
     Equal,
     /// That of the recording.
     Recorded,
@@ -101,7 +101,7 @@ impl Default for Training {
             validation_steps: 200,
             shifts: vec![-2, -1, 0, 1, 2],
             augmentation: Augmentation::default(),
-            tuning: Tuning::Equal,
+            tuning: Tuning::Recorded,
         }
     }
 }
