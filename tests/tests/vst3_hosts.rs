@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
+use wavenet_engine::Sampling;
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::synth::{Event, EventKind, Settings, Synth};
-use wavenet_engine::Sampling;
 use wavenet_tests::pack;
 
 const RATES: [u32; 3] = [44_100, 48_000, 96_000];

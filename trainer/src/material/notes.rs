@@ -41,7 +41,6 @@ struct Note {
 
 impl Note {
     /// The note of an entry, or why it is none; `None` where the entry goes on with the one before.
-    #[expect(clippy::type_complexity, reason = "three outcomes: the disk failed, a note, none")]
     fn of_entry(
         prepared: &Prepared,
         index: usize,
