@@ -142,7 +142,7 @@ impl Config {
     pub fn default_temperature(&self) -> f32 {
         match self.conditioning {
             Recipe::None => 1.0,
-            Recipe::Note(_) => 0.5,
+            Recipe::Note(_) => 0.3,
         }
     }
 

@@ -153,7 +153,7 @@ pub struct SoundArgs {
     #[arg(long, value_name = "N", help_heading = "How it sounds", default_value_t = 1)]
     #[arg(allow_negative_numbers = true)]
     pub seed: u64,
-    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample [default: 0.5
+    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample [default: 0.3
     /// for a model of notes, else 1].
     #[arg(long, value_name = "T", help_heading = "How it sounds")]
     #[arg(value_parser = temperature, allow_negative_numbers = true)]
