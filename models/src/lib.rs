@@ -10,31 +10,19 @@ use wavenet_engine::{Result, Weights};
 pub struct BuiltIn {
     /// What a user calls it.
     pub name: &'static str,
-    /// What it sounds like, in a few words.
-    pub about: &'static str,
     /// Its file.
     pub bytes: &'static [u8],
 }
 
 /// Keys: a piano, a plucked string and a breathy pad, one class each.
-pub const INSTRUMENTS: BuiltIn = BuiltIn {
-    name: "instruments",
-    about: "a piano, a plucked string, a breathy pad",
-    bytes: include_bytes!("../instruments.safetensors"),
-};
+pub const INSTRUMENTS: BuiltIn =
+    BuiltIn { name: "instruments", bytes: include_bytes!("../instruments.safetensors") };
 
 /// The sounds of [`INSTRUMENTS`], for who needs their names before the model.
 pub const SOUNDS: [&str; 3] = ["piano", "string", "wind-pad"];
 
-/// A bird without keys of its own: it sings, faster or slower.
-pub const BIRD: BuiltIn = BuiltIn {
-    name: "bird",
-    about: "a bird that sings without end",
-    bytes: include_bytes!("../bird.safetensors"),
-};
-
 /// All of them; the first is played where none is asked for.
-pub const ALL: [BuiltIn; 2] = [INSTRUMENTS, BIRD];
+pub const ALL: [BuiltIn; 1] = [INSTRUMENTS];
 
 impl BuiltIn {
     /// The model.

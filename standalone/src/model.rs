@@ -15,7 +15,7 @@ use crate::cli::{Place, RunArgs};
 pub struct Model {
     /// Config and numbers.
     pub weights: Weights,
-    /// The file's path as it was given, or such as `built-in bird`.
+    /// The file's path as it was given, or such as `built-in instruments`.
     pub name: String,
     /// Size of the file.
     pub file_bytes: u64,
