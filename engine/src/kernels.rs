@@ -285,4 +285,4 @@ fn swap_float_mode(mode: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

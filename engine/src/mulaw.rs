@@ -21,6 +21,8 @@ pub struct MuLaw {
     /// Value of each code, rising. Shape: `[levels]`.
     values: Vec<f32>,
     mu: f64,
+    /// ln(1 + mu).
+    log_levels: f64,
 }
 
 impl MuLaw {
@@ -34,7 +36,7 @@ impl MuLaw {
                 magnitude.copysign(y) as f32
             })
             .collect();
-        Self { values, mu }
+        Self { values, mu, log_levels: libm::log1p(mu) }
     }
 
     /// The code of a sample; values beyond [-1, 1] take the end codes, NaN that of silence.
@@ -51,7 +53,7 @@ impl MuLaw {
 
     fn compressed(&self, sample: f32) -> f64 {
         let x = if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) };
-        (libm::log1p(self.mu * x.abs()) / libm::log1p(self.mu)).copysign(x)
+        (libm::log1p(self.mu * x.abs()) / self.log_levels).copysign(x)
     }
 
     /// The sample that a code stands for, in [-1, 1]. Real-time safe: one table read.

@@ -34,10 +34,24 @@ impl BuiltIn {
     }
 }
 
-/// The built-in model of this name. A file of the same name comes first: `None` where there is one.
-pub fn find(path: &Path) -> Option<BuiltIn> {
-    let named = ALL.into_iter().find(|model| Path::new(model.name) == path);
-    named.filter(|_| !path.exists())
+/// What a user's choice of a model means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// A model that needs no file.
+    BuiltIn(BuiltIn),
+    /// A file, there or not.
+    File(&'a Path),
+}
+
+impl<'a> Choice<'a> {
+    /// Nothing is the first built-in model; a name is that of a built-in model, unless a file has it.
+    pub fn of(path: Option<&'a Path>) -> Self {
+        let Some(path) = path else {
+            return Self::BuiltIn(ALL[0]);
+        };
+        let named = ALL.into_iter().find(|model| Path::new(model.name) == path);
+        named.filter(|_| !path.exists()).map_or(Self::File(path), Self::BuiltIn)
+    }
 }
 
 #[cfg(test)]
@@ -48,10 +62,12 @@ mod tests {
     fn all_are_models_and_small() {
         for model in ALL {
             assert!(model.weights().is_ok(), "{}", model.name);
-            assert_eq!(find(Path::new(model.name)), Some(model));
+            assert_eq!(Choice::of(Some(Path::new(model.name))), Choice::BuiltIn(model));
         }
         assert!(ALL.iter().map(|model| model.bytes.len()).sum::<usize>() < 3_000_000);
-        assert_eq!(find(Path::new("no-such-model")), None);
+        assert_eq!(Choice::of(None), Choice::BuiltIn(INSTRUMENTS));
+        let other = Path::new("no-such-model");
+        assert_eq!(Choice::of(Some(other)), Choice::File(other));
     }
 
     #[test]

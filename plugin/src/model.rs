@@ -4,12 +4,12 @@
 //! damaged is an error and the plugin is silent, but the name stays in the project; a file that has
 //! changed is played, and said to have changed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wavenet_engine::{Error, Result, Weights};
-use wavenet_models::INSTRUMENTS;
+use wavenet_models::Choice;
 
 /// Layout of [`ModelRef`] in a project; raised where an old plugin could not read a new one.
 const VERSION: u32 = 1;
@@ -48,13 +48,13 @@ impl ModelRef {
                 "this project was saved by a newer version of the plugin; please update it".into(),
             ));
         }
-        let built_in = self.path.as_deref().map_or(Some(INSTRUMENTS), wavenet_models::find);
-        if let Some(model) = built_in {
-            return Ok((model.weights()?, hash(model.bytes)));
+        match Choice::of(self.path.as_deref()) {
+            Choice::BuiltIn(model) => Ok((model.weights()?, hash(model.bytes))),
+            Choice::File(path) => {
+                let bytes = Weights::read_file(path)?;
+                Ok((Weights::from_bytes(&bytes)?, hash(&bytes)))
+            }
         }
-        let path = self.path.as_deref().unwrap_or(Path::new(""));
-        let bytes = Weights::read_file(path)?;
-        Ok((Weights::from_bytes(&bytes)?, hash(&bytes)))
     }
 
     /// Whether another name is that of the same file, with the same content as far as it is known.

@@ -78,6 +78,12 @@ pub fn bench(args: &BenchArgs) -> Result<String> {
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
 }
 
+/// A model's shape, as `--shape` takes it.
+fn shape_of(config: &Config) -> String {
+    let Config { residual_channels, skip_channels, end_channels, .. } = config;
+    format!("{residual_channels},{skip_channels},{end_channels},{}", config.layers())
+}
+
 /// Measures one model, run in one way.
 fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<Report> {
     let packed = model.pack(run)?;
@@ -97,13 +103,7 @@ fn measure(model: &Model, run: &RunArgs, voices: usize, seconds: f64) -> Result<
     let each = played.steps_per_second;
     Ok(Report {
         model: model.name.clone(),
-        shape: format!(
-            "{},{},{},{}",
-            config.residual_channels,
-            config.skip_channels,
-            config.end_channels,
-            config.layers()
-        ),
+        shape: shape_of(config),
         parameters: model.weights.layout().len,
         sample_rate_hz: config.sample_rate_hz,
         voices,

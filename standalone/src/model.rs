@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Dtype, Error, Packed, Weights, cuda};
+use wavenet_models::Choice;
 
 use crate::cli::{Place, RunArgs};
 
@@ -27,13 +28,14 @@ impl Model {
     /// # Errors
     /// If the file is missing, not a file, or not a valid model.
     pub fn load(path: Option<&Path>) -> Result<Self> {
-        let built_in = path.map_or(Some(wavenet_models::INSTRUMENTS), wavenet_models::find);
-        if let Some(model) = built_in {
-            let weights = model.weights().context("the built-in model")?;
-            let file_bytes = model.bytes.len() as u64;
-            return Ok(Self { weights, name: format!("built-in {}", model.name), file_bytes });
-        }
-        let path = path.unwrap_or(Path::new(""));
+        let path = match Choice::of(path) {
+            Choice::File(path) => path,
+            Choice::BuiltIn(model) => {
+                let weights = model.weights().context("the built-in model")?;
+                let file_bytes = model.bytes.len() as u64;
+                return Ok(Self { weights, name: format!("built-in {}", model.name), file_bytes });
+            }
+        };
         let name = path.display().to_string();
         let metadata = std::fs::metadata(path).with_context(|| {
             format!("cannot read the model {name}; give the path of a .safetensors file, or a built-in model: {}", names())

@@ -39,7 +39,7 @@ def call(*command):
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-    """The program `wavenet`, with a model (None: the built-in piano)."""
+    """The program `wavenet`, with a model (None: the built-in instruments)."""
 
     program: str
     model: str | None

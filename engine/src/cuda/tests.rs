@@ -10,6 +10,7 @@ use super::lanes::{Lanes, Order};
 use super::session::{Session, Threads};
 use super::shim::{Fault, Shim};
 use crate::config::{Config, Dtype, NoteRecipe, Recipe};
+use crate::kernels::tests::shapes_within;
 use crate::kernels::{Isa, Packed, State};
 use crate::math;
 use crate::mulaw::MuLaw;
@@ -99,27 +100,9 @@ fn truth(weights: &Weights, dtype: Dtype, lanes: usize, runs: &[usize], seed: u6
     play(&mut processor, lanes, runs, seed)
 }
 
+/// Small ones: a fiber a thread takes its time.
 fn shapes() -> impl Strategy<Value = Config> {
-    let channels = (1..40_usize, 1..40_usize, 1..80_usize, 1..40_usize, 2..257_usize);
-    let dilations = proptest::collection::vec(1..12_usize, 1..5);
-    (channels, 2..4_usize, dilations, 0..3_usize, 0..3_usize).prop_map(
-        |((r, g, s, a, levels), kernel_size, dilations, classes, partials)| Config {
-            levels,
-            residual_channels: r,
-            gate_channels: g,
-            skip_channels: s,
-            end_channels: a,
-            kernel_size,
-            dilations,
-            classes: (0..classes).map(|class| class.to_string()).collect(),
-            class_channels: 5,
-            conditioning: match partials {
-                0 => Recipe::None,
-                _ => Recipe::Note(NoteRecipe { partials, ..NoteRecipe::default() }),
-            },
-            ..Config::default()
-        },
-    )
+    shapes_within(40, 12, 3)
 }
 
 /// Steps every lane on the device and by the scalar kernel, and holds all logits against each other, bit

@@ -72,9 +72,18 @@ pub(super) fn run_state(
 }
 
 pub(super) fn shapes() -> impl Strategy<Value = Config> {
-    let channels = (1..70_usize, 1..70_usize, 1..140_usize, 1..70_usize, 2..257_usize);
-    let dilations = proptest::collection::vec(1..20_usize, 1..5);
-    (channels, 2..4_usize, dilations, 0..4_usize, 0..3_usize).prop_map(
+    shapes_within(70, 20, 4)
+}
+
+/// Shapes of fewer channels, shorter dilations and fewer classes than these; of skips up to twice as many.
+pub(crate) fn shapes_within(
+    width: usize,
+    dilation: usize,
+    classes: usize,
+) -> impl Strategy<Value = Config> {
+    let channels = (1..width, 1..width, 1..2 * width, 1..width, 2..257_usize);
+    let dilations = proptest::collection::vec(1..dilation, 1..5);
+    (channels, 2..4_usize, dilations, 0..classes, 0..3_usize).prop_map(
         |((r, g, s, a, levels), kernel_size, dilations, classes, partials)| Config {
             levels,
             residual_channels: r,

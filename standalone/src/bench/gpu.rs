@@ -13,7 +13,7 @@ use wavenet_engine::conditioning::NoteConditioner;
 use wavenet_engine::cuda::{self, Card, Lanes, Order};
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling};
 
-use super::{random_model, sweep::SHAPES};
+use super::{random_model, shape_of, sweep::SHAPES};
 use crate::cli::{BenchArgs, RunArgs, Shape};
 use crate::model::Model;
 
@@ -131,13 +131,7 @@ fn measure(
     let rate = f64::from(config.sample_rate_hz);
     Ok(Report {
         model: model.name.clone(),
-        shape: format!(
-            "{},{},{},{}",
-            config.residual_channels,
-            config.skip_channels,
-            config.end_channels,
-            config.layers()
-        ),
+        shape: shape_of(config),
         parameters: model.weights.layout().len,
         device: card.name.clone(),
         driver_cuda: card.driver_version,

@@ -44,8 +44,9 @@ fn missing(class: &[KeyTable]) -> Vec<KeyTable> {
                 .iter()
                 .filter(|table| table.key == key)
                 .min_by_key(|table| table.velocity.abs_diff(layer));
-            let below = keys.iter().rev().find_map(|&near| find(near.min(key), layer));
-            let above = keys.iter().find_map(|&near| find(near.max(key), layer));
+            let has_layer = |near: &u8| find(*near, layer);
+            let below = keys.iter().rev().filter(|&&near| near < key).find_map(has_layer);
+            let above = keys.iter().filter(|&&near| near > key).find_map(has_layer);
             if let (Some(own), Some(a), Some(b)) = (nearest, below.or(above), above.or(below)) {
                 made.push(between(own, layer, a, b));
             }

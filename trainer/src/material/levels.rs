@@ -61,10 +61,10 @@ pub(super) fn measure(
             let (from_ms, to_ms) = stretch_ms(*age_ms);
             let hop = |ms: f64| ((start_ms + ms) / hop_ms).ceil() as usize;
             let to = (hop(to_ms) + 1).min(row.len());
-            let heard: Vec<f32> = row[hop(from_ms).min(to)..to].to_vec();
+            let around = &row[hop(from_ms).min(to)..to];
             // Hops before the onset heard nothing yet.
-            let heard: Vec<f32> = heard.into_iter().skip_while(|&a| a == 0.0).collect();
-            power_db(&heard).max(SOFTEST_DB)
+            let deaf = around.iter().take_while(|&&amplitude| amplitude == 0.0).count();
+            power_db(&around[deaf..]).max(SOFTEST_DB)
         };
         continued(ages.iter().map(at).collect(), &recipe.ages_ms)
     });
@@ -110,7 +110,7 @@ fn make_room(table: &mut KeyTable, recipe: &NoteRecipe, note: &[f32], rate_hz: f
     }
 }
 
-/// The largest level of a lone sine that fits.
+// A lone sine always fits.
 const _: () = assert!(SINE_AMPLITUDE < LARGEST);
 
 #[cfg(test)]

@@ -280,11 +280,10 @@ impl NoteClip {
         let start_frame = note.start_frame.max(note.entry_offset.saturating_sub(past));
         let start_age = ((start_frame - note.start_frame) as f64 / speed) as u64;
         // The model hears every note equally loud.
-        let levels = Levels::of_recording(recipe, &note.table, rate, speed);
-        let mut gains = levels.clone();
+        let mut levels = Levels::of_recording(recipe, &note.table, rate, speed);
         for (age, sample) in (start_age..).zip(&mut shifted) {
-            gains.seek(age);
-            *sample /= gains.gain();
+            levels.seek(age);
+            *sample /= levels.gain();
         }
         Ok(Self {
             offset_frames: store.append(&shifted)?,

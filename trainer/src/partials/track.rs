@@ -122,8 +122,8 @@ impl Demodulated {
         deviation
     }
 
-    /// The amplitude, a value a hop. Near the onset, and near the recording's end, a part of the window
-    /// hears nothing: there the amplitude is that of the part which hears.
+    /// The amplitude, a value a hop. Near the onset a part of the window hears nothing: there the amplitude
+    /// is that of the part which hears. Where the recording's end cuts the window short it is held.
     pub(super) fn amplitude_from(&self, onset_frame: usize, hop_frames: usize) -> Vec<f32> {
         // The share of the Hann window's sum after `x` half windows from its middle.
         let after = |x: f64| {
@@ -139,9 +139,8 @@ impl Demodulated {
         };
         let last = (self.whole_hops.max(1) - 1).min(self.amplitude.len() - 1);
         let held = self.amplitude[last];
-        let hops = self.amplitude.iter().enumerate().map(whole);
-        let hops = hops.take(last + 1);
-        let mut amplitude: Vec<f32> = hops.collect();
+        let hops = self.amplitude.iter().enumerate().take(last + 1);
+        let mut amplitude: Vec<f32> = hops.map(whole).collect();
         amplitude.resize(self.amplitude.len(), held);
         amplitude
     }
