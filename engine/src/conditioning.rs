@@ -70,13 +70,36 @@ pub struct NoteState {
     struck: u8,
     age_frames: u64,
     levels: Levels,
+    /// What is added to the code's sample.
+    partials: f32,
+}
+
+/// How a sample of the model becomes one of the note.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Heard {
+    /// What the told partials add up to, where the model says only what remains without them; else 0.
+    pub partials: f32,
+    /// What the sum is multiplied with.
+    pub level: f32,
+}
+
+impl Heard {
+    /// As the model says it.
+    pub const UNCHANGED: Self = Self { partials: 0.0, level: 1.0 };
+
+    /// The note's sample where the model said `sample`. Real-time safe.
+    #[inline]
+    pub fn sample(self, sample: f32) -> f32 {
+        (self.partials + sample) * self.level
+    }
 }
 
 impl NoteState {
-    /// What the sample of the last [`NoteConditioner::advance`] is to be multiplied with. Real-time safe.
+    /// The sample to be heard where the model said `sample` after the last [`NoteConditioner::advance`]: its
+    /// partials added, at the note's level. Real-time safe.
     #[inline]
-    pub fn level(&self) -> f32 {
-        self.levels.gain()
+    pub fn heard(&self) -> Heard {
+        Heard { partials: self.partials, level: self.levels.gain() }
     }
 }
 
@@ -111,6 +134,7 @@ impl NoteConditioner {
             class: 0,
             struck: 0,
             age_frames: 0,
+            partials: 0.0,
             levels: Levels::new(&self.recipe, self.sample_rate_hz),
         }
     }
@@ -167,7 +191,8 @@ impl NoteConditioner {
         note.age_frames += 1;
         let decays = &note.decays;
         let turns = &note.turns[..note.present];
-        self.write(note.pitch, note.velocity, |i| decays[i], turns, &note.levels, out);
+        let sum = self.write(note.pitch, note.velocity, |i| decays[i], turns, &note.levels, out);
+        note.partials = if self.recipe.remainder { sum } else { 0.0 };
         for (decay, factor) in note.decays.iter_mut().zip(&self.decay_factors) {
             // Below this nothing is heard; stopping there keeps denormals out.
             *decay = if *decay > 1e-9 { *decay * factor } else { 0.0 };
@@ -178,7 +203,8 @@ impl NoteConditioner {
     }
 
     /// The channels of the sample `age_frames` after a recorded note's onset, for the trainer.
-    /// `turns` holds the measured phases of the partials that are present, `levels` those of the note.
+    /// `turns` holds the measured phases of the partials that are present, `levels` those of the note. The
+    /// result is what the model does not say, but hears added.
     pub fn recorded(
         &self,
         semitones: f64,
@@ -187,11 +213,12 @@ impl NoteConditioner {
         turns: &[u32],
         levels: &mut Levels,
         out: &mut [f32],
-    ) {
+    ) -> f32 {
         levels.seek(age_frames);
         let velocity = f32::from(velocity.min(127)) / 127.0;
         let decay = |i: usize| libm::pow(self.decay_factors[i], age_frames as f64);
-        self.write(pitch_channel(semitones), velocity, decay, turns, levels, out);
+        let sum = self.write(pitch_channel(semitones), velocity, decay, turns, levels, out);
+        if self.recipe.remainder { sum } else { 0.0 }
     }
 
     fn write(
@@ -202,7 +229,7 @@ impl NoteConditioner {
         turns: &[u32],
         levels: &Levels,
         out: &mut [f32],
-    ) {
+    ) -> f32 {
         let (head, rest) = out.split_at_mut(2);
         head.copy_from_slice(&[pitch, velocity]);
         let (decays, rest) = rest.split_at_mut(self.decay_factors.len());
@@ -227,6 +254,7 @@ impl NoteConditioner {
             *half_sum = 0.5 * sum;
             *code = self.mulaw.compress(SINE_AMPLITUDE * sum);
         }
+        SINE_AMPLITUDE * sum
     }
 
     /// Sine of a phase, `shift` table steps ahead.
@@ -328,8 +356,8 @@ mod tests {
             key: 57,
             velocity: 90,
             start_turns: vec![0.1; 96],
-            level_db: (0..13).map(|age| -3.0 * age as f32).collect(),
-            partial_db: vec![(0..13).map(|age| -4.0 * age as f32).collect(); 8],
+            level_db: (0..22).map(|age| -3.0 * age as f32).collect(),
+            partial_db: vec![(0..22).map(|age| -4.0 * age as f32).collect(); 8],
             ..KeyTable::default()
         };
         let recipe =
@@ -344,11 +372,13 @@ mod tests {
         for age in 0..3_000_u64 {
             let turns = note.turns[..note.present].to_vec();
             conditioner.advance(&mut note, &mut played);
-            conditioner.recorded(57.0, 90, age, &turns, &mut levels, &mut recorded);
+            let partials = conditioner.recorded(57.0, 90, age, &turns, &mut levels, &mut recorded);
             for (played, recorded) in played.iter().zip(&recorded) {
                 assert!((played - recorded).abs() < 1e-6);
             }
-            assert_eq!(note.level(), levels.gain());
+            assert_eq!(note.heard(), Heard { partials, level: levels.gain() });
+            assert_eq!(partials, 2.0 * SINE_AMPLITUDE * played[5]);
+            assert_eq!(note.heard().sample(0.5), (partials + 0.5) * levels.gain());
             let sum: f32 = played[7..15].iter().sum();
             // Partials that no table tells are as good as silent.
             assert!((played[5] - 0.5 * sum).abs() < 1e-4);

@@ -135,13 +135,15 @@ impl Config {
         })
     }
 
-    /// The sampling temperature that suits the model unless the player asks otherwise. Told where
-    /// every partial is, a model of notes spends its chance on noise, and less of it is nearer to
-    /// the recording (docs/built-in-models.md has the measurements). A model that is told nothing
-    /// needs its chance to go on.
+    /// The sampling temperature that suits the model unless the player asks otherwise. A model that is
+    /// told nothing needs its chance to go on. Told where every partial is, a model of notes spends its
+    /// chance on noise, and less of it is nearer to the recording: much less where it says the partials
+    /// too, a little where it says what remains beside them (docs/built-in-models.md has the
+    /// measurements).
     pub fn default_temperature(&self) -> f32 {
-        match self.conditioning {
+        match &self.conditioning {
             Recipe::None => 1.0,
+            Recipe::Note(note) if note.remainder => 0.6,
             Recipe::Note(_) => 0.3,
         }
     }

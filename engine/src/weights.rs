@@ -19,9 +19,9 @@ use crate::files;
 use crate::sampling::Philox;
 use crate::storage;
 
-/// The newest version, of files whose notes have levels. Those with int8 in them are of version 2, all
-/// others of version 1, which older programs read. A reader refuses newer ones.
-pub const FORMAT_VERSION: u32 = 3;
+/// The newest version. A file has the oldest that can say what is in it, so that older programs read what
+/// they can; a reader refuses newer ones.
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The single key of the file's metadata: one key, so that equal models are equal bytes.
 const METADATA_KEY: &str = "wavenet";
@@ -327,9 +327,12 @@ impl Weights {
         }
         let tensors = storage::encode(self);
         let has_int8 = tensors.iter().any(|tensor| tensor.dtype == FileDtype::I8);
-        let has_levels =
-            matches!(&self.config.conditioning, Recipe::Note(note) if note.has_levels());
-        let format_version = if has_levels { FORMAT_VERSION } else { 1 + u32::from(has_int8) };
+        let format_version = match &self.config.conditioning {
+            Recipe::Note(note) if note.remainder => 4,
+            Recipe::Note(note) if note.has_levels() => 3,
+            _ if has_int8 => 2,
+            _ => 1,
+        };
         let header = Header { format_version, config: self.config.clone() };
         let header = serde_json::to_string(&header).map_err(|e| Error::Format(e.to_string()))?;
         let mut views = Vec::with_capacity(tensors.len());

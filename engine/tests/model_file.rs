@@ -214,7 +214,7 @@ fn damaged_metadata_is_named() {
         let text = Parts { metadata, ..Parts::new() }.error().to_string();
         assert!(text.contains("`wavenet`"), "{text}");
     }
-    for version in ["0", "4", "4294967295"] {
+    for version in ["0", "5", "4294967295"] {
         let to = format!("\"format_version\":{version}");
         let error = Parts::new().edit("\"format_version\":1", &to).error();
         let named = matches!(&error, Error::Unsupported(what) if what.contains(version));
@@ -256,7 +256,7 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn notes_with_levels_are_of_the_newest_version_and_their_tables_are_checked() {
+fn notes_with_levels_are_of_a_newer_version_and_their_tables_are_checked() {
     let table = |key| KeyTable {
         key,
         velocity: 64,
@@ -289,7 +289,12 @@ fn notes_with_levels_are_of_the_newest_version_and_their_tables_are_checked() {
         let error = weights(&recipe).unwrap_err();
         assert!(matches!(&error, Error::Unsupported(_)), "{error}");
     };
+    let mut remainder = recipe.clone();
+    remainder.remainder = true;
+    let parts = Parts::of(&weights(&remainder).unwrap());
+    assert!(parts.metadata.as_ref().unwrap()["wavenet"].contains("\"format_version\":4"));
     refused(&|recipe| recipe.ages_ms = vec![0.0]);
+    refused(&|recipe| (recipe.ages_ms, recipe.remainder, recipe.keys) = (vec![], true, vec![]));
     refused(&|recipe| recipe.ages_ms = vec![5.0, 100.0]);
     refused(&|recipe| recipe.ages_ms[1] = f32::NAN);
     refused(&|recipe| recipe.summed_partials = 129);

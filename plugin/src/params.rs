@@ -75,7 +75,7 @@ impl InstrumentParams {
         Self {
             session,
             // The built-in model's own.
-            temperature: FloatParam::new("Temperature", 0.3, range).with_step_size(0.001),
+            temperature: FloatParam::new("Temperature", 0.6, range).with_step_size(0.001),
             top_p: share("Top-p", 1.0),
             seed: whole("Seed", 1, 0, 9_999),
             class: whole("Sound", 0, 0, 1_023)

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use wavenet_engine::conditioning::{NoteConditioner, NoteState};
+use wavenet_engine::kernels::roof::LOOK;
 use wavenet_engine::weights::Layout;
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weights};
 
 use crate::cli::{BenchArgs, Isa, Place, RunArgs, Shape};
 use crate::model::{Model, slowness};
-use roofline::{LOOK, Roofline, Roofs};
+use roofline::{Roofline, Roofs};
 
 /// A model file may hold 1 GiB; more random weights than that are not made either.
 const MAX_PARAMETERS: usize = 1 << 28;

@@ -153,8 +153,8 @@ pub struct SoundArgs {
     #[arg(long, value_name = "N", help_heading = "How it sounds", default_value_t = 1)]
     #[arg(allow_negative_numbers = true)]
     pub seed: u64,
-    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample [default: 0.3
-    /// for a model of notes, else 1].
+    /// 1 = as trained, lower = tamer and less noisy, 0 = always the likeliest sample [default: 0.6
+    /// for a model of notes (0.3 if it says the partials too), else 1].
     #[arg(long, value_name = "T", help_heading = "How it sounds")]
     #[arg(value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: Option<f32>,

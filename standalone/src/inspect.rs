@@ -46,6 +46,8 @@ enum Conditioning<'a> {
         partials: usize,
         /// How many are in the sum, where the model is told levels.
         summed_partials: usize,
+        /// Whether the partials are added to what the model says.
+        remainder: bool,
         decays_ms: &'a [f32],
         velocity_range_db: f32,
         /// MIDI keys that were recorded.
@@ -92,6 +94,7 @@ impl<'a> Report<'a> {
                     decays_ms: &note.decays_ms,
                     velocity_range_db: note.velocity_range_db,
                     summed_partials: note.summed_partials,
+                    remainder: note.remainder,
                     keys: note.keys.iter().map(|table| table.key).collect::<BTreeSet<u8>>(),
                 },
             },
@@ -147,6 +150,7 @@ impl<'a> Report<'a> {
                 channels,
                 partials,
                 summed_partials,
+                remainder,
                 decays_ms,
                 velocity_range_db,
                 keys,
@@ -163,6 +167,9 @@ impl<'a> Report<'a> {
                 let heard =
                     format!("{channels} channels: key, velocity, age, {partials} partials{sum}");
                 rows.push(("notes", heard));
+                if *remainder {
+                    rows.push(("says", "what remains beside the partials, which are added".into()));
+                }
                 rows.push(("decays", format!("{} ms", decays.join(", "))));
                 rows.push(("velocity range", format!("{velocity_range_db} dB")));
                 rows.push(("recorded keys", recorded));

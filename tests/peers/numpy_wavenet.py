@@ -36,7 +36,8 @@ DEFAULTS = {
     "conditioning": {"kind": "none"}, "root_key": 60, "default_dtype": "f32",
 }
 NOTE_DEFAULTS = {
-    "partials": 32, "summed_partials": 0, "ages_ms": [], "decays_ms": [20, 200, 1500], "velocity_range_db": 30, "keys": [],
+    "partials": 32, "summed_partials": 0, "ages_ms": [], "decays_ms": [20, 200, 1500], "velocity_range_db": 30,
+    "remainder": False, "keys": [],
 }
 
 
@@ -47,7 +48,7 @@ def read_model(path):
     start = 8 + int.from_bytes(content[:8], "little")
     table = json.loads(content[8:start])
     header = json.loads(table.pop("__metadata__")["wavenet"])
-    if header["format_version"] not in (1, 2, 3):
+    if header["format_version"] not in (1, 2, 3, 4):
         raise ValueError(f"format version {header['format_version']}")
     tensors = {}
     for name, entry in table.items():
@@ -332,7 +333,7 @@ def factors(recipe, tables, rate, frames):
     db[0] += min(rows[0, -1] - rows[0, -2], 0) * beyond
     at_points = (10 ** (np.maximum(db, -160) / 20)).astype(F32)
     # Partials above the highest that is heard at either end of a stretch are left out.
-    loud = np.maximum(at_points[1:, :-1], at_points[1:, 1:]) >= F32(1e-3)
+    loud = np.maximum(at_points[1:, :-1], at_points[1:, 1:]) >= F32(1e-4)
     heard = np.where(loud.any(0), count - np.argmax(loud[::-1], axis=0), 0)
     place, share = np.arange(frames) // 32, (np.arange(frames) % 32 / 32).astype(F32)
     lines = at_points[:, place] + (at_points[:, place + 1] - at_points[:, place]) * share
@@ -341,7 +342,8 @@ def factors(recipe, tables, rate, frames):
 
 
 def note(config, key, velocity, frames):
-    """The conditioning vectors of a note of the first class, and what its samples are multiplied with."""
+    """The conditioning vectors of a note of the first class; what is added to its samples, and what they are
+    multiplied with then."""
     recipe = {**NOTE_DEFAULTS, **config["conditioning"]}
     rate, levels = config["sample_rate_hz"], len(recipe["ages_ms"]) > 0
     keys = [k for k in recipe["keys"] if k.get("class", 0) == 0]
@@ -394,7 +396,8 @@ def note(config, key, velocity, frames):
         rows[:, 2 + decays] = F32(0.5) * total
         rows[:, 3 + decays] = np.sign(x) * np.log1p(mu * abs(x)) / np.log1p(mu)
     gain = amplitudes[0] / F32(0.25) if levels else amplitudes[0]
-    return np.hstack([rows, gain[:, None]])
+    added = F32(0.25) * total if recipe["remainder"] else np.zeros(frames, F32)
+    return np.hstack([rows, added[:, None], gain[:, None]])
 
 
 # Section 8: draws and the choice of a code.

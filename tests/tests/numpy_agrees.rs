@@ -233,6 +233,7 @@ fn leveled() -> Config {
         partials: 7,
         summed_partials: 9,
         ages_ms: vec![0.0, 3.0, 20.0, 60.0, 90.0],
+        remainder: true,
         keys: places.into_iter().enumerate().map(table).collect(),
         ..NoteRecipe::default()
     };
@@ -269,7 +270,7 @@ fn mu_law_and_note_conditioning_agree() {
     notes_agree(&weights, &keys, &answers);
 }
 
-/// Conditioning vectors and gains of played notes.
+/// Conditioning vectors of played notes, and what becomes of their samples.
 fn notes_agree(weights: &Weights, keys: &[u8], answers: &[Value]) {
     let conditioner = NoteConditioner::new(weights.config()).unwrap();
     let width = weights.config().local_channels();
@@ -278,11 +279,12 @@ fn notes_agree(weights: &Weights, keys: &[u8], answers: &[Value]) {
         conditioner.start(&mut note, 0, key, 77);
         let theirs = numbers(theirs);
         let mut ours = vec![0.0; width];
-        assert_eq!(theirs.len(), 2000 * (width + 1));
-        for (t, theirs) in theirs.chunks_exact(width + 1).enumerate() {
+        assert_eq!(theirs.len(), 2000 * (width + 2));
+        for (t, theirs) in theirs.chunks_exact(width + 2).enumerate() {
             conditioner.advance(&mut note, &mut ours);
-            let ours = ours.iter().chain([note.level()].iter()).copied().collect::<Vec<f32>>();
-            for (channel, (a, b)) in theirs.iter().zip(&ours).enumerate() {
+            let heard = note.heard();
+            let ours = ours.iter().chain([&heard.partials, &heard.level]);
+            for (channel, (a, b)) in theirs.iter().zip(ours).enumerate() {
                 assert!((a - b).abs() < 1e-5, "key {key}, sample {t}, channel {channel}: {a} {b}");
             }
         }

@@ -77,7 +77,7 @@ fn bounce(host: &str, jobs: &[Value]) -> Option<Vec<Vec<f32>>> {
 /// What the engine renders for the plugin's default settings.
 fn render(rate: u32, events: &[Event], frames: usize) -> Vec<f32> {
     let weights = wavenet_models::INSTRUMENTS.weights().unwrap();
-    let sampling = Sampling { temperature: 0.3, top_p: 1.0 };
+    let sampling = Sampling { temperature: 0.6, top_p: 1.0 };
     let settings = Settings { sampling, ..Settings::default() };
     let synth = Synth::new(pack(&weights), settings).unwrap();
     let mut renderer = Renderer::new(synth, rate).unwrap();

@@ -370,8 +370,15 @@ fn bench_command(args: &BenchArgs) -> Result<String> {
         serde_json::to_string(&report)?
     } else {
         format!(
-            "{:.1} ms a step, {:.0} samples a second ({} parameters, {} threads)",
-            report.step_ms, report.samples_per_second, report.parameters, report.threads
+            "{:.1} ms a step, {:.0} samples a second ({} parameters, {} threads); the fastest took \
+             {:.1} ms, where the peak rate of f32 multiply-adds would allow {:.1} ms ({:.0} %)",
+            report.step_ms,
+            report.samples_per_second,
+            report.parameters,
+            report.threads,
+            report.fastest_step_ms,
+            report.roof_ms,
+            100.0 * report.roof_ms / report.fastest_step_ms
         )
     })
 }

@@ -210,7 +210,28 @@ impl Material {
         } else {
             self.read_at_speed(clip, first - before, speed, &mut samples)?;
         }
+        let channels = self.config.local_channels();
+        let mut partials = vec![0.0; samples.len()];
+        segment.local.clear();
+        segment.local.resize(rows * channels, 0.0);
+        if let (Some(conditioner), Some(note)) = (&self.conditioner, &clip.note) {
+            // The sample before the first row has a vector too, which nobody hears.
+            let skipped = before as usize * channels;
+            let mut local = vec![0.0; samples.len() * channels];
+            note.condition(
+                conditioner,
+                first - before,
+                is_flipped,
+                channels,
+                &mut local,
+                &mut partials,
+            );
+            segment.local[sound_from * channels..].copy_from_slice(&local[skipped..]);
+        }
         stretch.change.apply(&mut samples);
+        for (sample, partials) in samples.iter_mut().zip(&partials) {
+            *sample -= stretch.change.gain * partials;
+        }
         let silence = self.mulaw.silence();
         let encode = |samples: &[f32], codes: &mut Vec<u8>| {
             codes.extend(samples.iter().map(|&sample| self.mulaw.encode(sample)));
@@ -228,14 +249,6 @@ impl Material {
         segment.class = clip.class;
         segment.sound_from = sound_from;
         segment.counted_from = warmup;
-
-        let channels = self.config.local_channels();
-        segment.local.clear();
-        segment.local.resize(rows * channels, 0.0);
-        if let (Some(conditioner), Some(note)) = (&self.conditioner, &clip.note) {
-            let rows = &mut segment.local[sound_from * channels..];
-            note.condition(conditioner, first, is_flipped, channels, rows);
-        }
         Ok(())
     }
 

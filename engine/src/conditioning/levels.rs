@@ -17,7 +17,7 @@ const ABSENT_DB: f32 = -120.0;
 /// Softer than this nothing becomes.
 const FLOOR_DB: f64 = -160.0;
 /// A partial with a factor below this is not worth a look at the sine's table.
-const HEARD: f32 = 1e-3;
+const HEARD: f32 = 1e-4;
 
 /// The levels of one note. Real-time safe once it was made.
 #[derive(Debug, Clone)]

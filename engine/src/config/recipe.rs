@@ -37,6 +37,10 @@ pub struct NoteRecipe {
     /// phases only, and speaks at the level of the recordings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ages_ms: Vec<f32>,
+    /// Whether the model says only what remains of the sound without its told partials, which are added
+    /// to what it says. Only with levels.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub remainder: bool,
     /// Measured on the recordings, rising in class, key and velocity.
     pub keys: Vec<KeyTable>,
 }
@@ -81,19 +85,20 @@ impl Default for NoteRecipe {
             decays_ms: vec![20.0, 200.0, 1500.0],
             velocity_range_db: 30.0,
             ages_ms: Vec::new(),
+            remainder: false,
             keys: Vec::new(),
         }
     }
 }
 
 impl NoteRecipe {
-    /// The recipe that the trainer gives to new models: with levels, at ages twice as far apart each
-    /// time.
+    /// The recipe that the trainer gives to new models: with levels, at two ages an octave.
     pub fn with_levels() -> Self {
         let ages_ms = vec![
-            0.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
+            0.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0,
+            768.0, 1024.0, 1536.0, 2048.0, 3072.0, 4096.0, 6144.0, 8192.0,
         ];
-        Self { ages_ms, summed_partials: 96, ..Self::default() }
+        Self { ages_ms, partials: 16, summed_partials: 96, remainder: true, ..Self::default() }
     }
 
     /// How many partials of a note have phases, and levels in the tables.
@@ -134,6 +139,9 @@ impl NoteRecipe {
             );
         }
         let place = |table: &KeyTable| (table.class, table.key, table.velocity);
+        if self.remainder && !self.has_levels() {
+            return wrong("a remainder is one of partials with levels: ages_ms is missing".into());
+        }
         if self.keys.windows(2).any(|pair| place(&pair[0]) >= place(&pair[1])) {
             return wrong("the table of keys must rise in class, `key` and velocity".into());
         }

@@ -4,9 +4,10 @@
 //! and makes P multiply-adds takes at least `max(B / bandwidth, P / peak rate)` seconds. How many it
 //! reads and makes, `work.rs` counts; here are the bandwidth and the rate, each by a loop over the
 //! same `Simd` traits that the products are written in, so compiled for the same instructions.
-//! A call does a fixed amount of work and tells how much; the caller holds the clock.
+//! A call does a fixed amount of work and tells how much; [`best_rate`] holds the clock.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use super::Packed;
 use super::aligned::Aligned;
@@ -63,6 +64,31 @@ impl Roof {
                 weights: black_box(&self.weights),
                 inputs: black_box(&self.inputs),
             }),
+        }
+    }
+}
+
+/// One look at a rate: long beside a look at the clock, short beside the slices of time in which
+/// programs share a core.
+pub const LOOK: Duration = Duration::from_micros(500);
+
+/// How much of some work is done a second: the best of all looks within `time`.
+pub fn best_rate(time: Duration, work: impl Fn() -> u64) -> f64 {
+    // Fills the caches.
+    work();
+    let (began, mut best) = (Instant::now(), 0.0_f64);
+    loop {
+        let (look, mut done) = (Instant::now(), 0);
+        let elapsed = loop {
+            done += work();
+            let elapsed = look.elapsed();
+            if elapsed >= LOOK {
+                break elapsed;
+            }
+        };
+        best = best.max(done as f64 / elapsed.as_secs_f64());
+        if began.elapsed() >= time {
+            return best;
         }
     }
 }

@@ -12,17 +12,15 @@
 //! times are the best of many short looks: what else the machine does interrupts a loop, and would
 //! hide how good it is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
-use wavenet_engine::kernels::{Work, roof::Roof};
+use wavenet_engine::kernels::Work;
+use wavenet_engine::kernels::roof::{Roof, best_rate};
 use wavenet_engine::{Dtype, Packed};
 
 /// Larger than any first cache, smaller than any second one.
 const L2_BYTES: usize = 192 << 10;
-/// One look at a rate: long beside a look at the clock, short beside the slices of time in which
-/// programs share a core.
-pub(super) const LOOK: Duration = Duration::from_micros(500);
 /// What all looks at the three rates may take, of the time that the steps take.
 const PART_OF_TIME: f64 = 0.1;
 /// And at most.
@@ -87,23 +85,7 @@ impl Roofs {
 
 /// Raises a rate to the best of several looks.
 fn raise(rate: &mut f64, time: Duration, work: impl Fn() -> u64) {
-    // Fills the caches.
-    work();
-    let began = Instant::now();
-    loop {
-        let (look, mut done) = (Instant::now(), 0);
-        let elapsed = loop {
-            done += work();
-            let elapsed = look.elapsed();
-            if elapsed >= LOOK {
-                break elapsed;
-            }
-        };
-        *rate = rate.max(done as f64 / elapsed.as_secs_f64());
-        if began.elapsed() >= time {
-            return;
-        }
-    }
+    *rate = rate.max(best_rate(time, work));
 }
 
 /// A measurement beside its roof; the JSON has these names.

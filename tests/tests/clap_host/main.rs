@@ -40,7 +40,7 @@ fn piano() -> Weights {
 /// The plugin's defaults.
 fn defaults() -> Settings {
     let mut settings = Settings::default();
-    settings.sampling.temperature = 0.3;
+    settings.sampling.temperature = 0.6;
     settings
 }
 

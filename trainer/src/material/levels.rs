@@ -1,9 +1,12 @@
 //! How loud a recorded note and its partials are at the ages of a recipe.
 //!
 //! A level at an age is the root mean square over a stretch around it: 20 ms at the onset, of which the
-//! half after it counts, and longer with age, up to a third of a second. Ages that the recording does not
+//! half after it counts, and longer with age, up to a third of a second; how the partials rise before that is
+//! measured on all of them together. Ages that the recording does not
 //! reach continue its last fall. At last the whole is raised wherever a peak would not fit between -1 and
 //! 1 once the level is divided out.
+
+use std::f64::consts::TAU;
 
 use wavenet_engine::conditioning::{Levels, SINE_AMPLITUDE};
 use wavenet_engine::{KeyTable, NoteRecipe};
@@ -16,6 +19,11 @@ const LONGEST_MS: f64 = 160.0;
 const SHARE_OF_AGE: f64 = 0.15;
 /// The whole is followed so far below its loudest: what is softer is the room, not the note.
 const WHOLE_RANGE_DB: f64 = 60.0;
+/// A window that tells partials apart is too long to see how they rise: at ages below this it is measured how
+/// much of their sum is there, and told to all of them, within these bounds.
+const ATTACK_MS: f32 = 40.0;
+const LEAST_SHARE: f64 = 1e-3;
+const MOST_SHARE: f64 = 1.25;
 /// Partials softer than this are not heard.
 const SOFTEST_DB: f64 = -120.0;
 /// The largest sample that the model shall hear.
@@ -69,7 +77,43 @@ pub(super) fn measure(
         continued(ages.iter().map(at).collect(), &recipe.ages_ms)
     });
     table.partial_db = rows.collect();
+    let attack: Vec<f32> = ages.iter().take_while(|&&age_ms| age_ms < ATTACK_MS).copied().collect();
+    for (age, &age_ms) in attack.iter().enumerate() {
+        // From half way to the age before to half way to the one after.
+        let before = age.checked_sub(1).map_or(0.0, |before| attack[before]);
+        let after = recipe.ages_ms[age + 1];
+        let [from, to] = [before, after].map(|other| frame(f64::from(0.5 * (age_ms + other))));
+        let share = spoken(table, age, tracks, start_frame, &note[..to.min(note.len())], from);
+        let db = 20.0 * libm::log10(share.clamp(LEAST_SHARE, MOST_SHARE));
+        for row in &mut table.partial_db {
+            row[age] =
+                (libm::round((f64::from(row[age]) + db).max(SOFTEST_DB) * 10.0) / 10.0) as f32;
+        }
+    }
     make_room(table, recipe, note, rate);
+}
+
+/// How much of the partials is there already: the share of their sum, as loud as they are told at an age, that
+/// fits the samples from a frame on best, `<x, s> / <s, s>`.
+fn spoken(
+    table: &KeyTable,
+    age: usize,
+    tracks: &PartialTracks,
+    start_frame: usize,
+    note: &[f32],
+    from: usize,
+) -> f64 {
+    let (mut product, mut square) = (0.0, 1e-20);
+    for (frame, &sample) in note.iter().enumerate().skip(from) {
+        let partial = |(index, row): (usize, &Vec<f32>)| {
+            let turns = f64::from(tracks.phase_turns(index + 1, (start_frame + frame) as f64));
+            libm::exp10(f64::from(row[age]) / 20.0) * libm::cos(TAU * turns)
+        };
+        let sum: f64 = table.partial_db.iter().enumerate().map(partial).sum();
+        product += f64::from(sample) * sum;
+        square += sum * sum;
+    }
+    product / square
 }
 
 /// 10 log10 of the mean square.
@@ -115,8 +159,6 @@ const _: () = assert!(SINE_AMPLITUDE < LARGEST);
 
 #[cfg(test)]
 mod tests {
-    use std::f64::consts::TAU;
-
     use super::*;
     use crate::partials::analyse;
 
@@ -142,7 +184,9 @@ mod tests {
         let tracks = analyse(&samples, 16_000, 57, 8).unwrap();
         let mut table = KeyTable { key: 57, start_turns: vec![0.0; 96], ..KeyTable::default() };
         measure(&mut table, &recipe, &samples, tracks.onset_frame, &tracks);
-        for (index, &age_ms) in recipe.ages_ms.iter().enumerate() {
+        // The onset is where they are half there.
+        assert!((-40.0..-12.0).contains(&table.partial_db[0][0]), "{}", table.partial_db[0][0]);
+        for (index, &age_ms) in recipe.ages_ms.iter().enumerate().skip(1) {
             let t = f64::from(age_ms) / 1000.0;
             for (partial, db, fall) in [(0, -12.0, 20.0), (1, -20.0, 60.0)] {
                 // Beyond the recording's 2.3 s it falls on.

@@ -319,7 +319,8 @@ impl NoteClip {
     }
 
     /// The local conditioning vectors of frames of the clip, its past included, from `first` on. Shape of
-    /// `out`: `[frames, channels]`. Turned upside down, every partial is half a turn away.
+    /// `out`: `[frames, channels]`. Turned upside down, every partial is half a turn away. `partials` gets
+    /// what the model does not say of each frame, but hears added. Shape: `[frames]`
     pub(super) fn condition(
         &self,
         conditioner: &NoteConditioner,
@@ -327,11 +328,13 @@ impl NoteClip {
         is_flipped: bool,
         channels: usize,
         out: &mut [f32],
+        partials: &mut [f32],
     ) {
         let mut levels = self.levels.clone();
         let mut turns = [0_u32; MAX_PARTIALS];
         let turns = &mut turns[..self.present];
-        for (index, out) in (first..).zip(out.chunks_exact_mut(channels)) {
+        let rows = out.chunks_exact_mut(channels).zip(partials);
+        for (index, (out, partials)) in (first..).zip(rows) {
             let age = self.start_age + index;
             let frame = self.start_frame as f64 + index as f64 * self.speed;
             for (partial, turns) in (1..).zip(turns.iter_mut()) {
@@ -339,7 +342,8 @@ impl NoteClip {
                 *turns = measured.wrapping_add(if is_flipped { 1 << 31 } else { 0 });
             }
             let velocity = self.table.velocity;
-            conditioner.recorded(self.semitones, velocity, age, turns, &mut levels, out);
+            *partials =
+                conditioner.recorded(self.semitones, velocity, age, turns, &mut levels, out);
         }
     }
 }

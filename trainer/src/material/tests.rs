@@ -90,15 +90,64 @@ fn covering_takes_every_frame_once_and_thins_to_a_limit() {
     assert!(few.iter().all(|s| material.clips[s.clip].split == Split::Train));
 }
 
+/// A model of such notes, and their analysis.
+fn learned(prepared: &Prepared, recipe: NoteRecipe) -> (Config, Notes) {
+    let notes = Notes::analyse(prepared, &recipe).unwrap();
+    let keys = notes.key_tables(&[], Tuning::Recorded);
+    (small(Recipe::Note(NoteRecipe { keys, ..recipe })), notes)
+}
+
+#[test]
+fn a_remainder_and_its_partials_are_the_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = plucks(folder.path());
+    let recipe = NoteRecipe::with_levels();
+    let (config, notes) = learned(&prepared, recipe.clone());
+    let whole_recipe = NoteRecipe { remainder: false, ..recipe };
+    let (whole_config, _) = learned(&prepared, whole_recipe);
+    let again = Prepared::open(prepared.folder()).unwrap();
+    let material = Material::new(prepared, &config, Some(&notes), &[-2, 0, 2]).unwrap();
+    let whole = Material::new(again, &whole_config, Some(&notes), &[-2, 0, 2]).unwrap();
+    let changed = Change { gain: 0.7, is_flipped: true, ..Change::NONE };
+    let (mut power, mut remaining) = (0.0, 0.0);
+    for (clip, change) in (0..6).zip([Change::NONE, changed].into_iter().cycle()) {
+        // Once with the silence before it, once from its middle.
+        for start in [0, 2_000] {
+            let stretch = Stretch { clip, start, frames: 1_000, change };
+            let (mut segment, mut of_whole) = (Segment::default(), Segment::default());
+            material.fill(stretch, &mut segment).unwrap();
+            whole.fill(stretch, &mut of_whole).unwrap();
+            assert_eq!(segment.local, of_whole.local);
+            let channels = config.local_channels();
+            for (row, local) in segment.local.chunks_exact(channels).enumerate() {
+                let partials = 2.0 * SINE_AMPLITUDE * local[5] * change.gain;
+                let decode = |codes: &[u8]| material.mulaw.decode(codes[row]);
+                let (rest, sample) = (decode(&segment.targets), decode(&of_whole.targets));
+                // Half a step of the codes, of either.
+                let rounding = 0.022 * (rest.abs() + sample.abs()) + 4e-4;
+                assert!(
+                    (rest + partials - sample).abs() < rounding,
+                    "{clip} {row}: {rest} {sample}"
+                );
+                let (heard, before) = (segment.inputs.get(row + 1), segment.targets[row]);
+                assert!(heard.is_none_or(|&heard| heard == before));
+                if row > segment.counted_from + 500 {
+                    power += f64::from(sample * sample);
+                    remaining += f64::from(rest * rest);
+                }
+            }
+        }
+    }
+    // A synthetic string is all but told.
+    assert!(remaining < 0.01 * power, "{remaining} {power}");
+}
+
 #[test]
 fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let prepared = plucks(folder.path());
-    let mut config = small(Recipe::Note(NoteRecipe::with_levels()));
-    let notes = Notes::analyse(&prepared, &NoteRecipe::with_levels()).unwrap();
-    if let Recipe::Note(recipe) = &mut config.conditioning {
-        recipe.keys = notes.key_tables(&[], Tuning::Recorded);
-    }
+    let recipe = NoteRecipe { remainder: false, ..NoteRecipe::with_levels() };
+    let (config, notes) = learned(&prepared, recipe);
     let material = Material::new(prepared, &config, Some(&notes), &[-2, 0, 2]).unwrap();
     let flipped = Change { gain: 1.0, is_flipped: true, speed: 1.0, ..Change::NONE };
     let changes = [Change::NONE, flipped].into_iter().cycle();
@@ -113,7 +162,7 @@ fn a_shifted_note_sounds_at_the_pitch_and_phase_it_says() {
         let (mut along, mut across, mut told) = (0.0, 0.0, 0.0);
         for row in segment.counted_from + 400..segment.targets.len() {
             let local = &segment.local[row * channels..(row + 1) * channels];
-            let (cosine, sine) = (local[7], local[7 + 32]);
+            let (cosine, sine) = (local[7], local[7 + 16]);
             let sample = material.mulaw.decode(segment.targets[row]);
             along += f64::from(sample * cosine);
             across += f64::from(sample * sine);

@@ -72,9 +72,9 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// What models of notes are given: they speak at one level, and are told enough to do without a
-    /// clean past.
-    pub const OF_NOTES_DB: [f32; 2] = [-60.0, -22.0];
+    /// What models of notes are given: what they say beside the partials is some 20 dB softer than those, and
+    /// they are told enough to do without a clean past.
+    pub const OF_NOTES_DB: [f32; 2] = [-80.0, -36.0];
 }
 
 /// The furthest change of pitch by chance: the interpolation is made for little.

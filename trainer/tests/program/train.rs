@@ -54,7 +54,7 @@ fn notes_and_classes_are_the_same_bytes_too() {
     }
     folder.succeed("prepare --data notes --out p");
     let (text, said) = folder.succeed(&training("a.safetensors", "--data p --steps 6 --threads 1"));
-    assert!(said.contains("notes by 32 partials, 2 classes"), "{said}");
+    assert!(said.contains("notes by 16 partials, 2 classes"), "{said}");
     assert!(text.contains("wavenet render --model a.safetensors"), "{text}");
     let first = folder.read("a.safetensors");
     assert!(folder.train("b.safetensors", "--data p --steps 6 --threads 2") == first);
