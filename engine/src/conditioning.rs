@@ -17,10 +17,10 @@
 //! a 32-bit fraction of a turn that advances by a whole number each sample, so it never drifts and
 //! is the same on every machine; partials above 0.46 of the sample rate are silent (both channels
 //! zero). The model is told these phases and so need not learn pitch; told the partials' amplitudes
-//! a_k against the whole as well ([`Levels`]), it is told most of what it should say next, and learns
-//! attack, noise and what no table tells. The whole is divided out of what the model hears and says: it
-//! always speaks as loudly as a sine of [`SINE_AMPLITUDE`], and [`NoteState::level`] is what its samples are
-//! to be multiplied with.
+//! a_k against the whole as well ([`Levels`]), it is told most of what is to sound next. The whole is
+//! divided out: in the model a lone sine has the amplitude [`SINE_AMPLITUDE`], whatever the note's loudness.
+//! A model with [`NoteRecipe::remainder`] hears and says only what remains without the sum of the partials:
+//! attack, noise, and what no table tells. [`NoteState::finish`] is how its sample becomes the note's.
 //!
 //! The trainer fills its windows through the same code ([`NoteConditioner::recorded`]), from phases measured on
 //! the recording.
@@ -76,14 +76,14 @@ pub struct NoteState {
 
 /// How a sample of the model becomes one of the note.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Heard {
+pub struct Finish {
     /// What the told partials add up to, where the model says only what remains without them; else 0.
     pub partials: f32,
     /// What the sum is multiplied with.
     pub level: f32,
 }
 
-impl Heard {
+impl Finish {
     /// As the model says it.
     pub const UNCHANGED: Self = Self { partials: 0.0, level: 1.0 };
 
@@ -98,8 +98,8 @@ impl NoteState {
     /// The sample to be heard where the model said `sample` after the last [`NoteConditioner::advance`]: its
     /// partials added, at the note's level. Real-time safe.
     #[inline]
-    pub fn heard(&self) -> Heard {
-        Heard { partials: self.partials, level: self.levels.gain() }
+    pub fn finish(&self) -> Finish {
+        Finish { partials: self.partials, level: self.levels.gain() }
     }
 }
 
@@ -204,7 +204,7 @@ impl NoteConditioner {
 
     /// The channels of the sample `age_frames` after a recorded note's onset, for the trainer.
     /// `turns` holds the measured phases of the partials that are present, `levels` those of the note. The
-    /// result is what the model does not say, but hears added.
+    /// result is what the player adds to what the model says: 0 without a remainder.
     pub fn recorded(
         &self,
         semitones: f64,
@@ -376,9 +376,8 @@ mod tests {
             for (played, recorded) in played.iter().zip(&recorded) {
                 assert!((played - recorded).abs() < 1e-6);
             }
-            assert_eq!(note.heard(), Heard { partials, level: levels.gain() });
+            assert_eq!(note.finish(), Finish { partials, level: levels.gain() });
             assert_eq!(partials, 2.0 * SINE_AMPLITUDE * played[5]);
-            assert_eq!(note.heard().sample(0.5), (partials + 0.5) * levels.gain());
             let sum: f32 = played[7..15].iter().sum();
             // Partials that no table tells are as good as silent.
             assert!((played[5] - 0.5 * sum).abs() < 1e-4);

@@ -414,7 +414,7 @@ impl Synth {
             class.copy_from_slice(self.packed.class_embedding(voice.class));
             if let (Some(conditioner), Pitch::Told(note)) = (&self.conditioner, &mut voice.pitch) {
                 conditioner.advance(note, local);
-                voice.heard = note.heard();
+                voice.finish = note.finish();
             }
             self.owing.push(lane);
             self.codes.push(voice.last_code);
@@ -449,7 +449,7 @@ impl Synth {
             let voice = &mut self.voices[lane];
             let sample = match &voice.pitch {
                 Pitch::Tape(tape) if voice.key != DRONE => tape.read(&self.sincs),
-                _ => voice.heard.sample(self.mulaw.decode(voice.last_code)),
+                _ => voice.finish.sample(self.mulaw.decode(voice.last_code)),
             };
             let level = voice.envelope.advance(&self.shape);
             voice.last_output = sample * voice.velocity_gain * level;

@@ -286,6 +286,10 @@ impl Weights {
         }
         let header: Header = serde_json::from_str(header).map_err(unreadable)?;
         header.config.validate()?;
+        let oldest = oldest_version(&header.config);
+        if version < oldest {
+            return Err(format(format!("its notes are of version {oldest}, not {version}")));
+        }
         // A config that asks for more than the file holds is refused before memory is taken for it.
         let layout = Layout::new(&header.config);
         if layout.len > bytes.len() {
@@ -327,12 +331,7 @@ impl Weights {
         }
         let tensors = storage::encode(self);
         let has_int8 = tensors.iter().any(|tensor| tensor.dtype == FileDtype::I8);
-        let format_version = match &self.config.conditioning {
-            Recipe::Note(note) if note.remainder => 4,
-            Recipe::Note(note) if note.has_levels() => 3,
-            _ if has_int8 => 2,
-            _ => 1,
-        };
+        let format_version = oldest_version(&self.config).max(1 + u32::from(has_int8));
         let header = Header { format_version, config: self.config.clone() };
         let header = serde_json::to_string(&header).map_err(|e| Error::Format(e.to_string()))?;
         let mut views = Vec::with_capacity(tensors.len());
@@ -355,6 +354,15 @@ impl Weights {
         let mut file = files::beside(path)?;
         file.write_all(&bytes).map_err(|source| Error::io(path, source))?;
         files::finish(file, path)
+    }
+}
+
+/// The oldest version whose readers know all that a config says.
+fn oldest_version(config: &Config) -> u32 {
+    match &config.conditioning {
+        Recipe::Note(note) if note.remainder => FORMAT_VERSION,
+        Recipe::Note(note) if note.has_levels() => 3,
+        _ => 1,
     }
 }
 

@@ -293,6 +293,13 @@ fn notes_with_levels_are_of_a_newer_version_and_their_tables_are_checked() {
     remainder.remainder = true;
     let parts = Parts::of(&weights(&remainder).unwrap());
     assert!(parts.metadata.as_ref().unwrap()["wavenet"].contains("\"format_version\":4"));
+    // An older reader would not know what the file says.
+    for older in 1..4 {
+        let mut parts = Parts::of(&weights(&remainder).unwrap());
+        let header = parts.metadata.as_mut().unwrap().get_mut("wavenet").unwrap();
+        *header = header.replace("\"format_version\":4", &format!("\"format_version\":{older}"));
+        assert!(matches!(parts.error(), Error::Format(_)));
+    }
     refused(&|recipe| recipe.ages_ms = vec![0.0]);
     refused(&|recipe| (recipe.ages_ms, recipe.remainder, recipe.keys) = (vec![], true, vec![]));
     refused(&|recipe| recipe.ages_ms = vec![5.0, 100.0]);

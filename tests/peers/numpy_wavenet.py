@@ -13,7 +13,7 @@ The request is a list of jobs, the answer the list of their results:
     {"job": "pick", "logits": [[...], ...], "temperature": T, "top_p": P, "draws": [...]} -> [...]
     {"job": "draws", "seed": s, "stream": m, "count": n}  -> [...]
     {"job": "mulaw", "levels": n, "samples": [...]}  -> {"values": [...], "codes": [...]}
-    {"job": "note", "key": k, "velocity": v, "frames": n}  -> [[local channels], ...]
+    {"job": "note", "key": k, "velocity": v, "frames": n}  -> [[local channels, added, level], ...]
 
 A contract (section 9), "f32", "bf16" or "int8", is obeyed to the bit; without one the mathematics of
 section 5 is computed in f64.

@@ -282,8 +282,8 @@ fn notes_agree(weights: &Weights, keys: &[u8], answers: &[Value]) {
         assert_eq!(theirs.len(), 2000 * (width + 2));
         for (t, theirs) in theirs.chunks_exact(width + 2).enumerate() {
             conditioner.advance(&mut note, &mut ours);
-            let heard = note.heard();
-            let ours = ours.iter().chain([&heard.partials, &heard.level]);
+            let finish = note.finish();
+            let ours = ours.iter().chain([&finish.partials, &finish.level]);
             for (channel, (a, b)) in theirs.iter().zip(ours).enumerate() {
                 assert!((a - b).abs() < 1e-5, "key {key}, sample {t}, channel {channel}: {a} {b}");
             }

@@ -7,8 +7,8 @@
 //! 3 x multiply-adds of a sample x batch x window
 //! ```
 //!
-//! multiply-adds, and the rate at which a core makes them at best is measured in the same run. No
-//! trainer that computes in f32 takes less time than that.
+//! multiply-adds, and the rate at which a core makes them at best is measured in the same run. On an idle
+//! machine no trainer that computes all of them in f32 takes less time than that.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,8 @@ pub struct BenchReport {
     pub fastest_step_ms: f64,
     /// Samples of a batch over the median time.
     pub samples_per_second: f64,
-    /// The time that the products of a step take at the threads' peak rate of f32 multiply-adds.
+    /// The time that the products of a step take at the peak rate of f32 multiply-adds of so many of the
+    /// processor's threads.
     pub roof_ms: f64,
     /// Parameters of the model.
     pub parameters: usize,

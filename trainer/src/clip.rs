@@ -1,4 +1,4 @@
-//! A few seconds of sound: what a model plays, or a recording as the model hears it.
+//! A few seconds of sound: what a model plays, or a recording as such a model could play it.
 
 use std::io::Cursor;
 
@@ -65,7 +65,7 @@ impl Clip {
         Ok(Self { samples, rate_hz: config.sample_rate_hz })
     }
 
-    /// An entry of a corpus from its first sound on, rounded to the levels that a model knows.
+    /// An entry of a corpus from its first sound on, rounded to the `levels` of a model that says all of it.
     ///
     /// # Errors
     /// There is no such entry, or the disk failed.
@@ -73,15 +73,16 @@ impl Clip {
         prepared: &Prepared,
         index: usize,
         max_frames: usize,
-        levels: usize,
+        levels: Option<usize>,
     ) -> Result<Self> {
         let entry = prepared.entries().get(index).context("there is no such recording")?;
         let max_frames = entry.frames.min(max_frames as u64) as usize;
         let start = first_sound(prepared, index, entry.frames)?;
         let mut samples = vec![0.0; (entry.frames - start).min(max_frames as u64) as usize];
         prepared.read(index, start, &mut samples)?;
-        let mulaw = MuLaw::new(levels);
-        samples.iter_mut().for_each(|sample| *sample = mulaw.decode(mulaw.encode(*sample)));
+        if let Some(mulaw) = levels.map(MuLaw::new) {
+            samples.iter_mut().for_each(|sample| *sample = mulaw.decode(mulaw.encode(*sample)));
+        }
         Ok(Self { samples, rate_hz: prepared.rate_hz() })
     }
 

@@ -91,7 +91,9 @@ pub fn examples(prepared: &Prepared, config: &Config) -> Result<Vec<Example>> {
 
     let max_frames = (MAX_S * f64::from(config.sample_rate_hz)) as usize;
     let example = |(place, (index, entry)): (usize, (usize, &Entry))| -> Result<Example> {
-        let real = Clip::of_entry(prepared, index, max_frames, config.levels)?;
+        let says_all = !matches!(&config.conditioning, Recipe::Note(note) if note.remainder);
+        let levels = says_all.then_some(config.levels);
+        let real = Clip::of_entry(prepared, index, max_frames, levels)?;
         let label = entry.label.as_deref().filter(|_| !config.classes.is_empty());
         let note = entry.key.filter(|_| has_notes);
         let title = match (note.map(key_name), label) {

@@ -23,6 +23,7 @@ use wavenet_trainer::export::{ExportArgs, export};
 use wavenet_trainer::finetune::Finetune;
 use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::{Material, Notes};
+use wavenet_trainer::network::Device;
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
@@ -143,10 +144,13 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
     }
-    if matches!(&config.conditioning, Recipe::Note(recipe) if recipe.has_levels()) {
-        let noise = &mut options.training.augmentation.past_noise_db;
-        noise.get_or_insert(Augmentation::OF_NOTES_DB);
-    }
+    let noise = match &config.conditioning {
+        Recipe::Note(recipe) if recipe.remainder => Some(Augmentation::OF_REMAINDERS_DB),
+        Recipe::Note(recipe) if recipe.has_levels() => Some(Augmentation::OF_NOTES_DB),
+        _ => None,
+    };
+    let asked = &mut options.training.augmentation.past_noise_db;
+    *asked = asked.or(noise);
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
     let shifts = &options.training.shifts;
@@ -369,16 +373,20 @@ fn bench_command(args: &BenchArgs) -> Result<String> {
     Ok(if args.json {
         serde_json::to_string(&report)?
     } else {
+        let roof = format!(
+            "; the fastest took {:.1} ms, where the processor's peak rate of f32 multiply-adds would \
+             allow {:.1} ms ({:.0} %)",
+            report.fastest_step_ms,
+            report.roof_ms,
+            100.0 * report.roof_ms / report.fastest_step_ms
+        );
         format!(
-            "{:.1} ms a step, {:.0} samples a second ({} parameters, {} threads); the fastest took \
-             {:.1} ms, where the peak rate of f32 multiply-adds would allow {:.1} ms ({:.0} %)",
+            "{:.1} ms a step, {:.0} samples a second ({} parameters, {} threads){}",
             report.step_ms,
             report.samples_per_second,
             report.parameters,
             report.threads,
-            report.fastest_step_ms,
-            report.roof_ms,
-            100.0 * report.roof_ms / report.fastest_step_ms
+            if args.device == Device::Cpu { &roof } else { "" }
         )
     })
 }

@@ -228,10 +228,12 @@ impl Material {
             );
             segment.local[sound_from * channels..].copy_from_slice(&local[skipped..]);
         }
-        stretch.change.apply(&mut samples);
+        // The partials are told as they sound after the change.
+        let sign = if is_flipped { -1.0 } else { 1.0 };
         for (sample, partials) in samples.iter_mut().zip(&partials) {
-            *sample -= stretch.change.gain * partials;
+            *sample -= sign * partials;
         }
+        stretch.change.apply(&mut samples);
         let silence = self.mulaw.silence();
         let encode = |samples: &[f32], codes: &mut Vec<u8>| {
             codes.extend(samples.iter().map(|&sample| self.mulaw.encode(sample)));

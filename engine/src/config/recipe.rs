@@ -92,7 +92,8 @@ impl Default for NoteRecipe {
 }
 
 impl NoteRecipe {
-    /// The recipe that the trainer gives to new models: with levels, at two ages an octave.
+    /// The recipe that the trainer gives to new models: with levels, at two ages an octave from 16 ms
+    /// on.
     pub fn with_levels() -> Self {
         let ages_ms = vec![
             0.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0,
@@ -138,10 +139,10 @@ impl NoteRecipe {
                 "ages_ms takes 2 to 64 values that rise from 0 to at most 1,000,000".into(),
             );
         }
-        let place = |table: &KeyTable| (table.class, table.key, table.velocity);
         if self.remainder && !self.has_levels() {
             return wrong("a remainder is one of partials with levels: ages_ms is missing".into());
         }
+        let place = |table: &KeyTable| (table.class, table.key, table.velocity);
         if self.keys.windows(2).any(|pair| place(&pair[0]) >= place(&pair[1])) {
             return wrong("the table of keys must rise in class, `key` and velocity".into());
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::voice::{Pitch, Voice};
 use super::{DRONE, Event, MAX_VOICES, Settings, Synth};
-use crate::conditioning::Heard;
+use crate::conditioning::Finish;
 use crate::cuda::{Lanes, Order};
 use crate::error::Result;
 use crate::kernels::{Packed, State};
@@ -23,7 +23,7 @@ pub(super) struct Ahead {
     /// Shape: `[voices]`
     codes: Vec<VecDeque<u8>>,
     /// What becomes of each, where the model is told the note. Shape: `[voices]`
-    heard: Vec<VecDeque<Heard>>,
+    finishes: Vec<VecDeque<Finish>>,
     /// Which lanes were asked for how many.
     asked: Vec<(usize, usize)>,
 }
@@ -32,7 +32,7 @@ impl Ahead {
     fn new(voices: usize) -> Self {
         Self {
             codes: vec![VecDeque::new(); voices],
-            heard: vec![VecDeque::new(); voices],
+            finishes: vec![VecDeque::new(); voices],
             asked: Vec::new(),
         }
     }
@@ -195,7 +195,7 @@ impl Synth {
             let voice = &mut self.voices[lane];
             for _ in 0..std::mem::take(&mut self.owed[lane]) {
                 voice.last_code = ahead.next(lane, self.mulaw.silence());
-                voice.heard = ahead.heard[lane].pop_front().unwrap_or(voice.heard);
+                voice.finish = ahead.finishes[lane].pop_front().unwrap_or(voice.finish);
                 voice.made += 1;
                 if let Pitch::Tape(tape) = &mut voice.pitch {
                     tape.push(self.mulaw.decode(voice.last_code));
@@ -222,7 +222,7 @@ impl Synth {
             if count == 0 {
                 continue;
             }
-            ahead.heard[lane].clear();
+            ahead.finishes[lane].clear();
             let class = self.packed.class_embedding(voice.class);
             for _ in 0..if is_constant { 1 } else { count } {
                 let local = conditioning.len() + class.len();
@@ -232,7 +232,7 @@ impl Synth {
                     (&self.conditioner, &mut voice.pitch)
                 {
                     conditioner.advance(note, &mut conditioning[local..]);
-                    ahead.heard[lane].push_back(note.heard());
+                    ahead.finishes[lane].push_back(note.finish());
                 }
             }
             ahead.asked.push((lane, count));

@@ -295,6 +295,45 @@ fn a_program_chooses_the_class_of_its_channel_until_a_class_is_set() {
     assert_eq!(class_of(&[program(3, 1), at(0, EventKind::Reset)], 3), Some(0));
 }
 
+/// The same codes, with the partials added and without.
+#[test]
+fn a_remainder_sounds_with_its_partials() {
+    let table = KeyTable {
+        key: 57,
+        velocity: 127,
+        start_turns: vec![0.0, 0.25],
+        // A sine of a quarter in the model is one of -20 dB here, whatever the age.
+        level_db: vec![-20.0, -20.0],
+        partial_db: vec![vec![-26.0, -26.0], vec![-120.0, -120.0]],
+        ..KeyTable::default()
+    };
+    let sound = |remainder| {
+        let recipe = NoteRecipe {
+            partials: 2,
+            ages_ms: vec![0.0, 200.0],
+            keys: vec![table.clone()],
+            remainder,
+            ..NoteRecipe::default()
+        };
+        let settings = Settings { attack_ms: 0.0, ..Settings::default() };
+        let mut out = vec![0.0; 800];
+        let begin = EventKind::NoteOn { channel: 0, key: 57, velocity: 127 };
+        synth(Recipe::Note(recipe), settings).render(&[at(0, begin)], &mut out);
+        out
+    };
+    let (with, without) = (sound(true), sound(false));
+    let amplitude = libm::exp10(-26.0 / 20.0);
+    let rate = f64::from(Config::tiny().sample_rate_hz);
+    let (mut largest, from) = (0.0_f64, 100);
+    for (frame, (with, without)) in with.iter().zip(&without).enumerate().skip(from) {
+        let expected = amplitude * libm::cos(core::f64::consts::TAU * 220.0 * frame as f64 / rate);
+        let added = f64::from(with - without);
+        assert!((added - expected).abs() < 2e-4, "{frame}: {added} {expected}");
+        largest = largest.max(added);
+    }
+    assert!(largest > 0.9 * amplitude);
+}
+
 /// What a band of synths plays is what each would play alone.
 #[test]
 fn a_band_plays_what_each_would_alone() {
@@ -310,6 +349,7 @@ fn a_band_plays_what_each_would_alone() {
         partials: 4,
         ages_ms: vec![0.0, 200.0],
         keys: keys.to_vec(),
+        remainder: true,
         ..NoteRecipe::default()
     };
     for (recipe, classes) in

@@ -2,7 +2,7 @@
 
 use super::envelope::Envelope;
 use super::varispeed::Tape;
-use crate::conditioning::{Heard, NoteState};
+use crate::conditioning::{Finish, NoteState};
 use crate::sampling::Philox;
 
 /// How a voice's key is heard.
@@ -32,7 +32,7 @@ pub(super) struct Voice {
     pub(super) velocity_gain: f32,
     pub(super) last_code: u8,
     /// What becomes of its sample: unchanged unless the model is told the note.
-    pub(super) heard: Heard,
+    pub(super) finish: Finish,
     pub(super) pitch: Pitch,
     /// The last output, for a soft end where the voice is stolen.
     pub(super) last_output: f32,
@@ -52,7 +52,7 @@ impl Voice {
             held_by_pedal: false,
             velocity_gain: 1.0,
             last_code: silence,
-            heard: Heard::UNCHANGED,
+            finish: Finish::UNCHANGED,
             pitch,
             last_output: 0.0,
         }

@@ -320,7 +320,7 @@ impl NoteClip {
 
     /// The local conditioning vectors of frames of the clip, its past included, from `first` on. Shape of
     /// `out`: `[frames, channels]`. Turned upside down, every partial is half a turn away. `partials` gets
-    /// what the model does not say of each frame, but hears added. Shape: `[frames]`
+    /// what the player adds to what the model says of each frame. Shape: `[frames]`
     pub(super) fn condition(
         &self,
         conditioner: &NoteConditioner,

@@ -67,14 +67,17 @@ pub struct Augmentation {
     pub pitch_cents: f32,
     /// Softest and loudest white noise, in dB of full scale, laid under the past that the model hears but
     /// not under what it shall say next: it learns to mend what it said before. Absent: none, but
-    /// [`Augmentation::OF_NOTES_DB`] for models of notes.
+    /// [`Augmentation::OF_NOTES_DB`] or [`Augmentation::OF_REMAINDERS_DB`] for models of notes.
     pub past_noise_db: Option<[f32; 2]>,
 }
 
 impl Augmentation {
-    /// What models of notes are given: what they say beside the partials is some 20 dB softer than those, and
-    /// they are told enough to do without a clean past.
-    pub const OF_NOTES_DB: [f32; 2] = [-80.0, -36.0];
+    /// What models of notes are given that say the partials too: they are told enough to do without a clean
+    /// past.
+    pub const OF_NOTES_DB: [f32; 2] = [-60.0, -22.0];
+
+    /// What those are given that say a remainder, which is some 20 dB softer.
+    pub const OF_REMAINDERS_DB: [f32; 2] = [-80.0, -36.0];
 }
 
 /// The furthest change of pitch by chance: the interpolation is made for little.

@@ -123,7 +123,7 @@ fn bench_gives_the_promised_names_and_they_agree() {
     let samples = number("samples_per_second") * number("step_ms") / 1e3;
     assert!((samples - 600.0).abs() < 1e-6, "{report}");
     assert!(number("fastest_step_ms") <= number("step_ms"), "{report}");
-    assert!((0.0..number("fastest_step_ms")).contains(&number("roof_ms")), "{report}");
+    assert!(number("roof_ms") > 0.0 && number("roof_ms") < number("fastest_step_ms"), "{report}");
     let (sentence, said) = folder.succeed(bench);
     assert!(sentence.contains(" ms a step, ") && said.is_empty(), "{sentence}{said}");
 }
