@@ -95,8 +95,8 @@ impl Finish {
 }
 
 impl NoteState {
-    /// The sample to be heard where the model said `sample` after the last [`NoteConditioner::advance`]: its
-    /// partials added, at the note's level. Real-time safe.
+    /// How the sample that the model says after the last [`NoteConditioner::advance`] becomes the note's.
+    /// Real-time safe.
     #[inline]
     pub fn finish(&self) -> Finish {
         Finish { partials: self.partials, level: self.levels.gain() }
@@ -191,8 +191,8 @@ impl NoteConditioner {
         note.age_frames += 1;
         let decays = &note.decays;
         let turns = &note.turns[..note.present];
-        let sum = self.write(note.pitch, note.velocity, |i| decays[i], turns, &note.levels, out);
-        note.partials = if self.recipe.remainder { sum } else { 0.0 };
+        note.partials =
+            self.write(note.pitch, note.velocity, |i| decays[i], turns, &note.levels, out);
         for (decay, factor) in note.decays.iter_mut().zip(&self.decay_factors) {
             // Below this nothing is heard; stopping there keeps denormals out.
             *decay = if *decay > 1e-9 { *decay * factor } else { 0.0 };
@@ -217,10 +217,10 @@ impl NoteConditioner {
         levels.seek(age_frames);
         let velocity = f32::from(velocity.min(127)) / 127.0;
         let decay = |i: usize| libm::pow(self.decay_factors[i], age_frames as f64);
-        let sum = self.write(pitch_channel(semitones), velocity, decay, turns, levels, out);
-        if self.recipe.remainder { sum } else { 0.0 }
+        self.write(pitch_channel(semitones), velocity, decay, turns, levels, out)
     }
 
+    /// Writes the channels; the result is what the player adds to what the model says.
     fn write(
         &self,
         pitch: f32,
@@ -254,7 +254,7 @@ impl NoteConditioner {
             *half_sum = 0.5 * sum;
             *code = self.mulaw.compress(SINE_AMPLITUDE * sum);
         }
-        SINE_AMPLITUDE * sum
+        if self.recipe.remainder { SINE_AMPLITUDE * sum } else { 0.0 }
     }
 
     /// Sine of a phase, `shift` table steps ahead.

@@ -360,7 +360,7 @@ impl Weights {
 /// The oldest version whose readers know all that a config says.
 fn oldest_version(config: &Config) -> u32 {
     match &config.conditioning {
-        Recipe::Note(note) if note.remainder => FORMAT_VERSION,
+        Recipe::Note(note) if note.remainder => 4,
         Recipe::Note(note) if note.has_levels() => 3,
         _ => 1,
     }

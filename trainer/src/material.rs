@@ -211,28 +211,20 @@ impl Material {
             self.read_at_speed(clip, first - before, speed, &mut samples)?;
         }
         let channels = self.config.local_channels();
-        let mut partials = vec![0.0; samples.len()];
         segment.local.clear();
-        segment.local.resize(rows * channels, 0.0);
+        segment.local.resize((rows + before as usize) * channels, 0.0);
         if let (Some(conditioner), Some(note)) = (&self.conditioner, &clip.note) {
-            // The sample before the first row has a vector too, which nobody hears.
-            let skipped = before as usize * channels;
-            let mut local = vec![0.0; samples.len() * channels];
-            note.condition(
-                conditioner,
-                first - before,
-                is_flipped,
-                channels,
-                &mut local,
-                &mut partials,
-            );
-            segment.local[sound_from * channels..].copy_from_slice(&local[skipped..]);
+            let local = &mut segment.local[sound_from * channels..];
+            let mut partials = vec![0.0; samples.len()];
+            note.condition(conditioner, first - before, is_flipped, channels, local, &mut partials);
+            // The partials are told as they sound after the change.
+            let sign = if is_flipped { -1.0 } else { 1.0 };
+            for (sample, partials) in samples.iter_mut().zip(&partials) {
+                *sample -= sign * partials;
+            }
         }
-        // The partials are told as they sound after the change.
-        let sign = if is_flipped { -1.0 } else { 1.0 };
-        for (sample, partials) in samples.iter_mut().zip(&partials) {
-            *sample -= sign * partials;
-        }
+        // The sample before the first row had a vector too, which nobody hears.
+        segment.local.drain(..before as usize * channels);
         stretch.change.apply(&mut samples);
         let silence = self.mulaw.silence();
         let encode = |samples: &[f32], codes: &mut Vec<u8>| {
