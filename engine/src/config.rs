@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 mod recipe;
 
-pub use recipe::{KeyTable, MAX_PARTIALS, NoteRecipe, Recipe};
+pub use recipe::{KeyTable, MAX_PARTIALS, NoteRecipe, Recipe, Told};
 
 /// Names of the field's usual letters: R, G, S, A are residual, gate, skip and end channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,10 +141,10 @@ impl Config {
     /// too, a little where it says what remains beside them (docs/built-in-models.md has the
     /// measurements).
     pub fn default_temperature(&self) -> f32 {
-        match &self.conditioning {
-            Recipe::None => 1.0,
-            Recipe::Note(note) if note.remainder => 0.6,
-            Recipe::Note(_) => 0.3,
+        match self.conditioning.told() {
+            Told::Nothing => 1.0,
+            Told::Phases | Told::Levels => 0.3,
+            Told::Partials => 0.6,
         }
     }
 

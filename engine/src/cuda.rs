@@ -84,4 +84,4 @@ fn without() -> Error {
 #[cfg(test)]
 mod shim;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

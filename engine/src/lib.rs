@@ -29,7 +29,7 @@ pub mod stream;
 pub mod synth;
 pub mod weights;
 
-pub use config::{Config, Dtype, KeyTable, MAX_PARTIALS, NoteRecipe, Recipe};
+pub use config::{Config, Dtype, KeyTable, MAX_PARTIALS, NoteRecipe, Recipe, Told};
 pub use error::{Error, Result};
 pub use kernels::{Isa, Packed, State};
 pub use mulaw::MuLaw;

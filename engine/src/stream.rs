@@ -20,8 +20,8 @@ mod generator;
 mod host_clock;
 mod player;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ struct Shared {
     load_permille: AtomicU32,
     stop: AtomicBool,
     dead: AtomicBool,
+    /// Why the GPU was given up, by the generator.
+    loss: OnceLock<String>,
 }
 
 impl Shared {
@@ -82,6 +84,7 @@ impl Shared {
             load_permille: AtomicU32::new(0),
             stop: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            loss: OnceLock::new(),
         }
     }
 }
@@ -204,6 +207,11 @@ impl Controls {
             load: shared.load_permille.load(Ordering::Relaxed) as f32 / 1000.0,
             dead: shared.dead.load(Ordering::Acquire),
         }
+    }
+
+    /// Why a GPU that made the sound was given up, if one was: the processor goes on with the same sound.
+    pub fn loss(&self) -> Option<&str> {
+        self.shared.loss.get().map(String::as_str)
     }
 
     fn empty_trash(&self) {

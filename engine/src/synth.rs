@@ -9,8 +9,10 @@
 //! (`varispeed.rs`), so that every model has a keyboard.
 
 mod ahead;
+mod channels;
 mod envelope;
 mod event;
+mod mixer;
 mod settings;
 mod varispeed;
 mod voice;
@@ -24,8 +26,10 @@ use crate::mulaw::MuLaw;
 use crate::sampling::Philox;
 pub use ahead::Band;
 use ahead::{Ahead, Desk};
+use channels::Channels;
 use envelope::{Envelope, Shape};
 pub use event::{Event, EventKind};
+use mixer::Mixer;
 pub use settings::{MAX_VOICES, Parameter, Settings};
 use varispeed::{Sincs, Tape};
 use voice::{Pitch, Voice};
@@ -34,10 +38,6 @@ use voice::{Pitch, Voice};
 const DRONE: u8 = 128;
 /// A drone of a model that knows notes is struck like this.
 const DRONE_VELOCITY: u8 = 100;
-/// A stolen voice's last sample fades by this factor a sample, so that it does not click.
-const STOLEN_FADE: f32 = 0.98;
-/// Share of the way to a new gain that is gone each sample.
-const GAIN_SPEED: f32 = 0.005;
 
 /// A polyphonic player of one model. Building it may fail; [`Synth::render`] is real-time safe.
 #[derive(Debug)]
@@ -53,19 +53,12 @@ pub struct Synth {
     sincs: Arc<Sincs>,
     settings: Settings,
     shape: Shape,
-    /// Master gain now, and the one it is on its way to.
-    gain: f32,
-    target_gain: f32,
+    mixer: Mixer,
     voices: Vec<Voice>,
-    pedals: [bool; 16],
-    bends: [f32; 16],
-    /// Classes of the channels that have their own.
-    programs: [Option<u8>; 16],
+    channels: Channels,
     /// Notes begun since reset, in all and of each channel and key.
     begun: u64,
     begun_of_key: Vec<u32>,
-    /// What is left of stolen voices.
-    stolen: f32,
     frame: u64,
     // Buffers of one step, `[voices]` times what the name says.
     order: Vec<usize>,
@@ -126,15 +119,11 @@ impl Synth {
             desk: None,
             sincs,
             shape: settings.shape(config.sample_rate_hz),
-            gain: settings.gain(),
-            target_gain: settings.gain(),
+            mixer: Mixer::new(settings.gain()),
             voices: vec![Voice::at_rest(pitch, mulaw.silence()); lanes],
-            pedals: [false; 16],
-            bends: [0.0; 16],
-            programs: [None; 16],
+            channels: Channels::default(),
             begun: 0,
             begun_of_key: vec![0; 16 * 129],
-            stolen: 0.0,
             frame: 0,
             order: Vec::with_capacity(lanes),
             owing: Vec::with_capacity(lanes),
@@ -179,15 +168,7 @@ impl Synth {
 
     /// The events that bring another synth's pedals, wheels and programs to where this one's are.
     pub fn controllers(&self) -> impl Iterator<Item = EventKind> + '_ {
-        (0..16_u8).flat_map(|channel| {
-            let (down, semitones) =
-                (self.pedals[usize::from(channel)], self.bends[usize::from(channel)]);
-            let pedal = down.then_some(EventKind::Pedal { channel, down });
-            let bend = (semitones != 0.0).then_some(EventKind::Bend { channel, semitones });
-            let program = self.programs[usize::from(channel)];
-            let program = program.map(|program| EventKind::Program { channel, program });
-            pedal.into_iter().chain(bend).chain(program)
-        })
+        self.channels.events()
     }
 
     /// Fills `out` with the next frames, mono in [-1, 1]. `events` are those of these frames, in
@@ -219,7 +200,7 @@ impl Synth {
         match kind {
             EventKind::NoteOn { channel, key, velocity: 0 }
             | EventKind::NoteOff { channel, key } => {
-                let pedal = self.pedals[usize::from(channel & 15)];
+                let pedal = self.channels.of(channel).pedal;
                 let matches = |voice: &&mut Voice| {
                     voice.is_held() && (voice.channel, voice.key) == (channel & 15, key.min(127))
                 };
@@ -245,7 +226,7 @@ impl Synth {
             }
             EventKind::Drone => self.begin(0, DRONE, DRONE_VELOCITY),
             EventKind::Pedal { channel, down } => {
-                self.pedals[usize::from(channel & 15)] = down;
+                self.channels.of_mut(channel).pedal = down;
                 let waits =
                     |voice: &&mut Voice| voice.held_by_pedal && voice.channel == channel & 15;
                 for voice in self.voices.iter_mut().filter(waits).filter(|_| !down) {
@@ -256,7 +237,7 @@ impl Synth {
             EventKind::Bend { channel, semitones } => {
                 let semitones =
                     if semitones.is_finite() { semitones.clamp(-48.0, 48.0) } else { 0.0 };
-                self.bends[usize::from(channel & 15)] = semitones;
+                self.channels.of_mut(channel).bend_semitones = semitones;
                 for lane in 0..self.voices.len() {
                     if self.voices[lane].sounding && self.voices[lane].channel == channel & 15 {
                         self.tune(lane);
@@ -264,10 +245,10 @@ impl Synth {
                 }
             }
             EventKind::Program { channel, program } => {
-                self.programs[usize::from(channel & 15)] = Some(program);
+                self.channels.of_mut(channel).program = Some(program);
             }
             EventKind::AllNotesOff => {
-                self.pedals = [false; 16];
+                self.channels.lift_pedals();
                 for voice in self.voices.iter_mut().filter(|voice| voice.sounding) {
                     voice.held_by_pedal = false;
                     voice.envelope.release(&shape);
@@ -275,26 +256,20 @@ impl Synth {
             }
             EventKind::Reset => {
                 self.voices.iter_mut().for_each(|voice| voice.sounding = false);
-                self.pedals = [false; 16];
-                self.bends = [0.0; 16];
-                self.programs = [None; 16];
+                self.channels = Channels::default();
                 self.begun = 0;
                 self.begun_of_key.fill(0);
-                self.stolen = 0.0;
-                self.gain = self.target_gain;
+                self.mixer.reset();
             }
             EventKind::Set(parameter) => {
                 let config = self.packed.config();
                 if matches!(parameter, Parameter::Class(_)) {
-                    self.programs = [None; 16];
+                    self.channels.forget_programs();
                 }
                 self.settings.set(parameter, config);
                 self.shape = self.settings.shape(config.sample_rate_hz);
-                self.target_gain = self.settings.gain();
-                // Nothing that sounds could click.
-                if self.sounding() == 0 && self.stolen == 0.0 {
-                    self.gain = self.target_gain;
-                }
+                let is_silent = self.sounding() == 0;
+                self.mixer.set_gain(self.settings.gain(), is_silent);
             }
         }
     }
@@ -330,7 +305,7 @@ impl Synth {
         voice.key = key;
         voice.number = self.begun;
         let classes = self.packed.config().classes.len();
-        let program = self.programs[usize::from(channel)].map(usize::from);
+        let program = self.channels.of(channel).program.map(usize::from);
         voice.class = program.filter(|&class| class < classes).unwrap_or(self.settings.class);
         voice.draws = Philox::new(self.settings.seed, stream);
         voice.made = 0;
@@ -360,7 +335,7 @@ impl Synth {
     fn cut(&mut self, lane: usize) {
         let voice = &mut self.voices[lane];
         voice.sounding = false;
-        self.stolen += voice.last_output;
+        self.mixer.steal(voice.last_output);
     }
 
     /// Sets a voice's pitch from its key and its channel's bend.
@@ -368,7 +343,7 @@ impl Synth {
         let root = self.packed.config().root_key;
         let voice = &mut self.voices[lane];
         let key = if voice.key == DRONE { root } else { voice.key };
-        let semitones = f64::from(key) + f64::from(self.bends[usize::from(voice.channel)]);
+        let semitones = f64::from(key) + f64::from(self.channels.of(voice.channel).bend_semitones);
         match (&self.conditioner, &mut voice.pitch) {
             (Some(conditioner), Pitch::Told(note)) => conditioner.tune(note, semitones),
             (_, Pitch::Tape(tape)) => tape.tune(semitones - f64::from(root)),
@@ -443,8 +418,7 @@ impl Synth {
 
     /// Adds the voices up, in the order in which they began.
     fn mix(&mut self) -> f32 {
-        let mut sum = self.stolen;
-        self.stolen = if self.stolen.abs() > 1e-6 { self.stolen * STOLEN_FADE } else { 0.0 };
+        let mut sum = self.mixer.rest();
         for &lane in &self.order {
             let voice = &mut self.voices[lane];
             let sample = match &voice.pitch {
@@ -456,23 +430,8 @@ impl Synth {
             voice.sounding = !voice.envelope.is_over();
             sum += voice.last_output;
         }
-        let change = self.target_gain - self.gain;
-        self.gain =
-            if change.abs() > 1e-5 { self.gain + change * GAIN_SPEED } else { self.target_gain };
-        soft_clip(sum * self.gain)
+        self.mixer.finish(sum)
     }
-}
-
-/// Straight up to 0.9, then bending towards 1 and never beyond: chords may be loud, not broken.
-fn soft_clip(x: f32) -> f32 {
-    const KNEE: f32 = 0.9;
-    let over = x.abs() - KNEE;
-    if over <= 0.0 {
-        return x;
-    }
-    // over / (over + room): slope 1 at the knee, limit 1.
-    let room = 1.0 - KNEE;
-    (KNEE + room * (over / (over + room))).copysign(x)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Dtype, Recipe};
+use crate::config::{Config, Dtype, Told};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::sampling::Philox;
@@ -359,10 +359,10 @@ impl Weights {
 
 /// The oldest version whose readers know all that a config says.
 fn oldest_version(config: &Config) -> u32 {
-    match &config.conditioning {
-        Recipe::Note(note) if note.remainder => 4,
-        Recipe::Note(note) if note.has_levels() => 3,
-        _ => 1,
+    match config.conditioning.told() {
+        Told::Nothing | Told::Phases => 1,
+        Told::Levels => 3,
+        Told::Partials => 4,
     }
 }
 

@@ -39,7 +39,9 @@ struct Active {
     player: Option<Player>,
     changes: Changes,
     pace: Pace,
+    // What it was activated with.
     margin_ms: u32,
+    gpu: bool,
     /// Frames for which the host must still ask after the last sound, because the output is late.
     tail_frames: usize,
     restart_asked: bool,
@@ -96,7 +98,7 @@ impl Plugin for WaveNet {
         config: &BufferConfig,
         context: &mut impl ActivateContext<Self>,
     ) -> bool {
-        let margin_ms = self.params.margin_ms();
+        let (margin_ms, gpu) = (self.params.margin_ms(), self.params.gpu.value());
         let rate_hz = whole_rate_hz(config.sample_rate);
         let max_block_frames = (config.max_buffer_size as usize).clamp(1, 65_536);
         let options = StreamOptions {
@@ -119,6 +121,7 @@ impl Plugin for WaveNet {
             changes,
             pace,
             margin_ms,
+            gpu,
             tail_frames: 0,
             restart_asked: false,
             max_block_frames,
@@ -174,9 +177,8 @@ impl Plugin for WaveNet {
             return ProcessStatus::Normal;
         };
         active.frames_since_start = active.frames_since_start.saturating_add(frames);
-        if !active.restart_asked
-            && (params.margin_ms() != active.margin_ms || params.session.take_restart())
-        {
+        let is_other = params.margin_ms() != active.margin_ms || params.gpu.value() != active.gpu;
+        if !active.restart_asked && (is_other || params.session.take_restart()) {
             active.restart_asked = true;
             context.request_restart();
         }

@@ -48,6 +48,8 @@ pub struct InstrumentParams {
     pub buffer_ms: IntParam,
     #[id = "wait"]
     pub always_wait: BoolParam,
+    #[id = "gpu"]
+    pub gpu: BoolParam,
 }
 
 // Values have steps: hosts keep them as shares of the whole way, and back they come a little changed.
@@ -95,6 +97,7 @@ impl InstrumentParams {
                 .non_automatable(),
             buffer_ms: whole("Buffer", 20, 5, 500).with_unit(" ms").non_automatable(),
             always_wait: BoolParam::new("Always wait", false).non_automatable(),
+            gpu: BoolParam::new("GPU", false).non_automatable(),
         }
     }
 

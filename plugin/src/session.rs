@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use nice_plug::params::persist::PersistentField;
 use nice_plug::prelude::*;
+use wavenet_engine::cuda::{self, Lanes};
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Player, StreamOptions};
 use wavenet_engine::synth::{MAX_VOICES, Synth};
@@ -164,9 +165,21 @@ impl Session {
         let config = weights.config();
         *self.sounds.0.lock().unwrap_or_else(PoisonError::into_inner) = config.classes.clone();
         let params = self.params.get().and_then(Weak::upgrade);
-        let settings = params.map(|params| params.settings(config)).unwrap_or_default();
+        let settings = params.as_ref().map(|params| params.settings(config)).unwrap_or_default();
         let packed = Packed::new(weights, config.default_dtype, Isa::Auto)?;
-        Renderer::new(Synth::with_room(packed, settings, MAX_VOICES)?, rate_hz)
+        let synth = if params.is_some_and(|params| params.gpu.value()) {
+            let packed = Arc::new(packed);
+            // A project goes from machine to machine: where there is no GPU it sounds the same.
+            let lanes =
+                cuda::lanes(weights, Arc::clone(&packed), MAX_VOICES).unwrap_or_else(|error| {
+                    nice_warn!("{error}; the processor plays, with the same sound");
+                    Lanes::on_processor(packed, MAX_VOICES)
+                });
+            Synth::on_lanes(lanes, settings)?
+        } else {
+            Synth::with_room(packed, settings, MAX_VOICES)?
+        };
+        Renderer::new(synth, rate_hz)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

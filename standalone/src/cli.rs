@@ -275,7 +275,7 @@ pub struct BenchArgs {
 pub struct PlaceArgs {
     /// The processor, or an NVIDIA GPU: the same sound. `auto` is the GPU for --streams where there is one,
     /// else the processor.
-    #[arg(long, value_enum, default_value_t = Place::Auto)]
+    #[arg(long, visible_alias = "backend", value_enum, default_value_t = Place::Auto)]
     pub device: Place,
 }
 

@@ -89,7 +89,7 @@ pub fn synth_at(place: Place, model: &Model, settings: Settings, run: &RunArgs) 
     if place != Place::Cuda {
         return synth(packed, settings, run);
     }
-    ensure!(run.threads == 1, "--threads is the processor's; leave it out with --device cuda");
+    ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
     let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices)?;
     Ok(Synth::on_lanes(lanes, settings)?)
 }
@@ -103,13 +103,16 @@ pub struct LossNote {
 impl LossNote {
     /// Looks at what a player tells, and says it on standard error.
     pub fn look(&mut self, loss: Option<&str>) {
-        if let Some(why) = loss.filter(|_| !self.is_said) {
-            self.is_said = true;
-            let _ = writeln!(
-                std::io::stderr(),
-                "note: the GPU is given up ({why}); the processor goes on with the same sound"
-            );
+        if let Some(news) = self.news(loss) {
+            let _ = writeln!(std::io::stderr(), "note: {news}");
         }
+    }
+
+    /// What is to be said, the first time that there is something.
+    pub fn news(&mut self, loss: Option<&str>) -> Option<String> {
+        let why = loss.filter(|_| !self.is_said)?;
+        self.is_said = true;
+        Some(format!("the GPU is given up ({why}); the processor goes on with the same sound"))
     }
 }
 

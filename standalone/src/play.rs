@@ -51,7 +51,7 @@ pub fn play(args: &PlayArgs, interrupted: &AtomicBool) -> Result<String> {
         if interrupted.load(Ordering::Relaxed) || session.is_over() {
             break Ok(());
         }
-        match session.look_after_device() {
+        match session.look_after_devices() {
             Ok(Some(news)) => match &mut terminal {
                 Some(terminal) => terminal.say(&news),
                 None => drop(writeln!(stderr(), "wavenet: {news}")),

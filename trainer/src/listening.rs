@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use realfft::RealFftPlanner;
-use wavenet_engine::{Config, Recipe};
+use wavenet_engine::{Config, Recipe, Told};
 
 use crate::clip::{Clip, Wanted};
 use crate::corpus::notes::key_name;
@@ -91,7 +91,7 @@ pub fn examples(prepared: &Prepared, config: &Config) -> Result<Vec<Example>> {
 
     let max_frames = (MAX_S * f64::from(config.sample_rate_hz)) as usize;
     let example = |(place, (index, entry)): (usize, (usize, &Entry))| -> Result<Example> {
-        let says_all = !matches!(&config.conditioning, Recipe::Note(note) if note.remainder);
+        let says_all = config.conditioning.told() != Told::Partials;
         let levels = says_all.then_some(config.levels);
         let real = Clip::of_entry(prepared, index, max_frames, levels)?;
         let label = entry.label.as_deref().filter(|_| !config.classes.is_empty());

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use wavenet_engine::{Config, Error, Recipe, Weights};
+use wavenet_engine::{Config, Error, Recipe, Told, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::checkpoint::{averaged_model, previous_path, state_path};
@@ -144,10 +144,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
     }
-    let noise = match &config.conditioning {
-        Recipe::Note(recipe) if recipe.remainder => Some(Augmentation::OF_REMAINDERS_DB),
-        Recipe::Note(recipe) if recipe.has_levels() => Some(Augmentation::OF_NOTES_DB),
-        _ => None,
+    let noise = match config.conditioning.told() {
+        Told::Nothing | Told::Phases => None,
+        Told::Levels => Some(Augmentation::OF_NOTES_DB),
+        Told::Partials => Some(Augmentation::OF_REMAINDERS_DB),
     };
     let asked = &mut options.training.augmentation.past_noise_db;
     *asked = asked.or(noise);

@@ -19,6 +19,31 @@ pub enum Recipe {
     Note(NoteRecipe),
 }
 
+/// How much a model knows of the sound before it speaks, from little to much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing, or a class.
+    Nothing,
+    /// Where the phases of a note's partials are.
+    Phases,
+    /// Their levels too, and that of the whole.
+    Levels,
+    /// The same, and it says only what remains beside them: the player adds them.
+    Partials,
+}
+
+impl Recipe {
+    /// How much a model of this recipe knows.
+    pub fn told(&self) -> Told {
+        match self {
+            Self::None => Told::Nothing,
+            Self::Note(note) if note.remainder => Told::Partials,
+            Self::Note(note) if note.has_levels() => Told::Levels,
+            Self::Note(_) => Told::Phases,
+        }
+    }
+}
+
 /// What a note-conditioned model was told about its notes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

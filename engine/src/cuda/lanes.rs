@@ -32,6 +32,7 @@ pub struct Order {
 pub struct Lanes {
     packed: Arc<Packed>,
     place: Place,
+    count: usize,
     history: Vec<History>,
     loss: Option<String>,
 }
@@ -46,18 +47,24 @@ impl Lanes {
     /// So many lanes on the processor.
     pub fn on_processor(packed: Arc<Packed>, lanes: usize) -> Self {
         let place = Place::Processor(Box::new(Processor::new(&packed, lanes)));
-        Self { packed, place, history: Vec::new(), loss: None }
+        Self { packed, place, count: lanes, history: Vec::new(), loss: None }
     }
 
     /// So many lanes on a device.
     pub(super) fn on_device(packed: Arc<Packed>, session: Session, lanes: usize) -> Self {
         let history = (0..lanes).map(|_| History::default()).collect();
-        Self { packed, place: Place::Device(Box::new(session)), history, loss: None }
+        let place = Place::Device(Box::new(session));
+        Self { packed, place, count: lanes, history, loss: None }
     }
 
     /// The model.
     pub fn packed(&self) -> &Arc<Packed> {
         &self.packed
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Whether a GPU does the work.

@@ -45,6 +45,12 @@ fn on_shim(weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
     Lanes::on_device(packed, session, lanes)
 }
 
+/// Lanes of a device that plays for a moment and then fails.
+pub(crate) fn failing_lanes(weights: &Weights, lanes: usize) -> Lanes {
+    let shim = Shim::new(4, SHARED).failing(Fault::Wait(2)).with_slices_of(30);
+    on_shim(weights, Dtype::F32, lanes, shim)
+}
+
 const SAMPLINGS: [Sampling; 4] = [
     Sampling { temperature: 1.0, top_p: 1.0 },
     Sampling { temperature: 0.7, top_p: 0.9 },

@@ -152,6 +152,9 @@ impl Generator {
         self.shared.sounding.store(sounding as u32, Ordering::Relaxed);
         let unheard = self.unheard_before + self.renderer.dropped();
         self.shared.unheard_events.store(unheard, Ordering::Relaxed);
+        if let Some(why) = self.renderer.synth().loss() {
+            self.shared.loss.get_or_init(|| why.into());
+        }
         true
     }
 

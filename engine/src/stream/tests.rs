@@ -239,6 +239,20 @@ fn of_two_models_loaded_before_the_next_block_the_last_is_heard_from_its_first_f
 }
 
 #[test]
+fn a_device_that_is_lost_while_playing_is_told_and_not_heard() {
+    let weights = Weights::random(Config::tiny(), 3).unwrap();
+    let lanes = crate::cuda::tests::failing_lanes(&weights, Settings::default().voices);
+    let synth = Synth::on_lanes(lanes, Settings::default()).unwrap();
+    let (mut player, controls) = start(Renderer::new(synth, RATE).unwrap(), OPTIONS).unwrap();
+    player.now = no_time;
+    assert_eq!(controls.loss(), None);
+    let latency = player.latency_frames();
+    let out = play(&mut player, 16_000 + latency, 333, Pace::Offline);
+    assert!(out[latency..] == bounced(16_000));
+    assert!(controls.loss().is_some());
+}
+
+#[test]
 fn messages_keep_their_order() {
     let (mut player, controls) = start(renderer(3), OPTIONS).unwrap();
     let on = EventKind::NoteOn { channel: 0, key: 60, velocity: 99 };

@@ -123,7 +123,10 @@ impl Band {
         let mut synths: Vec<Synth> = Vec::with_capacity(settings.len());
         for settings in settings {
             let synth = match synths.first() {
-                None => Synth::without_lanes(lanes.packed().clone(), settings.clone())?,
+                None => {
+                    let voices = settings.voices.min(MAX_VOICES);
+                    Synth::without_lanes(lanes.packed().clone(), settings.clone(), voices)?
+                }
                 Some(first) => first.sibling(settings.clone())?,
             };
             synths.push(synth);
@@ -160,7 +163,8 @@ impl Synth {
     /// # Errors
     /// [`crate::Error::Unsupported`] naming the setting that is out of range.
     pub fn on_lanes(lanes: Lanes, settings: Settings) -> Result<Self> {
-        let mut synth = Self::without_lanes(lanes.packed().clone(), settings)?;
+        let voices = lanes.count().min(MAX_VOICES);
+        let mut synth = Self::without_lanes(lanes.packed().clone(), settings, voices)?;
         synth.desk = Some(Box::new(Desk::new(lanes)));
         Ok(synth)
     }
@@ -171,8 +175,7 @@ impl Synth {
     }
 
     /// A silent player whose voices are lanes of somebody else.
-    pub(super) fn without_lanes(packed: Arc<Packed>, settings: Settings) -> Result<Self> {
-        let voices = settings.voices.min(MAX_VOICES);
+    fn without_lanes(packed: Arc<Packed>, settings: Settings, voices: usize) -> Result<Self> {
         let mut synth = Self::build(packed, settings, voices, 0)?;
         synth.ahead = Some(Box::new(Ahead::new(voices)));
         Ok(synth)

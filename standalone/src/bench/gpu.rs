@@ -112,7 +112,7 @@ fn measure(
     voices: usize,
     seconds: f64,
 ) -> Result<Report> {
-    ensure!(run.threads == 1, "--threads is the processor's; leave it out with --device cuda");
+    ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
     let packed = Arc::new(model.pack(run)?);
     let mut crowd =
         Crowd::new(packed.clone(), cuda::lanes(&model.weights, packed, voices)?, voices);

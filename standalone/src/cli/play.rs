@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{buffer_ms, seconds};
-use super::{RunArgs, SoundArgs};
+use super::{Place, RunArgs, SoundArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +50,9 @@ pub struct PlayArgs {
     /// How the model is run.
     #[command(flatten)]
     pub run: RunArgs,
+    /// The processor, or an NVIDIA GPU: the same sound. `auto` is the processor.
+    #[arg(long, value_enum, default_value_t = Place::Auto, help_heading = "Running the model")]
+    pub backend: Place,
 }
 
 /// The sound device and how it is used.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use wavenet_engine::cuda;
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Status, StreamOptions};
 use wavenet_engine::synth::{EventKind, Parameter, Settings};
@@ -17,8 +18,8 @@ use super::keys::Keyboard;
 use super::midi_input::MidiInputs;
 use super::priority::before_others;
 use super::status::View;
-use crate::cli::PlayArgs;
-use crate::model::{Model, slowness, synth};
+use crate::cli::{Place, PlayArgs};
+use crate::model::{LossNote, Model, slowness, synth_at};
 use crate::piece::Piece;
 use crate::render::settings;
 use crate::score::{Score, frames_of};
@@ -67,6 +68,9 @@ pub(super) struct Session<'a> {
     alive: (Instant, u64),
     tried: Instant,
     device_name: String,
+    /// Where the sound is made: the processor once the GPU was given up.
+    backend: Place,
+    loss: LossNote,
 }
 
 impl<'a> Session<'a> {
@@ -83,10 +87,19 @@ impl<'a> Session<'a> {
             let _ = writeln!(stderr(), "note: {note}");
         }
         drop(packed);
+        if args.backend == Place::Cuda {
+            cuda::card()?;
+        }
         let (live, meters) = (Live::default(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;
-        let fresh =
-            Fresh { args, model: &model, settings: &settings, live: &live, meters: &meters };
+        let fresh = Fresh {
+            args,
+            backend: args.backend,
+            model: &model,
+            settings: &settings,
+            live: &live,
+            meters: &meters,
+        };
         let (deck, controls) = fresh.deck(&line, 0)?;
         let latency_frames = deck.latency_frames();
         line.seat.store(Some(deck));
@@ -106,6 +119,8 @@ impl<'a> Session<'a> {
             xruns_before: 0,
             alive: (Instant::now(), 0),
             tried: Instant::now(),
+            backend: args.backend,
+            loss: LossNote::default(),
         })
     }
 
@@ -121,12 +136,16 @@ impl<'a> Session<'a> {
         true
     }
 
-    /// Sees to the device, and tells what is new.
+    /// Sees to the GPU and the device, and tells what is new.
     ///
     /// # Errors
     /// If the generator failed.
-    pub(super) fn look_after_device(&mut self) -> Result<Option<String>> {
+    pub(super) fn look_after_devices(&mut self) -> Result<Option<String>> {
         ensure!(!self.controls.status().dead, "the generator failed; please report what it said");
+        if let Some(news) = self.loss.news(self.controls.loss()) {
+            self.backend = Place::Cpu;
+            return Ok(Some(news));
+        }
         let Some(line) = &self.line else {
             return Ok(self.reopen());
         };
@@ -175,12 +194,17 @@ impl<'a> Session<'a> {
                 let place = u128::from(heard) * u128::from(line.rate_hz) / u128::from(self.rate_hz);
                 let fresh = Fresh {
                     args: self.args,
+                    backend: self.backend,
                     model: &self.model,
                     settings: &self.settings,
                     live: &self.live,
                     meters: &self.meters,
                 };
-                let (deck, controls) = fresh.deck(&line, place as u64).ok()?;
+                let Ok((deck, controls)) = fresh.deck(&line, place as u64) else {
+                    // Perhaps the GPU went away meanwhile: the processor is still there.
+                    self.backend = Place::Cpu;
+                    return None;
+                };
                 self.before = self.before.and(&self.controls.status());
                 self.controls = controls;
                 deck
@@ -293,6 +317,7 @@ impl<'a> Session<'a> {
 /// What a new generator is made of.
 struct Fresh<'a> {
     args: &'a PlayArgs,
+    backend: Place,
     model: &'a Model,
     settings: &'a Settings,
     live: &'a Live,
@@ -303,9 +328,10 @@ impl Fresh<'_> {
     /// A generator for a device, and the deck to play it, from a frame of the piece on.
     fn deck(&self, line: &Line, origin: u64) -> Result<(Box<Deck>, Controls)> {
         let rate_hz = line.rate_hz;
-        let packed = self.model.pack(&self.args.run)?;
         // Its second thread goes first as the generator does.
-        let synth = before_others(|| synth(packed, self.settings.clone(), &self.args.run))?;
+        let synth = before_others(|| {
+            synth_at(self.backend, self.model, self.settings.clone(), &self.args.run)
+        })?;
         let renderer = Renderer::new(synth, rate_hz)?;
         let (piece, end) = self.piece(rate_hz)?;
         let margin = f64::from(self.args.output.buffer_ms) / 1000.0 * f64::from(rate_hz);

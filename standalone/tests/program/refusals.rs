@@ -213,12 +213,13 @@ fn a_gpu_that_is_not_there() {
         "render --out x.wav",
         "render --out many --streams 2",
         "stream --seconds 0.1",
+        "play --midi-in none",
         "bench",
         "bench --sweep",
         "bench --micro",
     ] {
         let model = if command.contains("--micro") { "" } else { "--model drone.safetensors" };
-        refuses(&folder, &format!("{command} {model} --device cuda"), "cuda: not available (");
+        refuses(&folder, &format!("{command} {model} --backend cuda"), "cuda: not available (");
     }
     refuses(&folder, "bench --micro", "add --device cuda");
 }

@@ -34,7 +34,7 @@ fn a_scan_reads_no_model() {
         let descriptor = factory.plugin_descriptor(0).expect("a descriptor");
         assert_eq!(descriptor.name(), Some(c"WaveNet"));
         let mut host = Host::new(&entry);
-        assert_eq!(host.parameters().len(), 13);
+        assert_eq!(host.parameters().len(), 14);
         assert!(host.save().len() > 100);
         assert_eq!(host.latency(), 0);
         assert_eq!(generators(), 0);

@@ -179,6 +179,21 @@ fn another_buffer_asks_for_another_activation() {
     assert_eq!(host.latency(), latency + 100 * 48);
 }
 
+/// On a machine with a GPU or without, a project that asks for one sounds as it does without.
+#[test]
+fn the_gpu_or_what_plays_in_its_place_gives_the_same_sound() {
+    let _together = together();
+    let (_folder, path) = small_file(5);
+    let mut host = Host::default();
+    assert!(host.load(&state_of(Some(&path), serde_json::json!({}))));
+    let sound = bounce(&mut host);
+    let restarts = host.restarts();
+    assert!(host.load(&state_of(Some(&path), serde_json::json!({ "gpu": true }))));
+    host.audio().play(&[], 2_048, 512);
+    assert_eq!(host.restarts(), restarts + 1);
+    assert!(bounce(&mut host) == sound);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 

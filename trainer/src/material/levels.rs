@@ -92,40 +92,75 @@ fn measure_rise(
     let ages = &recipe.ages_ms;
     let frame = |ms: f32| (f64::from(ms) * tracks.rate_hz / 1000.0) as usize;
     let attack = ages.iter().enumerate().take_while(|(_, age_ms)| **age_ms < ATTACK_MS);
-    for (age, &age_ms) in attack {
+    let fits = attack.map(|(age, &age_ms)| {
         // From half way to the age before to half way to the one after.
         let before = age.checked_sub(1).map_or(0.0, |before| ages[before]);
         let after = ages.get(age + 1).copied().unwrap_or(age_ms);
         let [from, to] = [before, after].map(|other| frame(0.5 * (age_ms + other)));
-        let share = spoken(table, age, tracks, start_frame, &note[..to.min(note.len())], from);
-        let db = 20.0 * libm::log10(share.clamp(LEAST_SHARE, MOST_SHARE));
+        Fit::of_partials(table, age, tracks, start_frame, &note[..to.min(note.len())], from)
+    });
+    for (age, fit) in rising(fits.collect()).into_iter().enumerate() {
+        let db = 20.0 * libm::log10(fit.share().clamp(LEAST_SHARE, MOST_SHARE));
         for row in &mut table.partial_db {
             row[age] = in_tenths((f64::from(row[age]) + db).max(SOFTEST_DB));
         }
     }
 }
 
-/// How much of the partials is there already: the share of their sum, as loud as they are told at an age, that
-/// fits the samples from a frame on best, `<x, s> / <s, s>`; 1 where there is nothing to fit.
-fn spoken(
-    table: &KeyTable,
-    age: usize,
-    tracks: &PartialTracks,
-    start_frame: usize,
-    note: &[f32],
-    from: usize,
-) -> f64 {
-    let (mut product, mut square) = (0.0, 0.0);
-    for (frame, &sample) in note.iter().enumerate().skip(from) {
-        let partial = |(index, row): (usize, &Vec<f32>)| {
-            let turns = f64::from(tracks.phase_turns(index + 1, (start_frame + frame) as f64));
-            libm::exp10(f64::from(row[age]) / 20.0) * libm::cos(TAU * turns)
-        };
-        let sum: f64 = table.partial_db.iter().enumerate().map(partial).sum();
-        product += f64::from(sample) * sum;
-        square += sum * sum;
+/// How well the sum s of the partials, as loud as they are told, fits samples x.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fit {
+    /// `<x, s>`
+    product: f64,
+    /// `<s, s>`
+    square: f64,
+}
+
+impl Fit {
+    /// Of the levels at an age to the samples from a frame on.
+    fn of_partials(
+        table: &KeyTable,
+        age: usize,
+        tracks: &PartialTracks,
+        start_frame: usize,
+        note: &[f32],
+        from: usize,
+    ) -> Self {
+        let mut fit = Self::default();
+        for (frame, &sample) in note.iter().enumerate().skip(from) {
+            let partial = |(index, row): (usize, &Vec<f32>)| {
+                let turns = f64::from(tracks.phase_turns(index + 1, (start_frame + frame) as f64));
+                libm::exp10(f64::from(row[age]) / 20.0) * libm::cos(TAU * turns)
+            };
+            let sum: f64 = table.partial_db.iter().enumerate().map(partial).sum();
+            fit.product += f64::from(sample) * sum;
+            fit.square += sum * sum;
+        }
+        fit
     }
-    if square > 0.0 { product / square } else { 1.0 }
+
+    /// How much of the partials is there: the share that fits best; 1 where there is nothing to fit.
+    fn share(self) -> f64 {
+        if self.square > 0.0 { self.product / self.square } else { 1.0 }
+    }
+}
+
+/// Fits whose shares never fall from age to age, as near to the given ones as can be: neighbours that fall are
+/// fitted together (pool adjacent violators, Ayer et al. 1955). An age between two pulses of a bass string, whose
+/// period is longer, tells little by itself.
+fn rising(fits: Vec<Fit>) -> Vec<Fit> {
+    // Each with how many ages it stands for.
+    let mut pools: Vec<(Fit, usize)> = Vec::with_capacity(fits.len());
+    for fit in fits {
+        let (mut pool, mut ages) = (fit, 1);
+        while let Some((before, more)) = pools.pop_if(|(before, _)| before.share() > pool.share()) {
+            pool =
+                Fit { product: before.product + pool.product, square: before.square + pool.square };
+            ages += more;
+        }
+        pools.push((pool, ages));
+    }
+    pools.into_iter().flat_map(|(pool, ages)| std::iter::repeat_n(pool, ages)).collect()
 }
 
 /// 10 log10 of the mean square.
@@ -249,6 +284,17 @@ mod tests {
         }
         // Ages that end within the attack are measured too.
         assert!(told(&[0.0, 20.0])[0] < told(&[0.0, 20.0])[1]);
+    }
+
+    #[test]
+    fn shares_never_fall() {
+        let fit = |product, square| Fit { product, square };
+        let shares = |fits: Vec<Fit>| rising(fits).into_iter().map(Fit::share).collect::<Vec<_>>();
+        let fits = vec![fit(0.1, 1.0), fit(2.0, 4.0), fit(-0.1, 1.0), fit(0.4, 1.0), fit(0.9, 1.0)];
+        assert_eq!(shares(fits), [0.1, 0.38, 0.38, 0.4, 0.9]);
+        // One that falls below all before takes them all.
+        let fits = vec![fit(0.2, 1.0), fit(0.3, 1.0), fit(-0.2, 1.0)];
+        assert!(shares(fits).iter().all(|share| (share - 0.1).abs() < 1e-12));
     }
 
     #[test]

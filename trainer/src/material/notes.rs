@@ -1,8 +1,8 @@
 //! Recorded notes: their analysis, their samples at several pitches, and what their model is told
 //! about them.
 //!
-//! A note begins a little before its measured onset, so that a played note's attack is whole. The
-//! phases of its partials come from the recording's analysis; a copy at another pitch plays the
+//! A note begins a little before its measured onset, so that a played note's attack is whole; but where a
+//! recording rises slowly, no longer before it is heard than a player would notice. The phases of its partials come from the recording's analysis; a copy at another pitch plays the
 //! recording faster or slower, and its phases with it.
 
 use std::num::NonZero;
@@ -23,6 +23,11 @@ use crate::settings::Tuning;
 
 /// Taken from before the onset, so that the attack is not cut.
 const LEAD_MS: u32 = 3;
+/// A note is heard so long after the key at the latest: it is heard once a sample is a tenth (20 dB below) of the
+/// largest of the attack.
+const HEARD_AFTER_MS: u32 = 5;
+const ATTACK_MS: u32 = 300;
+const HEARD_SHARE: f32 = 0.1;
 /// A recording whose name does not tell its velocity.
 pub(crate) const DEFAULT_VELOCITY: u8 = 100;
 
@@ -69,8 +74,7 @@ impl Note {
     ) -> Result<Self> {
         let partials = recipe.tracked_partials();
         let tracks = analyse(samples, rate_hz, key, partials)?;
-        let lead = (rate_hz * LEAD_MS / 1000) as usize;
-        let start_frame = tracks.onset_frame.saturating_sub(lead);
+        let start_frame = start(samples, rate_hz, tracks.onset_frame);
         let semitones = 12.0 * libm::log2(tracks.fundamental_hz / 440.0);
         let mut table = KeyTable {
             key,
@@ -93,6 +97,16 @@ impl Note {
             entry_offset: 0,
         })
     }
+}
+
+/// The frame at which a note begins whose analysis heard its first at `onset_frame`.
+fn start(samples: &[f32], rate_hz: u32, onset_frame: usize) -> usize {
+    let frames = |ms: u32| (rate_hz * ms / 1000) as usize;
+    let attack = samples[onset_frame..].iter().take(frames(ATTACK_MS)).map(|sample| sample.abs());
+    let largest = attack.clone().fold(0.0, f32::max);
+    let heard = attack.take_while(|&size| size < HEARD_SHARE * largest).count();
+    let whole = onset_frame.saturating_sub(frames(LEAD_MS));
+    whole.max((onset_frame + heard).saturating_sub(frames(HEARD_AFTER_MS)))
 }
 
 /// The analyses of a corpus of notes, one an entry.
@@ -345,5 +359,24 @@ impl NoteClip {
             *partials =
                 conditioner.recorded(self.semitones, velocity, age, turns, &mut levels, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_rise_begins_no_longer_than_a_player_waits() {
+        let rate_hz = 16_000;
+        // Rises by 1 dB a millisecond: the analysis hears it 30 dB below its loudest, a player 20.
+        let rise = |n: i32| libm::powf(10.0, (n as f32 / 16.0 - 60.0).min(0.0) / 20.0);
+        let slow: Vec<f32> = (0..16_000).map(rise).collect();
+        let begins = start(&slow, rate_hz, 30 * 16);
+        assert!((begins as i32 - (40 - 5) * 16).abs() <= 1, "{begins}");
+        // One that is there at once begins as long before as the analysis may be late.
+        let sudden: Vec<f32> = (0..16_000).map(|n| if n < 800 { 0.0 } else { 0.5 }).collect();
+        assert_eq!(start(&sudden, rate_hz, 800), 800 - 3 * 16);
+        assert_eq!(start(&sudden[790..], rate_hz, 10), 0);
     }
 }

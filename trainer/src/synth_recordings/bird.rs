@@ -2,7 +2,10 @@
 //!
 //! A phrase repeats a few syllables, a syllable is a whistle whose pitch glides. Through the pitches
 //! of a syllable goes a line of half cosines over log-frequency; a warble adds
-//! d sin(2 pi r t) octaves. Its loudness rises and falls as sin^2, with a tremolo if it buzzes.
+//! d sin(2 pi r t) octaves. It begins at once and ends slowly, with a tremolo if it buzzes. Some phrases are far away.
+//!
+//! A wind in the leaves goes through the rests, as in any recording out of doors. What learns from perfect silence
+//! learns that nothing ever follows it, and stays silent once its song is over.
 
 use std::f64::consts::TAU;
 
@@ -78,6 +81,13 @@ const REPERTOIRE: [Phrase; 9] = [
 /// Echoes off trees and walls: (seconds later, level).
 const ECHOES: [(f64, f64); 3] = [(0.031, 0.10), (0.053, 0.07), (0.087, 0.045)];
 
+/// How long a syllable rises.
+const ATTACK_S: f64 = 0.005;
+/// Root mean square of the wind, 48 dB below the amplitude of the loudest whistle.
+const WIND_RMS: f64 = 0.004;
+/// Where the wind begins to fall, by 6 dB an octave.
+const WIND_HZ: f64 = 600.0;
+
 impl Syllable {
     /// Octaves above 1 Hz at `done` of its time, 0 to 1.
     fn octaves(&self, done: f64) -> f64 {
@@ -97,10 +107,10 @@ impl Syllable {
             let octaves = self.octaves(done) + transposed_octaves + warble;
             turns += libm::exp2(octaves) / f64::from(RATE_HZ);
             let tremolo = 1.0 - self.tremolo.0 * (1.0 - libm::cos(TAU * self.tremolo.1 * t));
-            let swell = libm::sin(0.5 * TAU * done);
+            let swell = raised(t / ATTACK_S) * libm::cos(0.25 * TAU * done * done);
             // A whistle is nearly a sine: a little second harmonic.
             let tone = libm::sin(TAU * turns) + 0.06 * libm::sin(2.0 * TAU * turns);
-            *x += level * swell * swell * tremolo * tone;
+            *x += level * swell * tremolo * tone;
         }
     }
 }
@@ -119,7 +129,7 @@ pub(super) fn songs(frames: usize, random: &mut Random) -> Clip {
             let Phrase { syllables, times: (fewest, most) } = &REPERTOIRE[last];
             let times = fewest + random.below(most - fewest + 1);
             let transposed_octaves = random.between(-0.03, 0.03);
-            let (tempo, loudest) = (random.between(0.92, 1.08), random.between(0.55, 1.0));
+            let (tempo, loudest) = (random.between(0.92, 1.08), random.between(0.15, 1.0));
             for turn in 0..times {
                 // Phrases begin softly.
                 let level = loudest * (0.5 + 0.5 * (turn + 1) as f64 / times as f64);
@@ -132,7 +142,7 @@ pub(super) fn songs(frames: usize, random: &mut Random) -> Clip {
             }
             at += in_frames(random.between(0.05, 0.20));
         }
-        at += in_frames(random.between(0.6, 2.0));
+        at += in_frames(random.between(0.2, 0.8));
     }
     let dry = clip.clone();
     for (later_s, level) in ECHOES {
@@ -141,5 +151,18 @@ pub(super) fn songs(frames: usize, random: &mut Random) -> Clip {
             *x += level * echo;
         }
     }
+    add_wind(&mut clip, random);
     clip.iter().enumerate().map(|(n, x)| x * fade(n, frames)).collect()
+}
+
+/// White noise through a filter of one pole, y += a (x - y) with a = 1 - exp(-2 pi f / rate).
+fn add_wind(clip: &mut [f64], random: &mut Random) {
+    let a = 1.0 - libm::exp(-TAU * WIND_HZ / f64::from(RATE_HZ));
+    // Even draws between -1 and 1 have a mean square of 1/3, of which the filter leaves a / (2 - a).
+    let scale = WIND_RMS / libm::sqrt(a / (2.0 - a) / 3.0);
+    let mut y = 0.0;
+    for x in clip {
+        y += a * (random.noise() - y);
+        *x += scale * y;
+    }
 }
