@@ -77,7 +77,7 @@ impl Augmentation {
     pub const OF_NOTES_DB: [f32; 2] = [-60.0, -22.0];
 
     /// What those are given that say a remainder, which is some 20 dB softer.
-    pub const OF_REMAINDERS_DB: [f32; 2] = [-80.0, -30.0];
+    pub const OF_REMAINDERS_DB: [f32; 2] = [-80.0, -36.0];
 }
 
 /// The furthest change of pitch by chance: the interpolation is made for little.
