@@ -17,7 +17,7 @@ import sys
 import nvidia.cuda_nvrtc
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "engine" / "src" / "cuda"
-HEADERS = ["sampling.cuh", "arithmetic.cuh", "model.cuh"]
+HEADERS = sorted(path.name for path in FOLDER.glob("*.cuh"))
 DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
