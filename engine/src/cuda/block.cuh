@@ -2,6 +2,10 @@
 #pragma once
 #include "arithmetic.cuh"
 
+// Floats from one voice to the next: 8 more than a multiple of 32, so that 8 rows of each of 4 voices, which
+// a warp keeps at once, lie in different banks.
+__device__ inline u32 pitch(u32 width) { return (width + 23) / 32 * 32 + 8; }
+
 // One block and its working memory.
 struct Block {
   const Params &p;
@@ -21,8 +25,9 @@ struct Block {
   __device__ uint4 *h(u32 v) const { return work + p.at_h + v * p.conditioning_vector.units; }
   __device__ float *x(u32 v) const { return floats(p.at_x, p.residual.channels, v); }
   __device__ uint4 *input(u32 v) const { return work + p.at_input + v * p.residual.units; }
+  // The gated units of a layer. One unit more a voice: so the voices of a tile lie in different banks.
   __device__ uint4 *units(u32 v, u32 layer) const {
-    return work + p.at_units + (v * p.layers + layer) * p.gate.units;
+    return work + p.at_units + v * (p.layers * p.gate.units + 1) + layer * p.gate.units;
   }
   // Bias, past taps and conditioning of a layer's filters and gates.
   __device__ float *ahead(u32 v, u32 layer) const {
@@ -34,7 +39,7 @@ struct Block {
   __device__ uint4 *hidden_input(u32 v) const { return work + p.at_hidden_input + v * p.end.units; }
   __device__ float *logits(u32 v) const { return floats(p.at_logits, p.levels, v); }
 
-  __device__ float *floats(u32 at, u32 width, u32 v) const { return (float *)(work + at) + v * width; }
+  __device__ float *floats(u32 at, u32 width, u32 v) const { return (float *)(work + at) + v * pitch(width); }
 
   __device__ const uint4 *matrix(const Matrices &kind, u32 index) const {
     u32 start = kind.start + index * kind.stride;

@@ -62,5 +62,5 @@ __device__ inline void hear(const Block &b) {
   }
 #pragma unroll 1
   for (u32 i = threadIdx.x; i < p.voices * r; i += blockDim.x)
-    b.x(0)[i] = p.floats[p.embedding + b.voice(i / r).code * r + i % r];
+    b.x(i / r)[i % r] = p.floats[p.embedding + b.voice(i / r).code * r + i % r];
 }

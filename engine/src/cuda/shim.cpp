@@ -34,6 +34,29 @@ extern "C" u32 shim_pick(float *logits, u32 levels, float temperature, u64 share
   return choice.code;
 }
 
+// One product on the matrix units, by one warp: what its lanes hold. Shapes: `a` [32][4], `b` [32][2], `sums`
+// [32][4]; of the narrow one the first 1, 1 and 2 of them.
+struct Fragments {
+  const unsigned *a, *b;
+  int *sums;
+};
+
+static void multiply_wide(const void *argument) {
+  const Fragments &all = *(const Fragments *)argument;
+  const unsigned *a = all.a + 4 * threadIdx.x, *b = all.b + 2 * threadIdx.x;
+  mma_m16n8k32(a[0], a[1], a[2], a[3], b[0], b[1], all.sums + 4 * threadIdx.x);
+}
+
+static void multiply_narrow(const void *argument) {
+  const Fragments &all = *(const Fragments *)argument;
+  mma_m8n8k16(all.a[4 * threadIdx.x], all.b[2 * threadIdx.x], all.sums + 4 * threadIdx.x);
+}
+
+extern "C" void shim_mma(int is_wide, const unsigned *a, const unsigned *b, int *sums, uint64_t seed) {
+  Fragments all = {a, b, sums};
+  launch(is_wide ? multiply_wide : multiply_narrow, &all, 1, WARP, 0, seed);
+}
+
 extern "C" void shim_math(const float *x, unsigned count, float *exps, float *tanhs, float *sigmoids) {
   for (unsigned i = 0; i < count; ++i) {
     exps[i] = exp_(x[i]);

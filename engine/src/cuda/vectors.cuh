@@ -8,10 +8,10 @@ __device__ inline u32 place(const Vector &shape, u32 i) {
   return quarter * shape.pitch + i - quarter * shape.quarter;
 }
 
-// The scale of a vector of bytes.
+// The scale of a vector of bytes; of gated units it is part of their weights' scales.
 __device__ inline float scale_of(const uint4 *vector, const Vector &shape) {
 #if defined(WAVENET_INT8)
-  return __uint_as_float(vector[shape.units - 1].x);
+  return shape.scale == 0 ? 1.0f : __uint_as_float(vector[shape.scale].x);
 #else
   return 1.0f;
 #endif
@@ -47,6 +47,6 @@ __device__ inline void quantise(const float *from, const Vector &shape, bool is_
     }
     ((u32 *)vector)[word] = packed;
   }
-  if (lane == 0) vector[shape.units - 1].x = __float_as_uint((is_usable ? largest : 0.0f) / most);
+  if (lane == 0) vector[shape.scale].x = __float_as_uint((is_usable ? largest : 0.0f) / most);
 }
 #endif

@@ -10,11 +10,12 @@
 //                conditioning; then one after another the present tap and the gate, and the residual
 //   head.cuh     skips of all layers, two products
 //
-// Below them: model.cuh is what the host tells, block.cuh where things lie, vectors.cuh and products.cuh how
-// inputs and weights are multiplied, arithmetic.cuh and sampling.cuh the numeric contract.
+// Below them: model.cuh is what the host tells, block.cuh where things lie, vectors.cuh, products.cuh and
+// tiles.cuh how inputs and weights are multiplied, arithmetic.cuh and sampling.cuh the numeric contract.
 //
-// `wavenet_solo` has teams of 4 lanes a row for one voice's sake, `wavenet_choir` one thread for a row and 4
-// voices, so that weights are read once for them. Sums have the order of the numeric contract in both.
+// `wavenet_solo` has teams of 4 lanes a row for one voice's sake. `wavenet_choir` reads weights once for several
+// voices: floats by one thread for a row and 4 voices, bytes by a warp on the matrix units for 16 rows and 8.
+// Floats' sums have the order of the numeric contract in both; those of bytes are exact in any.
 
 #ifndef __CUDACC_RTC__
 #include "shim.h"
@@ -22,10 +23,11 @@
 #include "head.cuh"
 #include "hear.cuh"
 #include "layers.cuh"
+#include "tiles.cuh"
 #include "turn.cuh"
 
-// All of a slice. V voices share a thread's weights; TEAM lanes share a row where a sample waits for it.
-template <int V, int TEAM>
+// All of a slice. `Share` deals out the products that a sample waits for, `ShareAhead` those that are ahead.
+template <typename Share, typename ShareAhead>
 __device__ inline void play(const Params &p) {
 #ifdef __CUDACC_RTC__
   extern __shared__ uint4 shared[];
@@ -48,22 +50,22 @@ __device__ inline void play(const Params &p) {
   while (begin_sample(b, began)) {
     hear(b);
     __syncthreads();
-    ahead<V>(b);
+    ahead<ShareAhead>(b);
     __syncthreads();
 #pragma unroll 1
     for (u32 layer = 0; layer < p.layers; ++layer) {
-      gate<V, TEAM>(b, layer);
+      gate<Share>(b, layer);
       __syncthreads();
       if (layer + 1 == p.layers) break;
-      residual<V, TEAM>(b, layer);
+      residual<Share>(b, layer);
       __syncthreads();
     }
-    skips<V, TEAM>(b);
-    head<V, TEAM>(b, p.end1, p.end1_bias, b.skip_input(0), p.skip, [&](u32 v, u32 row, float sum) {
+    skips<Share>(b);
+    head<Share>(b, p.end1, p.end1_bias, p.at_skip_input, p.skip, [&](u32 v, u32 row, float sum) {
       keep(sum, row, b.hidden(v), b.hidden_input(v), p.end);
     });
-    rectify(b, b.hidden(0), b.hidden_input(0), p.end);
-    head<V, TEAM>(b, p.end2, p.end2_bias, b.hidden_input(0), p.end,
+    rectify(b, p.at_hidden, p.at_hidden_input, p.end);
+    head<Share>(b, p.end2, p.end2_bias, p.at_hidden_input, p.end,
                   [&](u32 v, u32 row, float sum) { b.logits(v)[row] = sum; });
     __syncthreads();
     choose(b);
@@ -76,6 +78,16 @@ __device__ inline void play(const Params &p) {
 // Threads of a block, at most.
 #define THREADS 512
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_solo(const __grid_constant__ Params p) { play<1, 4>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_solo(const __grid_constant__ Params p) {
+  play<Rows<1, 4>, Rows<1, 1>>(p);
+}
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_choir(const __grid_constant__ Params p) { play<4, 1>(p); }
+#if defined(WAVENET_INT8)
+typedef Tiles Choir;
+#else
+typedef Rows<4, 1> Choir;
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_choir(const __grid_constant__ Params p) {
+  play<Choir, Choir>(p);
+}
