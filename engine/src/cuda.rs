@@ -55,7 +55,7 @@ pub fn lanes(weights: &Weights, packed: Arc<Packed>, lanes: usize) -> Result<Lan
 }
 
 /// What handing on a word costs on the GPU of this machine: barriers, shared memory, the second cache, a
-/// cluster's memory, the bus.
+/// cluster's memory, the bus; and a product of bytes, with the matrix units and without.
 ///
 /// # Errors
 /// [`Error::Device`] where there is no GPU, or it fails.

@@ -28,6 +28,8 @@ FILES["int8_wide"] = ("compute_80", "wavenet.cu", "INT8")
 FILES["micro"] = (PTX_FOR, "micro.cu", "MICRO")
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro.cu", "CLUSTER")
+FILES["micro_products"] = (PTX_FOR, "micro_products.cu", "INT8")
+FILES["micro_products_wide"] = ("compute_80", "micro_products.cu", "INT8")
 
 
 def library():

@@ -88,7 +88,7 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         assert!(!text.contains('/') && !text.contains(".file"), "{dtype}");
         assert_eq!(text.contains("dp4a"), dtype.starts_with("int8"), "{dtype}");
     }
-    for name in ["micro", "micro_cluster"] {
+    for name in ["micro", "micro_cluster", "micro_products", "micro_products_wide"] {
         bytes += std::fs::metadata(folder().join(format!("{name}.ptx"))).unwrap().len();
     }
     assert!(bytes < MOST_BYTES, "{bytes}");

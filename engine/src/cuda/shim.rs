@@ -95,6 +95,32 @@ pub(super) fn mma(
     }
 }
 
+/// How a product of `--micro` is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Rows,
+    Tiles,
+    WideTiles,
+}
+
+/// What such a product gives, made so many times.
+pub(super) fn multiply(way: Way, turns: u32, told: &[Unit], seed: u64) -> u32 {
+    type MultiplyFn = unsafe extern "C" fn(i32, u32, *const Unit, u64) -> u32;
+    let capability = if way == Way::WideTiles { WIDE } else { OLDEST };
+    let library = &kernel(Dtype::Int8, capability).library;
+    let aligned: Vec<Aligned> = told.iter().map(|&unit| Aligned(unit)).collect();
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let run = library.get::<MultiplyFn>(b"shim_multiply").expect("it is there");
+        run(i32::from(way != Way::Rows), turns, aligned.as_ptr().cast(), seed)
+    }
+}
+
+/// As the device's units are aligned.
+#[repr(C, align(16))]
+struct Aligned(#[allow(dead_code)] Unit);
+
 /// A code as the kernel chooses it; threads run in an order that the seed shuffles.
 pub(super) fn pick(logits: &[f32], sampling: Sampling, draw: u32, seed: u64) -> u8 {
     type PickFn = unsafe extern "C" fn(*mut f32, u32, f32, u64, u32, u64) -> u32;
