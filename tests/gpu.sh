@@ -101,6 +101,7 @@ run() {
   engine_test the_kernel_gives_the_scalar_logits
   engine_test the_kernel_gives_the_scalar_codes
   engine_test a_second_of_many_slices_is_the_scalar_one
+  engine_test thousands_of_voices_give_the_scalar_logits
   engine_test what_does_not_fit_is_refused
   local dtype
   for dtype in f32 bf16 int8; do
@@ -108,6 +109,7 @@ run() {
   done
   same_file "a phrase of the piano" --midi demo/phrase.mid --dtype int8
   same_file "200 streams of the piano" --streams 200 --seconds 0.5 --dtype int8
+  same_file "3000 streams of the piano" --streams 3000 --seconds 0.05 --dtype int8
 
   bench micro --micro
   bench sweep --sweep --seconds 1

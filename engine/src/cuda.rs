@@ -1,10 +1,10 @@
 //! The second backend: lanes of a model on an NVIDIA GPU, many or few, with the processor's bytes.
 //!
-//! The kernel is one text, `cuda/wavenet.cu`. Compiled ahead to PTX (`cuda/ptx/`, made by
-//! `tests/peers/nvrtc.py`) it is part of the program, so that a player needs the driver alone; compiled as
-//! C++ over a small shim it runs in every test and must equal the scalar kernel. Nothing of CUDA is
-//! touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a program starts as
-//! ever, and is told why there is none.
+//! The kernel is one text, `cuda/wavenet.cu` and the headers of its phases. Compiled ahead to PTX
+//! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) it is part of the program, so that a player needs the
+//! driver alone; compiled as C++ over a small shim it runs in every test and must equal the scalar kernel.
+//! Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a
+//! program starts as ever, and is told why there is none.
 //!
 //! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs`
 //! feeds the kernel, `image.rs` is the model as the device reads it, `driver.rs` the boundary to CUDA.
@@ -55,7 +55,7 @@ pub fn lanes(weights: &Weights, packed: Arc<Packed>, lanes: usize) -> Result<Lan
 }
 
 /// What handing on a word costs on the GPU of this machine: barriers, shared memory, the second cache, a
-/// cluster's memory, the bus.
+/// cluster's memory, the bus; and a product of bytes, with the matrix units and without.
 ///
 /// # Errors
 /// [`Error::Device`] where there is no GPU, or it fails.

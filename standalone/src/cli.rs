@@ -251,7 +251,8 @@ pub struct BenchArgs {
     /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
     #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype"])]
     pub sweep: bool,
-    /// Measure what handing on a word costs on the GPU; needs --device cuda.
+    /// Measure what handing on a word costs on the GPU, and products with the matrix units and without; needs
+    /// --device cuda.
     #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json"])]
     pub micro: bool,
     /// How long to measure [default: 3; with --sweep 0.5 a figure].

@@ -1,7 +1,7 @@
 """Compiles the GPU's kernel with NVIDIA's run-time compiler, which needs no GPU.
 
-    nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights and those of `--micro`: what the
-                      program carries
+    nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights, of bytes one more for cards with
+                      wider matrix units, and those of `--micro`: what the program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
                       every card that it is compiled for
 
@@ -17,15 +17,19 @@ import sys
 import nvidia.cuda_nvrtc
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "engine" / "src" / "cuda"
-HEADERS = ["sampling.cuh", "arithmetic.cuh", "model.cuh"]
+HEADERS = sorted(path.name for path in FOLDER.glob("*.cuh"))
 DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
 FILES = {dtype: (PTX_FOR, "wavenet.cu", dtype.upper()) for dtype in DTYPES}
+# Matrix units that take more bytes at once.
+FILES["int8_wide"] = ("compute_80", "wavenet.cu", "INT8")
 FILES["micro"] = (PTX_FOR, "micro.cu", "MICRO")
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro.cu", "CLUSTER")
+FILES["micro_products"] = (PTX_FOR, "micro_products.cu", "INT8")
+FILES["micro_products_wide"] = ("compute_80", "micro_products.cu", "INT8")
 
 
 def library():

@@ -56,10 +56,18 @@ fn what_the_program_carries_is_what_the_text_gives_and_fits_every_card() {
 #[test]
 fn what_the_program_carries_obeys_the_numeric_contract() {
     let mut bytes = 0;
-    for dtype in ["f32", "bf16", "int8"] {
+    // What is compiled for, and the shape of the matrix units' instruction.
+    let files = [
+        ("f32", "sm_75", None),
+        ("bf16", "sm_75", None),
+        ("int8", "sm_75", Some("m8n8k16")),
+        ("int8_wide", "sm_80", Some("m16n8k32")),
+    ];
+    for (dtype, card, units) in files {
         let text = std::fs::read_to_string(folder().join(format!("{dtype}.ptx"))).unwrap();
         bytes += text.len() as u64;
-        assert!(text.contains(".target sm_75") && text.contains(".version 8.0"), "{dtype}");
+        let target = format!(".target {card}\n");
+        assert!(text.contains(&target) && text.contains(".version 8.0"), "{dtype}");
         for entry in ["wavenet_solo", "wavenet_choir"] {
             assert!(text.contains(&format!(".entry {entry}(")), "{dtype} {entry}");
         }
@@ -69,12 +77,18 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
             assert!(!(is_float && (word.contains(".ftz") || word.contains(".approx"))), "{word}");
             assert!(!word.starts_with("div.full"), "{word}");
             assert!(!word.starts_with("mad.f32") && !word.starts_with("mad.rn.f32"), "{word}");
+            // Of the matrix units only whole numbers, which are exact; and every lane of a warp takes part.
+            if word.starts_with("mma") {
+                let shape = units.unwrap_or_default();
+                assert_eq!(word, format!("mma.sync.aligned.{shape}.row.col.s32.s8.s8.s32"));
+            }
         }
+        assert_eq!(text.contains("mma.sync"), units.is_some(), "{dtype}");
         // No path and no moment of this or any machine.
         assert!(!text.contains('/') && !text.contains(".file"), "{dtype}");
-        assert_eq!(text.contains("dp4a"), dtype == "int8", "{dtype}");
+        assert_eq!(text.contains("dp4a"), dtype.starts_with("int8"), "{dtype}");
     }
-    for name in ["micro", "micro_cluster"] {
+    for name in ["micro", "micro_cluster", "micro_products", "micro_products_wide"] {
         bytes += std::fs::metadata(folder().join(format!("{name}.ptx"))).unwrap().len();
     }
     assert!(bytes < MOST_BYTES, "{bytes}");

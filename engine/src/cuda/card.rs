@@ -5,19 +5,17 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, WIDE};
 use super::params::Params;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 
-/// The oldest card that the kernel is compiled for.
-const OLDEST: (u32, u32) = (7, 5);
-
 /// The kernel for a type of weights.
-fn ptx(dtype: Dtype) -> &'static str {
+fn ptx(dtype: Dtype, capability: (u32, u32)) -> &'static str {
     match dtype {
         Dtype::F32 => include_str!("ptx/f32.ptx"),
         Dtype::Bf16 => include_str!("ptx/bf16.ptx"),
+        Dtype::Int8 if capability >= WIDE => include_str!("ptx/int8_wide.ptx"),
         Dtype::Int8 => include_str!("ptx/int8.ptx"),
     }
 }
@@ -174,7 +172,7 @@ impl Driver for Cuda {
     }
 
     fn load(&mut self, dtype: Dtype) -> Result<()> {
-        self.module = self.module(ptx(dtype))?;
+        self.module = self.module(ptx(dtype, self.card.capability))?;
         for (function, name) in self.functions.iter_mut().zip(["wavenet_solo", "wavenet_choir"]) {
             *function = Self::function(self.module, name)?;
             let attribute =

@@ -7,6 +7,11 @@ use super::params::{Params, Unit, Voice};
 use crate::config::Dtype;
 use crate::error::Result;
 
+/// The oldest cards that the kernel is compiled for, and the first whose matrix units take wider tiles of
+/// bytes: those have a kernel of their own.
+pub(super) const OLDEST: (u32, u32) = (7, 5);
+pub(super) const WIDE: (u32, u32) = (8, 0);
+
 /// What a device is and has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {

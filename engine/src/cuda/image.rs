@@ -46,7 +46,7 @@ impl Image {
                 levels: levels as u32,
                 silent_code: MuLaw::new(levels).silence().into(),
                 residual: vector(r),
-                gate: vector(g),
+                gate: of_gate(vector(g)),
                 skip: vector(config.skip_channels),
                 end: vector(config.end_channels),
                 conditioning_vector: vector(h),
@@ -226,6 +226,11 @@ impl Image {
                 }
             }
         }
+        if after == After::GateOfAllLayers && dtype == Dtype::Int8 {
+            // Their rows have joint scales: one product.
+            matrices.steps *= all.len() as u32;
+            matrices.stride *= all.len() as u32;
+        }
         if after == After::Relu && dtype == Dtype::Int8 {
             matrices.corrections = self.floats.len() as u32;
             self.floats.extend(corrections);
@@ -267,8 +272,8 @@ fn vector(channels: usize, dtype: Dtype) -> Vector {
     let per_unit = per_unit(dtype);
     let quarter = channels.div_ceil(QUARTERS);
     if dtype == Dtype::Int8 {
-        let units = channels.div_ceil(QUARTERS * per_unit) * QUARTERS + 1;
-        return Vector { channels: channels as u32, units: units as u32, ..Vector::default() };
+        let scale = (channels.div_ceil(QUARTERS * per_unit) * QUARTERS) as u32;
+        return Vector { channels: channels as u32, units: scale + 1, scale, ..Vector::default() };
     }
     // An odd number of units a quarter: then the four lie in different banks of shared memory.
     let pitch = (quarter.next_multiple_of(per_unit) / 4) | 1;
@@ -278,7 +283,14 @@ fn vector(channels: usize, dtype: Dtype) -> Vector {
         pitch: 4 * pitch as u32,
         reciprocal: (1_u32 << 31).div_ceil(quarter as u32),
         units: (QUARTERS * pitch) as u32,
+        scale: 0,
     }
+}
+
+/// How gated units lie: their scale is part of their weights'.
+fn of_gate(shape: Vector) -> Vector {
+    let units = if shape.scale == 0 { shape.units } else { shape.scale };
+    Vector { units, scale: 0, ..shape }
 }
 
 fn slices(matrices: &[Vec<f32>]) -> Vec<&[f32]> {

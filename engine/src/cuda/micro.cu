@@ -2,14 +2,10 @@
 // take turns; each waits for the other's number and answers with the next. `wavenet bench --micro` says what
 // one way takes. Every wait has a bound: a side that hears nothing gives up, and the turns that it made tell.
 
+#include "micro.cuh"
+
 typedef unsigned int u32;
 typedef unsigned long long u64;
-
-// What a kernel found.
-struct Found {
-  u64 cycles;
-  u32 turns;
-};
 
 #define MOST_LOOKS 4000000u
 

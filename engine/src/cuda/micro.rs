@@ -1,23 +1,34 @@
 //! What handing on a word costs on this card: barriers, shared memory, the second cache, the memory of a
-//! cluster, the bus. It decides how a kernel may be cut into blocks.
+//! cluster, the bus. It decides how a kernel may be cut into blocks. And what products of bytes cost, with the
+//! matrix units and without.
+
+mod products;
 
 use std::time::Instant;
 
 use cudarc::driver::{result, sys};
 
 use super::card::{Cuda, failed};
-use super::driver::{Cost, Driver, Mapped};
+use super::driver::{Cost, Driver, Mapped, WIDE, as_bytes};
+use super::params::Unit;
 use crate::error::{Error, Result};
+use products::{Product, WHAT};
 
 const PTX: &str = include_str!("ptx/micro.ptx");
 const CLUSTER_PTX: &str = include_str!("ptx/micro_cluster.ptx");
+const PRODUCTS_PTX: &str = include_str!("ptx/micro_products.ptx");
+const WIDE_PRODUCTS_PTX: &str = include_str!("ptx/micro_products_wide.ptx");
 /// The first cards that have clusters.
 const WITH_CLUSTERS: (u32, u32) = (9, 0);
 const TURNS: u32 = 100_000;
 /// With the host, which is slower.
 const TURNS_OF_HOST: u32 = 5_000;
-/// Bytes of what a kernel finds: cycles, then turns.
+/// Of products, which take longer, and the threads of their blocks.
+const TURNS_OF_PRODUCTS: u32 = 20_000;
+const THREADS_OF_PRODUCTS: u32 = 512;
+/// Bytes of what a kernel finds: cycles, turns, a sum.
 const FOUND: usize = 16;
+const SUM: usize = 12;
 /// Bytes from one side's word to the other's: two lines of the cache.
 const LINE: usize = 128;
 
@@ -27,19 +38,68 @@ const LINE: usize = 128;
 /// [`Error::Device`] where there is no GPU, or it fails.
 pub(super) fn micro() -> Result<Vec<Cost>> {
     let mut bench = Bench::new()?;
-    let mut costs = vec![
-        bench.alone("barrier of 128 threads", PTX, "micro_barrier", 1, 128, 1.0)?,
-        bench.alone("barrier of 512 threads", PTX, "micro_barrier", 1, 512, 1.0)?,
-        bench.alone("between warps, through shared memory", PTX, "micro_shared", 1, 64, 2.0)?,
-        bench.alone("between blocks, a flag in the second cache", PTX, "micro_flag", 2, 32, 2.0)?,
+    let barrier = Game { name: "micro_barrier", ways: 1.0, ..GAME };
+    let mut games = vec![
+        Game { what: "barrier of 128 threads", threads: 128, ..barrier },
+        Game { what: "barrier of 512 threads", threads: 512, ..barrier },
+        Game {
+            what: "between warps, through shared memory",
+            name: "micro_shared",
+            threads: 64,
+            ..GAME
+        },
+        Game {
+            what: "between blocks, a flag in the second cache",
+            name: "micro_flag",
+            blocks: 2,
+            ..GAME
+        },
     ];
     if bench.cuda.card().capability >= WITH_CLUSTERS {
-        let what = "between blocks of a cluster, through shared memory";
-        costs.push(bench.alone(what, CLUSTER_PTX, "micro_cluster", 2, 32, 2.0)?);
+        games.push(Game {
+            what: "between blocks of a cluster, through shared memory",
+            ptx: CLUSTER_PTX,
+            name: "micro_cluster",
+            blocks: 2,
+            ..GAME
+        });
+    }
+    let mut costs = Vec::new();
+    for game in games {
+        costs.push(bench.alone(game, &FLAGS)?);
     }
     costs.push(bench.with_host()?);
+    bench.products(&mut costs)?;
     Ok(costs)
 }
+
+/// What a kernel does again and again without the host.
+#[derive(Debug, Clone, Copy)]
+struct Game {
+    what: &'static str,
+    ptx: &'static str,
+    name: &'static str,
+    blocks: u32,
+    threads: u32,
+    shared_bytes: u32,
+    turns: u32,
+    /// A turn is so many of what is measured.
+    ways: f64,
+}
+
+const GAME: Game = Game {
+    what: "",
+    ptx: PTX,
+    name: "",
+    blocks: 1,
+    threads: 32,
+    shared_bytes: 0,
+    turns: TURNS,
+    ways: 2.0,
+};
+
+/// The words of two sides, a line each.
+const FLAGS: [Unit; 2 * LINE / size_of::<Unit>()] = [[0; 4]; 2 * LINE / size_of::<Unit>()];
 
 struct Bench {
     cuda: Cuda,
@@ -54,34 +114,63 @@ impl Bench {
         Ok(Self { cuda, found })
     }
 
-    /// A game that the device plays with itself; `ways` of them are a turn.
-    fn alone(
-        &mut self,
-        what: &'static str,
-        ptx: &str,
-        name: &str,
-        blocks: u32,
-        threads: u32,
-        ways: f64,
-    ) -> Result<Cost> {
-        let module = self.cuda.module(ptx)?;
-        let function = Cuda::function(module, name)?;
+    /// A game that the device plays with itself, in memory that begins as `told`.
+    fn alone(&mut self, game: Game, told: &[Unit]) -> Result<Cost> {
+        let Game { what, blocks, threads, shared_bytes, turns, ways, .. } = game;
+        let module = self.cuda.module(game.ptx)?;
+        let function = Cuda::function(module, game.name)?;
         let mut best = f64::INFINITY;
         // The first one warms up.
         for _ in 0..3 {
-            let flags = self.cuda.allocate(2 * LINE)?;
+            let memory = self.cuda.allocate(size_of_val(told))?;
+            self.cuda.write(memory, as_bytes(told))?;
             self.cuda.wait()?;
             let began = Instant::now();
-            self.start(function, blocks, threads, TURNS, flags)?;
+            self.start(function, (blocks, threads, shared_bytes), turns, memory)?;
             self.cuda.wait()?;
             best = best.min(began.elapsed().as_secs_f64());
         }
-        self.look(what, TURNS)?;
-        let cycles = self.cycles() as f64 / f64::from(TURNS);
+        self.look(what, turns)?;
+        let cycles = self.cycles() as f64 / f64::from(turns);
         // SAFETY: nothing of the module runs any more.
         unsafe { result::module::unload(module) }.map_err(failed)?;
-        let nanoseconds = 1e9 * best / f64::from(TURNS) / ways;
+        let nanoseconds = 1e9 * best / f64::from(turns) / ways;
         Ok(Cost { what, nanoseconds, cycles: Some(cycles / ways) })
+    }
+
+    /// A product of bytes in every way that the card has, on all its multiprocessors at once.
+    fn products(&mut self, costs: &mut Vec<Cost>) -> Result<()> {
+        let product = Product::new(WHAT, 1);
+        let rows = Game {
+            what: "256 x 256 bytes for 16 voices, by dp4a",
+            ptx: PRODUCTS_PTX,
+            name: "micro_rows",
+            blocks: self.cuda.card().multiprocessors,
+            threads: THREADS_OF_PRODUCTS,
+            shared_bytes: product.shared_bytes(THREADS_OF_PRODUCTS),
+            turns: TURNS_OF_PRODUCTS,
+            ways: 1.0,
+        };
+        let tiles = Game { name: "micro_tiles", ..rows };
+        let mut games = vec![
+            rows,
+            Game { what: "the same on the matrix units, by m8n8k16", ..tiles },
+            Game {
+                what: "the same on the matrix units, by m16n8k32",
+                ptx: WIDE_PRODUCTS_PTX,
+                ..tiles
+            },
+        ];
+        if self.cuda.card().capability < WIDE {
+            games.pop();
+        }
+        for game in games {
+            costs.push(self.alone(game, &product.units())?);
+            if self.found.load(SUM) != product.sum(game.turns) {
+                return Err(Error::Device(format!("{}: a wrong product", game.what)));
+            }
+        }
+        Ok(())
     }
 
     /// The device answers what the host says.
@@ -90,7 +179,7 @@ impl Bench {
         let module = self.cuda.module(PTX)?;
         let function = Cuda::function(module, "micro_host")?;
         let flags = self.cuda.map(2 * LINE)?;
-        self.start(function, 1, 32, TURNS_OF_HOST, flags.device)?;
+        self.start(function, (1, 32, 0), TURNS_OF_HOST, flags.device)?;
         let mut began = Instant::now();
         for turn in 0..TURNS_OF_HOST {
             let mine = 2 * turn + 1;
@@ -116,15 +205,14 @@ impl Bench {
     fn start(
         &mut self,
         function: sys::CUfunction,
-        blocks: u32,
-        threads: u32,
+        shape: (u32, u32, u32),
         turns: u32,
-        flags: u64,
+        memory: u64,
     ) -> Result<()> {
-        let (mut turns, mut found, mut flags) = (turns, self.found.device, flags);
+        let (mut turns, mut found, mut memory) = (turns, self.found.device, memory);
         let mut arguments =
-            [(&raw mut turns).cast(), (&raw mut found).cast(), (&raw mut flags).cast()];
-        self.cuda.start(function, (blocks, threads, 0), &mut arguments)
+            [(&raw mut turns).cast(), (&raw mut found).cast(), (&raw mut memory).cast()];
+        self.cuda.start(function, shape, &mut arguments)
     }
 
     fn cycles(&self) -> u64 {

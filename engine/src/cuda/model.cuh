@@ -7,7 +7,7 @@
 //   weights    by step, quarter and row, [steps][4][rows] units: neighbouring rows lie side by side, so the
 //              threads of a warp read one stretch of memory
 //   vectors    floats: four quarters of `pitch` floats each; bytes: [steps][4] units, then a unit with the
-//              scale. What pads them is zero.
+//              scale, but for gated units. What pads them is zero.
 //
 // A quarter is the numeric contract's (docs/model-format.md, section 9) for floats; for bytes, whose sums are
 // exact in any order, merely a fourth of the work.
@@ -24,16 +24,18 @@ struct Vector {
   u32 pitch;       // floats of one quarter, padded
   u32 reciprocal;  // ceil(2^31 / quarter)
   u32 units;       // of the whole vector
+  u32 scale;       // bytes: the unit with the scale; 0 where there is none
 };
 
-// Matrices of one shape, one after another: one a layer, or one a layer and tap.
+// Matrices of one shape, one after another: one a layer, or one a layer and tap. The skips of bytes are one,
+// whose steps are those of all layers.
 struct Matrices {
   u32 start;        // unit of the first
   u32 stride;       // units from one to the next
   u32 rows;
   u32 steps;
   u32 scales;       // bytes: float of the first row's scale
-  u32 corrections;  // bytes after a relu: float (its bits an int) of what to add to the first row's sum
+  u32 corrections;  // bytes after a relu: float (its bits an int) of what to add to the first row's sum; else 0
 };
 
 // One stream of samples: as the host orders it, and as a block keeps it in working memory. 64 bytes.

@@ -16,6 +16,8 @@ pub(super) struct Vector {
     /// `ceil(2^31 / quarter)`
     pub(super) reciprocal: u32,
     pub(super) units: u32,
+    /// The unit with the scale of bytes; 0 where there is none.
+    pub(super) scale: u32,
 }
 
 /// Matrices of one shape, one after another.
@@ -113,6 +115,11 @@ pub(super) struct Params {
     pub(super) resident_units: u32,
 }
 
+/// Floats from one voice to the next, a multiple of 4.
+fn pitch(channels: u32) -> u32 {
+    (channels + 23) / 32 * 32 + 8
+}
+
 impl Params {
     /// Lays out the working memory of a block that plays so many voices.
     pub(super) fn set_voices(&mut self, voices: u32) {
@@ -122,14 +129,14 @@ impl Params {
             end += units;
             end - units
         };
-        let floats = |channels: u32| (voices * channels).div_ceil(4);
+        let floats = |channels: u32| voices * pitch(channels) / 4;
         self.voices = voices;
         self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
         self.at_told = room(floats(self.told_rows * self.conditioning_vector.channels));
         self.at_h = room(voices * self.conditioning_vector.units);
         self.at_x = room(floats(self.residual.channels));
         self.at_input = room(voices * self.residual.units);
-        self.at_units = room(voices * self.layers * self.gate.units);
+        self.at_units = room(voices * (self.layers * self.gate.units + 1));
         self.at_ahead = room(floats(self.layers * 2 * self.gate.channels));
         self.at_skips = room(floats(self.skip.channels));
         self.at_skip_input = room(voices * self.skip.units);

@@ -12,6 +12,7 @@ use super::Order;
 use super::driver::{Driver, Entry, Launch, Mapped, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
+use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::Packed;
 use crate::weights::Weights;
@@ -31,8 +32,9 @@ const MOST_RING_BYTES: usize = 128 << 20;
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SOLO: u32 = 32;
 const TOLD_CHOIR: u32 = 4;
-/// Voices of a block of the choir: a multiple of those that a thread has.
+/// Voices of a block of the choir: a multiple of those that a thread has, or a tile of bytes.
 const VOICES_OF_THREAD: u32 = 4;
+const VOICES_OF_TILE: u32 = 8;
 const MOST_VOICES: u32 = 16;
 
 /// Threads of a block.
@@ -40,11 +42,13 @@ const MOST_VOICES: u32 = 16;
 pub(super) struct Threads {
     pub(super) solo: u32,
     pub(super) choir: u32,
+    /// Of the choir where its products are tiles, whose warps wait longer for their weights.
+    pub(super) tiles: u32,
 }
 
 impl Default for Threads {
     fn default() -> Self {
-        Self { solo: 512, choir: 256 }
+        Self { solo: 512, choir: 256, tiles: 512 }
     }
 }
 
@@ -53,6 +57,8 @@ impl Default for Threads {
 pub(super) struct Session {
     driver: Box<dyn Driver>,
     threads: Threads,
+    /// Bytes go through the matrix units where voices play together.
+    has_tiles: bool,
     params: Params,
     image_units: u32,
     scratch_bytes: usize,
@@ -128,6 +134,7 @@ impl Session {
         Ok(Self {
             driver,
             threads,
+            has_tiles: packed.dtype() == Dtype::Int8,
             params,
             image_units,
             scratch_bytes: 0,
@@ -236,15 +243,19 @@ impl Session {
             params.set_voices(1);
             (Entry::Solo, self.threads.solo)
         } else {
-            let mut voices =
-                orders.div_ceil(card.multiprocessors).next_multiple_of(VOICES_OF_THREAD);
-            voices = voices.min(MOST_VOICES);
+            let (together, threads) = if self.has_tiles {
+                (VOICES_OF_TILE, self.threads.tiles)
+            } else {
+                (VOICES_OF_THREAD, self.threads.choir)
+            };
+            let voices = orders.div_ceil(card.multiprocessors).next_multiple_of(together);
+            let mut voices = voices.min(MOST_VOICES);
             params.set_voices(voices);
-            while voices > VOICES_OF_THREAD && params.work_units * unit > card.shared_bytes {
-                voices -= VOICES_OF_THREAD;
+            while voices > together && params.work_units * unit > card.shared_bytes {
+                voices -= together;
                 params.set_voices(voices);
             }
-            (Entry::Choir, self.threads.choir)
+            (Entry::Choir, threads)
         };
         let blocks = orders.div_ceil(params.voices);
         let work_bytes = params.work_units * unit;

@@ -1,5 +1,8 @@
 // The kernel as a library of the processor's: what the tests load in place of a GPU.
 #include "wavenet.cu"
+#if defined(WAVENET_INT8)
+#include "micro_products.cu"
+#endif
 
 static void solo(const void *params) { wavenet_solo(*(const Params *)params); }
 static void choir(const void *params) { wavenet_choir(*(const Params *)params); }
@@ -33,6 +36,54 @@ extern "C" u32 shim_pick(float *logits, u32 levels, float temperature, u64 share
   launch(choose_one, &choice, 1, WARP, 0, seed);
   return choice.code;
 }
+
+// One product on the matrix units, by one warp: what its lanes hold. Shapes: `a` [32][4], `b` [32][2], `sums`
+// [32][4]; of the narrow one the first 1, 1 and 2 of them.
+struct Fragments {
+  const unsigned *a, *b;
+  int *sums;
+};
+
+static void multiply_wide(const void *argument) {
+  const Fragments &all = *(const Fragments *)argument;
+  const unsigned *a = all.a + 4 * threadIdx.x, *b = all.b + 2 * threadIdx.x;
+  mma_m16n8k32(a[0], a[1], a[2], a[3], b[0], b[1], all.sums + 4 * threadIdx.x);
+}
+
+static void multiply_narrow(const void *argument) {
+  const Fragments &all = *(const Fragments *)argument;
+  mma_m8n8k16(all.a[4 * threadIdx.x], all.b[2 * threadIdx.x], all.sums + 4 * threadIdx.x);
+}
+
+extern "C" void shim_mma(int is_wide, const unsigned *a, const unsigned *b, int *sums, uint64_t seed) {
+  Fragments all = {a, b, sums};
+  launch(is_wide ? multiply_wide : multiply_narrow, &all, 1, WARP, 0, seed);
+}
+
+#if defined(WAVENET_INT8)
+// What `--micro` measures.
+struct Again {
+  u32 turns;
+  const uint4 *told;
+  Found found;
+};
+
+static void again_rows(const void *argument) {
+  Again *again = (Again *)argument;
+  micro_rows(again->turns, &again->found, again->told);
+}
+
+static void again_tiles(const void *argument) {
+  Again *again = (Again *)argument;
+  micro_tiles(again->turns, &again->found, again->told);
+}
+
+extern "C" unsigned shim_multiply(int has_tiles, u32 turns, const uint4 *told, uint64_t seed) {
+  Again again = {turns, told, {}};
+  launch(has_tiles ? again_tiles : again_rows, &again, 2, 2 * WARP, 0, seed);
+  return again.found.sum;
+}
+#endif
 
 extern "C" void shim_math(const float *x, unsigned count, float *exps, float *tanhs, float *sigmoids) {
   for (unsigned i = 0; i < count; ++i) {

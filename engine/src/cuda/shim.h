@@ -64,8 +64,9 @@ static jmp_buf scheduler;
 static ucontext_t scheduler_context;
 static void (*body)(const void *);
 static const void *body_argument;
-// What the lanes of each warp bring to a shuffle, this time and next time.
-static unsigned brought[2][MOST_THREADS];
+// What the lanes of each warp bring when they meet, this time and next time.
+struct Brought { unsigned words[6]; };
+static Brought brought[2][MOST_THREADS];
 static unsigned shuffles[MOST_THREADS];
 
 static void wait_for(Wait wait) {
@@ -78,8 +79,8 @@ static inline void __syncthreads() { wait_for(ITS_BLOCK); }
 static inline void __syncwarp() { wait_for(ITS_WARP); }
 
 // Meets the other lanes of the warp; returns what they brought.
-static unsigned *meet(unsigned mine) {
-  unsigned *all = brought[shuffles[threadIdx.x]++ & 1];
+static const Brought *meet(Brought mine) {
+  Brought *all = brought[shuffles[threadIdx.x]++ & 1];
   all[threadIdx.x] = mine;
   wait_for(ITS_WARP);
   return all + threadIdx.x / WARP * WARP;
@@ -95,7 +96,7 @@ static inline void from_bits(unsigned bits, float &value) { value = __uint_as_fl
 template <typename T>
 static inline T __shfl_sync(unsigned, T value, int lane) {
   T out;
-  from_bits(meet(bits_of(value))[lane & 31], out);
+  from_bits(meet({bits_of(value)})[lane & 31].words[0], out);
   return out;
 }
 template <typename T>
@@ -108,12 +109,35 @@ static inline T __shfl_up_sync(unsigned mask, T value, int distance) {
   return __shfl_sync(mask, value, lane < distance ? lane : lane - distance);
 }
 static inline unsigned __ballot_sync(unsigned, bool is_so) {
-  const unsigned *all = meet(is_so);
+  const Brought *all = meet({is_so});
   unsigned bits = 0;
-  for (int lane = 0; lane < WARP; ++lane) bits |= all[lane] << lane;
+  for (int lane = 0; lane < WARP; ++lane) bits |= all[lane].words[0] << lane;
   return bits;
 }
 static inline bool __any_sync(unsigned mask, bool is_so) { return __ballot_sync(mask, is_so) != 0; }
+
+// The matrix units: products of bytes, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX ISA).
+// Row r of the first factor and column c of the second lie with the four lanes of group r % 8 or c, four
+// bytes of 16 a lane; what is beyond 8 rows or 16 bytes, in further words.
+static inline void mma_m8n8k16(unsigned a, unsigned b, int *sums) {
+  const Brought *all = meet({a, b});
+  const int lane = threadIdx.x & 31, row = lane / 4;
+  for (int i = 0; i < 2; ++i)
+    for (int k = 0; k < 4; ++k) {
+      const int column = lane % 4 * 2 + i;
+      sums[i] = __dp4a((int)all[row * 4 + k].words[0], (int)all[column * 4 + k].words[1], sums[i]);
+    }
+}
+static inline void mma_m16n8k32(unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1, int *sums) {
+  const Brought *all = meet({a0, a1, a2, a3, b0, b1});
+  const int lane = threadIdx.x & 31, row = lane / 4;
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < 8; ++k) {
+      const int column = lane % 4 * 2 + i % 2, far = k / 4;
+      const unsigned *of_row = all[row * 4 + k % 4].words, *of_column = all[column * 4 + k % 4].words + 4;
+      sums[i] = __dp4a((int)of_row[i / 2 + 2 * far], (int)of_column[far], sums[i]);
+    }
+}
 
 static void run_fiber() {
   body(body_argument);

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use libloading::Library;
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, WIDE};
 use super::params::{Params, Unit, Voice};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
@@ -37,18 +37,20 @@ struct Kernel {
 
 type LaunchFn = unsafe extern "C" fn(i32, *const Params, u32, u32, u32, u64);
 
-/// Compiles the kernel, once a type.
-fn kernel(dtype: Dtype) -> &'static Kernel {
-    static KERNELS: [OnceLock<Kernel>; 3] = [const { OnceLock::new() }; 3];
-    KERNELS[dtype as usize].get_or_init(|| {
+/// Compiles the kernel, once a type and once more for newer cards.
+fn kernel(dtype: Dtype, capability: (u32, u32)) -> &'static Kernel {
+    static KERNELS: [[OnceLock<Kernel>; 3]; 2] = [const { [const { OnceLock::new() }; 3] }; 2];
+    let is_wide = dtype == Dtype::Int8 && capability >= WIDE;
+    KERNELS[usize::from(is_wide)][dtype as usize].get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let library = folder.path().join("shim.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/shim.cpp");
         let name = format!("-DWAVENET_{}", dtype.to_string().to_uppercase());
+        let card = format!("-D__CUDA_ARCH__={}", if is_wide { 800 } else { 750 });
         let native = if cfg!(target_arch = "x86_64") { "-march=native" } else { "-O2" };
         let output = Command::new("c++")
             .args(["-std=c++17", "-O2", native, "-ffp-contract=off", "-fno-strict-aliasing"])
-            .args(["-shared", "-fPIC", &name, "-o"])
+            .args(["-shared", "-fPIC", &name, &card, "-o"])
             .arg(&library)
             .arg(source)
             .output()
@@ -68,11 +70,62 @@ fn kernel(dtype: Dtype) -> &'static Kernel {
     })
 }
 
+/// One whose parts are looked at alone.
+fn any_kernel() -> &'static Kernel {
+    kernel(Dtype::F32, OLDEST)
+}
+
+/// What the lanes of a warp hold before and after a product of bytes on the matrix units: `[32][4]`
+/// registers of the first factor, `[32][2]` of the second, `[32][4]` of the sums. The narrow one, 8 rows
+/// and 16 columns, uses the first 1, 1 and 2 of them.
+pub(super) fn mma(
+    is_wide: bool,
+    a: &[[u32; 4]; 32],
+    b: &[[u32; 2]; 32],
+    sums: &mut [[i32; 4]; 32],
+    seed: u64,
+) {
+    type MmaFn = unsafe extern "C" fn(i32, *const u32, *const u32, *mut i32, u64);
+    let library = &any_kernel().library;
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let run = library.get::<MmaFn>(b"shim_mma").expect("it is there");
+        run(is_wide.into(), a.as_ptr().cast(), b.as_ptr().cast(), sums.as_mut_ptr().cast(), seed);
+    }
+}
+
+/// How a product of `--micro` is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Rows,
+    Tiles,
+    WideTiles,
+}
+
+/// What such a product gives, made so many times.
+pub(super) fn multiply(way: Way, turns: u32, told: &[Unit], seed: u64) -> u32 {
+    type MultiplyFn = unsafe extern "C" fn(i32, u32, *const Unit, u64) -> u32;
+    let capability = if way == Way::WideTiles { WIDE } else { OLDEST };
+    let library = &kernel(Dtype::Int8, capability).library;
+    let aligned: Vec<Aligned> = told.iter().map(|&unit| Aligned(unit)).collect();
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let run = library.get::<MultiplyFn>(b"shim_multiply").expect("it is there");
+        run(i32::from(way != Way::Rows), turns, aligned.as_ptr().cast(), seed)
+    }
+}
+
+/// As the device's units are aligned.
+#[repr(C, align(16))]
+struct Aligned(#[allow(dead_code)] Unit);
+
 /// A code as the kernel chooses it; threads run in an order that the seed shuffles.
 pub(super) fn pick(logits: &[f32], sampling: Sampling, draw: u32, seed: u64) -> u8 {
     type PickFn = unsafe extern "C" fn(*mut f32, u32, f32, u64, u32, u64) -> u32;
     let mut used_up = logits.to_vec();
-    let library = &kernel(Dtype::F32).library;
+    let library = &any_kernel().library;
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let (levels, temperature) = (logits.len() as u32, sampling.temperature);
     // SAFETY: so it is declared in shim.cpp.
@@ -89,7 +142,7 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
     let [exps, tanhs, sigmoids] = out.each_mut().map(|values| values.as_mut_ptr());
     // SAFETY: so it is declared in shim.cpp.
     unsafe {
-        let run = kernel(Dtype::F32).library.get::<MathFn>(b"shim_math").expect("it is there");
+        let run = any_kernel().library.get::<MathFn>(b"shim_math").expect("it is there");
         run(x.as_ptr(), x.len() as u32, exps, tanhs, sigmoids);
     }
     out
@@ -133,7 +186,7 @@ impl Shim {
     pub(super) fn new(multiprocessors: u32, shared_bytes: u32) -> Self {
         let card = Card {
             name: "shim".into(),
-            capability: (7, 5),
+            capability: OLDEST,
             multiprocessors,
             shared_bytes,
             memory_bytes: 1 << 30,
@@ -152,6 +205,12 @@ impl Shim {
             running: None,
             entries: Arc::default(),
         }
+    }
+
+    /// Stands for a card with wider tiles, or not.
+    pub(super) fn wide_if(mut self, is_wide: bool) -> Self {
+        self.card.capability = if is_wide { WIDE } else { OLDEST };
+        self
     }
 
     /// Lets something fail.
@@ -196,7 +255,7 @@ impl Driver for Shim {
     }
 
     fn load(&mut self, dtype: Dtype) -> Result<()> {
-        self.kernel = Some(kernel(dtype));
+        self.kernel = Some(kernel(dtype, self.card.capability));
         Ok(())
     }
 

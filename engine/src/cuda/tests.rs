@@ -17,9 +17,12 @@ use crate::mulaw::MuLaw;
 use crate::sampling::{Philox, Sampling, pick};
 use crate::weights::Weights;
 
+mod on_card;
+mod tiles;
+
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 /// Few threads: each is a fiber.
-const THREADS: Threads = Threads { solo: 64, choir: 64 };
+const THREADS: Threads = Threads { solo: 64, choir: 64, tiles: 64 };
 /// What a block may have, as on many a card.
 const SHARED: u32 = 96 << 10;
 
@@ -111,6 +114,11 @@ fn shapes() -> impl Strategy<Value = Config> {
     shapes_within(40, 12, 3)
 }
 
+/// As many as one block plays, and more than one tile or block of the choir.
+fn lanes() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1..7_usize, 1 => 8..20_usize]
+}
+
 /// Steps every lane on the device and by the scalar kernel, and holds all logits against each other, bit
 /// by bit, and the codes.
 fn same_logits(
@@ -175,14 +183,16 @@ proptest! {
     #[test]
     fn the_kernel_gives_the_scalar_logits(
         config in shapes(),
-        lanes in 1..7_usize,
+        lanes in lanes(),
         multiprocessors in 1..4_u32,
         is_roomy in any::<bool>(),
+        is_wide in any::<bool>(),
         seed in 0..1000_u64,
     ) {
         let weights = lively(&config, seed);
         for dtype in DTYPES {
-            let shim = Shim::new(multiprocessors, if is_roomy { SHARED } else { 256 });
+            let shared = if is_roomy { SHARED } else { 256 };
+            let shim = Shim::new(multiprocessors, shared).wide_if(is_wide);
             same_logits(&weights, dtype, (Box::new(shim), THREADS), lanes, seed);
         }
     }
@@ -191,9 +201,10 @@ proptest! {
     #[test]
     fn the_kernel_gives_the_scalar_codes(
         config in shapes(),
-        lanes in 1..7_usize,
+        lanes in lanes(),
         multiprocessors in 1..4_u32,
         is_roomy in any::<bool>(),
+        is_wide in any::<bool>(),
         slice in prop::option::of(2..30_u64),
         seed in 0..1000_u64,
     ) {
@@ -201,6 +212,7 @@ proptest! {
         for dtype in DTYPES {
             let shared = if is_roomy { SHARED } else { 256 };
             let shim = Shim::new(multiprocessors, shared)
+                .wide_if(is_wide)
                 .shuffled(seed)
                 .with_slices_of(slice.unwrap_or(u64::MAX));
             let mut device = on_shim(&weights, dtype, lanes, shim);
@@ -310,6 +322,18 @@ fn few_play_alone_and_many_together() {
     }
 }
 
+/// Shared memory ends in the midst of the matrices.
+#[test]
+fn weights_that_fit_in_part() {
+    let weights = lively(&played(), 3);
+    for dtype in DTYPES {
+        for shared in [16, 48, 88, 100, 112, 120, 128] {
+            let shim = Shim::new(1, shared << 10);
+            same_logits(&weights, dtype, (Box::new(shim), THREADS), 1, 3);
+        }
+    }
+}
+
 #[test]
 fn a_lost_device_changes_no_code() {
     let runs = [40, 60, 3, 10];
@@ -346,84 +370,4 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let found = play(&mut device, 3, &[30], 2);
     assert_eq!(device.loss(), Some("device: out of memory"));
     assert!(found == truth(&weights, Dtype::F32, 3, &[30], 2));
-}
-
-/// The same on a real card: `tests/gpu.sh` runs these.
-mod on_card {
-    use super::*;
-    use crate::cuda::open;
-
-    fn shapes() -> Vec<Config> {
-        let large = Config {
-            residual_channels: 128,
-            gate_channels: 128,
-            dilations: Config::cycled_dilations(30),
-            ..Config::default()
-        };
-        let odd = Config {
-            levels: 77,
-            residual_channels: 33,
-            gate_channels: 19,
-            skip_channels: 70,
-            end_channels: 5,
-            ..played()
-        };
-        vec![played(), odd, Config::default(), large]
-    }
-
-    fn lanes(weights: &Weights, dtype: Dtype, count: usize) -> Lanes {
-        crate::cuda::lanes(weights, packed(weights, dtype), count).unwrap()
-    }
-
-    #[test]
-    #[ignore = "needs a GPU"]
-    fn the_kernel_gives_the_scalar_logits() {
-        for (seed, config) in shapes().into_iter().enumerate() {
-            let weights = lively(&config, seed as u64);
-            for dtype in DTYPES {
-                // Alone, and together.
-                for count in [3, 300] {
-                    let driver = (open().unwrap(), Threads::default());
-                    same_logits(&weights, dtype, driver, count, seed as u64);
-                }
-            }
-        }
-    }
-
-    #[test]
-    #[ignore = "needs a GPU"]
-    fn the_kernel_gives_the_scalar_codes() {
-        for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
-            let weights = lively(&config, 5);
-            for dtype in DTYPES {
-                for (count, runs) in [(2, [5_000, 1, 77]), (500, [300, 1, 77])] {
-                    let mut device = lanes(&weights, dtype, count);
-                    let found = play(&mut device, count, &runs, 5);
-                    assert_eq!(device.loss(), None);
-                    assert!(found == truth(&weights, dtype, count, &runs, 5), "{dtype}");
-                }
-            }
-        }
-    }
-
-    /// A slice is long over when all of it is made: many slices follow each other.
-    #[test]
-    #[ignore = "needs a GPU"]
-    fn a_second_of_many_slices_is_the_scalar_one() {
-        let weights = lively(&Config::default(), 6);
-        let runs = [40_000];
-        let mut device = lanes(&weights, Dtype::Int8, 1);
-        let found = play(&mut device, 1, &runs, 6);
-        assert_eq!(device.loss(), None);
-        let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
-        assert!(found == play(&mut Lanes::on_processor(fastest, 1), 1, &runs, 6));
-    }
-
-    #[test]
-    #[ignore = "needs a GPU"]
-    fn what_does_not_fit_is_refused() {
-        let weights = lively(&Config::default(), 6);
-        let error = crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21);
-        assert!(error.unwrap_err().to_string().contains("memory"));
-    }
 }

@@ -67,13 +67,13 @@ pub(super) fn bench(args: &BenchArgs) -> Result<String> {
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
 }
 
-/// A table of what handing on costs.
+/// A table of what handing on and products cost.
 fn costs(card: &Card, costs: &[cuda::Cost]) -> String {
     let line = |cost: &cuda::Cost| {
         let cycles = cost.cycles.map_or("-".into(), |cycles| format!("{cycles:.0}"));
         format!("{:<52} {:>8.0} {:>8}", cost.what, cost.nanoseconds, cycles)
     };
-    let head = format!("{:<52} {:>8} {:>8}", "one way", "ns", "cycles");
+    let head = format!("{:<52} {:>8} {:>8}", "one way, or one product", "ns", "cycles");
     let lines = [card.to_string(), head].into_iter().chain(costs.iter().map(line));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -1,0 +1,66 @@
+// What a sample begins with: conditioning vectors, fetched from the host's memory now and then, and the
+// embeddings of the codes that were made last.
+#pragma once
+#include "vectors.cuh"
+
+// A number that the host may have written while the kernel ran: no cache keeps it.
+__device__ inline float fresh(const float *from) {
+#ifdef __CUDACC_RTC__
+  float value;
+  asm volatile("ld.relaxed.sys.global.f32 %0, [%1];" : "=f"(value) : "l"(from));
+  return value;
+#else
+  return *(const volatile float *)from;
+#endif
+}
+
+// Vectors of a voice that shall be fetched now: none while some are left.
+__device__ inline u32 to_fetch(const Block &b, u32 v) {
+  const Voice &voice = b.voice(v);
+  if (!b.exists(v) || !voice.is_active || voice.done < voice.told) return 0;
+  const u32 left = voice.goal - voice.done;
+  return left < b.p.told_rows ? left : b.p.told_rows;
+}
+
+// Fetches conditioning vectors from the host's memory, many at once.
+__device__ inline void fetch(const Block &b) {
+  const Params &p = b.p;
+  const u32 h = p.conditioning_vector.channels;
+  bool is_any = false;
+#pragma unroll 1
+  for (u32 v = 0; v < p.voices; ++v) {
+    const u32 rows = to_fetch(b, v);
+    is_any = is_any || rows > 0;
+    const u64 ring = (u64)b.order(v) * (p.conditioning_mask + 1);
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < rows * h; i += blockDim.x) {
+      const u32 slot = ((u32)b.voice(v).made + i / h) & p.conditioning_mask;
+      b.told(v, b.voice(v).done + i / h)[i % h] = fresh(p.conditioning + (ring + slot) * h + i % h);
+    }
+  }
+  if (!is_any) return;
+  __syncthreads();
+  // A vector that never changes is fetched once.
+#pragma unroll 1
+  for (u32 v = threadIdx.x; v < p.voices; v += blockDim.x)
+    if (const u32 rows = to_fetch(b, v)) b.voice(v).told = p.conditioning_mask ? b.voice(v).done + rows : ~0u;
+}
+
+__device__ inline void hear(const Block &b) {
+  const Params &p = b.p;
+  const u32 h = p.conditioning_vector.channels, r = p.residual.channels;
+  if (h > 0) fetch(b);
+#pragma unroll 1
+  for (u32 v = threadIdx.x / 32; v < p.voices && h > 0; v += blockDim.x / 32) {
+    if (!b.exists(v)) continue;
+    const float *from = b.told(v, b.voice(v).done);
+#if defined(WAVENET_INT8)
+    quantise(from, p.conditioning_vector, false, b.h(v));
+#else
+    for (u32 i = threadIdx.x & 31; i < h; i += 32) ((float *)b.h(v))[place(p.conditioning_vector, i)] = from[i];
+#endif
+  }
+#pragma unroll 1
+  for (u32 i = threadIdx.x; i < p.voices * r; i += blockDim.x)
+    b.x(i / r)[i % r] = p.floats[p.embedding + b.voice(i / r).code * r + i % r];
+}

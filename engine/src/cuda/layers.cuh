@@ -1,0 +1,113 @@
+// The layers: what of them does not depend on this sample, for all at once, and what is a chain.
+#pragma once
+#include "products.cuh"
+
+template <typename Share>
+__device__ inline void ahead(const Block &b) {
+  const Params &p = b.p;
+  const u32 width = 2 * p.gate.channels, taps = p.kernel_size - 1;
+#pragma unroll 1
+  for (u32 layer = 0; layer < p.layers; ++layer) {
+    const uint4 ring = p.rings[layer];
+#pragma unroll 1
+    for (Share share(width, p.voices); share.more(); share.next()) {
+      float sums[Share::SUMS];
+      for (int i = 0; i < Share::SUMS; ++i)
+        sums[i] = layer == 0 ? 0.0f : p.floats[p.gate_bias + layer * width + share.row(i)];
+#pragma unroll 1
+      for (u32 tap = 0; tap < taps; ++tap) {
+        const u32 back = (taps - tap) * ring.z;
+        if (layer == 0) {
+          for (int i = 0; i < Share::SUMS; ++i) {
+            u32 code = tap * p.levels + b.past_code(share.voice(i), ring, back);
+            float heard = p.floats[p.tables + code * width + share.row(i)];
+            sums[i] = tap == 0 ? heard : sums[i] + heard;
+          }
+          continue;
+        }
+        const u32 index = (layer - 1) * p.kernel_size + tap;
+        const auto past = [&](u32 v) { return b.past(v, layer, ring, back); };
+        add_product(b, share, p.taps, index, 0, p.residual, past, sums);
+      }
+      if (p.conditioning_vector.channels > 0) {
+        const auto h = [&](u32 v) { return b.h(v); };
+        add_product(b, share, p.conditioning_weights, layer, 0, p.conditioning_vector, h, sums);
+      }
+      for (int i = 0; i < Share::SUMS; ++i)
+        if (share.keeps(i)) b.ahead(share.voice(i), layer)[share.row(i)] = sums[i];
+    }
+  }
+}
+
+// The present tap, and tanh(filter) . sigmoid(gate).
+template <typename Share>
+__device__ inline void gate(const Block &b, u32 layer) {
+  const Params &p = b.p;
+  const u32 g = p.gate.channels, tap = p.kernel_size - 1;
+#pragma unroll 1
+  for (Share share(g, p.voices); share.more(); share.next()) {
+    float sums[2][Share::SUMS];  // filter, gate
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < Share::SUMS; ++i) {
+        const u32 row = half * g + share.row(i), v = share.voice(i);
+        sums[half][i] = b.ahead(v, layer)[row];
+        if (layer > 0) continue;
+        sums[half][i] = sums[half][i] + p.floats[p.tables + (tap * p.levels + b.voice(v).code) * 2 * g + row];
+      }
+      if (layer == 0) continue;
+      const u32 index = (layer - 1) * p.kernel_size + tap;
+      const auto input = [&](u32 v) { return b.input(v); };
+      add_product(b, share, p.taps, index, half * g, p.residual, input, sums[half]);
+    }
+    for (int i = 0; i < Share::SUMS; ++i) {
+      if (!share.keeps(i)) continue;
+      const u32 unit = share.row(i);
+      uint4 *units = b.units(share.voice(i), layer);
+#if defined(WAVENET_INT8)
+      float2 f = tanh_ratio(sums[0][i]), s = tanh_ratio(0.5f * sums[1][i]);
+      float unit_ = (f.x * (s.x + s.y)) / (f.y * s.y);
+      ((u8 *)units)[unit] = (u8)__float_as_uint(fma_(unit_, 63.5f, ROUND));
+#else
+      ((float *)units)[place(p.gate, unit)] = tanh_(sums[0][i]) * sigmoid_(sums[1][i]);
+#endif
+    }
+  }
+}
+
+// Brings the residual stream to the next layer, and stores it in that layer's queue.
+template <typename Share>
+__device__ inline void residual(const Block &b, u32 layer) {
+  const Params &p = b.p;
+  const u32 r = p.residual.channels;
+  const uint4 ring = p.rings[layer + 1];
+#pragma unroll 1
+  for (Share share(r, p.voices); share.more(); share.next()) {
+    float sums[Share::SUMS];
+    for (int i = 0; i < Share::SUMS; ++i) sums[i] = p.floats[p.residual_bias + layer * r + share.row(i)];
+    add_product(b, share, p.residuals, layer, 0, p.gate, [&](u32 v) { return b.units(v, layer); }, sums);
+    for (int i = 0; i < Share::SUMS; ++i) {
+      if (!share.keeps(i)) continue;
+      const u32 row = share.row(i), v = share.voice(i);
+      float x = b.x(v)[row] + sums[i];
+      b.x(v)[row] = x;
+#if !defined(WAVENET_INT8)
+      const u32 at = place(p.residual, row);
+      ((float *)b.input(v))[at] = x;
+      if (b.voice(v).is_active) ((float *)b.row(v, ring, b.voice(v).made))[at] = x;
+#endif
+    }
+  }
+#if defined(WAVENET_INT8)
+  __syncthreads();
+#pragma unroll 1
+  for (u32 v = threadIdx.x / 32; v < p.voices; v += blockDim.x / 32) {
+    quantise(b.x(v), p.residual, false, b.input(v));
+    __syncwarp();
+    if (!b.voice(v).is_active) continue;
+    uint4 *row = b.row(v, ring, b.voice(v).made);
+#pragma unroll 1
+    for (u32 i = threadIdx.x & 31; i < p.residual.units; i += 32) row[i] = b.input(v)[i];
+  }
+#endif
+}

@@ -1,0 +1,89 @@
+//! The same on a real card: `tests/gpu.sh` runs these.
+
+use super::*;
+use crate::cuda::open;
+
+fn shapes() -> Vec<Config> {
+    let large = Config {
+        residual_channels: 128,
+        gate_channels: 128,
+        dilations: Config::cycled_dilations(30),
+        ..Config::default()
+    };
+    let odd = Config {
+        levels: 77,
+        residual_channels: 33,
+        gate_channels: 19,
+        skip_channels: 70,
+        end_channels: 5,
+        ..played()
+    };
+    vec![played(), odd, Config::default(), large]
+}
+
+fn lanes(weights: &Weights, dtype: Dtype, count: usize) -> Lanes {
+    crate::cuda::lanes(weights, packed(weights, dtype), count).unwrap()
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn the_kernel_gives_the_scalar_logits() {
+    for (seed, config) in shapes().into_iter().enumerate() {
+        let weights = lively(&config, seed as u64);
+        for dtype in DTYPES {
+            // Alone, and together.
+            for count in [3, 300] {
+                let driver = (open().unwrap(), Threads::default());
+                same_logits(&weights, dtype, driver, count, seed as u64);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn the_kernel_gives_the_scalar_codes() {
+    for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
+        let weights = lively(&config, 5);
+        for dtype in DTYPES {
+            for (count, runs) in [(2, [5_000, 1, 77]), (500, [300, 1, 77])] {
+                let mut device = lanes(&weights, dtype, count);
+                let found = play(&mut device, count, &runs, 5);
+                assert_eq!(device.loss(), None);
+                assert!(found == truth(&weights, dtype, count, &runs, 5), "{dtype}");
+            }
+        }
+    }
+}
+
+/// A slice is long over when all of it is made: many slices follow each other.
+#[test]
+#[ignore = "needs a GPU"]
+fn a_second_of_many_slices_is_the_scalar_one() {
+    let weights = lively(&Config::default(), 6);
+    let runs = [40_000];
+    let mut device = lanes(&weights, Dtype::Int8, 1);
+    let found = play(&mut device, 1, &runs, 6);
+    assert_eq!(device.loss(), None);
+    let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
+    assert!(found == play(&mut Lanes::on_processor(fastest, 1), 1, &runs, 6));
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn what_does_not_fit_is_refused() {
+    let weights = lively(&Config::default(), 6);
+    let error = crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21);
+    assert!(error.unwrap_err().to_string().contains("memory"));
+}
+
+/// More voices than the card has blocks: full tiles, of several blocks a multiprocessor.
+#[test]
+#[ignore = "needs a GPU"]
+fn thousands_of_voices_give_the_scalar_logits() {
+    let weights = lively(&Config::default(), 7);
+    for dtype in DTYPES {
+        let driver = (open().unwrap(), Threads::default());
+        same_logits(&weights, dtype, driver, 2_500, 7);
+    }
+}
