@@ -32,10 +32,11 @@ const MOST_RING_BYTES: usize = 128 << 20;
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SOLO: u32 = 32;
 const TOLD_CHOIR: u32 = 4;
-/// Voices of a block of the choir: a multiple of those that a thread has, or a tile of bytes.
+/// Voices of a block of the choir: a multiple of those that a thread has, or a tile of bytes; and the most.
 const VOICES_OF_THREAD: u32 = 4;
+const MOST_VOICES_OF_THREADS: u32 = 16;
 const VOICES_OF_TILE: u32 = 8;
-const MOST_VOICES: u32 = 16;
+const MOST_VOICES_OF_TILES: u32 = 32;
 
 /// Threads of a block.
 #[derive(Debug, Clone, Copy)]
@@ -243,18 +244,17 @@ impl Session {
             params.set_voices(1);
             (Entry::Solo, self.threads.solo)
         } else {
-            let (together, threads) = if self.has_tiles {
-                (VOICES_OF_TILE, self.threads.tiles)
+            let (together, mut most, threads) = if self.has_tiles {
+                (VOICES_OF_TILE, MOST_VOICES_OF_TILES, self.threads.tiles)
             } else {
-                (VOICES_OF_THREAD, self.threads.choir)
+                (VOICES_OF_THREAD, MOST_VOICES_OF_THREADS, self.threads.choir)
             };
-            let voices = orders.div_ceil(card.multiprocessors).next_multiple_of(together);
-            let mut voices = voices.min(MOST_VOICES);
-            params.set_voices(voices);
-            while voices > together && params.work_units * unit > card.shared_bytes {
-                voices -= together;
-                params.set_voices(voices);
+            params.set_voices(most);
+            while most > together && params.work_units * unit > card.shared_bytes {
+                most -= together;
+                params.set_voices(most);
             }
+            params.set_voices(share_out(orders, card.multiprocessors, together, most));
             (Entry::Choir, threads)
         };
         let blocks = orders.div_ceil(params.voices);
@@ -319,9 +319,37 @@ impl Session {
     }
 }
 
+/// How many voices a block plays, a multiple of `together` and not above `most`: as few as keep every
+/// multiprocessor's share the same.
+fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32 {
+    let blocks_of_each = orders.div_ceil(multiprocessors * most);
+    orders.div_ceil(multiprocessors * blocks_of_each).next_multiple_of(together)
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         // The kernel must not outlive the memory that it uses.
         let _ = self.driver.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_out;
+
+    #[test]
+    fn every_multiprocessor_has_the_same_share() {
+        for (orders, together, most, voices) in [
+            (133, 8, 32, 8),
+            (133 * 8, 8, 32, 16),
+            (132 * 32, 8, 32, 32),
+            // Two blocks each of 23, not one of 32 and some of 14.
+            (6_000, 8, 32, 24),
+            (133, 4, 16, 4),
+            (132 * 16 + 1, 4, 16, 12),
+            (100_000, 4, 4, 4),
+        ] {
+            assert_eq!(share_out(orders, 132, together, most), voices, "{orders} orders");
+        }
     }
 }
