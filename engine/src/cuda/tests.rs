@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::driver::{Driver, Entry};
 use super::lanes::{Lanes, Order};
-use super::session::{Session, Threads};
+use super::plan::Threads;
+use super::session::Session;
 use super::shim::{Fault, Shim};
 use crate::config::{Config, Dtype, NoteRecipe, Recipe};
 use crate::kernels::tests::shapes_within;
