@@ -7,7 +7,8 @@
 //! program starts as ever, and is told why there is none.
 //!
 //! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs`
-//! feeds the kernel, `image.rs` is the model as the device reads it, `driver.rs` the boundary to CUDA.
+//! feeds the kernel, `plan.rs` shares voices out among its blocks, `image.rs` is the model as the device
+//! reads it, `driver.rs` the boundary to CUDA.
 
 #[cfg(feature = "cuda")]
 mod card;
@@ -17,6 +18,7 @@ mod lanes;
 #[cfg(feature = "cuda")]
 mod micro;
 mod params;
+mod plan;
 mod session;
 
 use std::sync::Arc;
@@ -26,7 +28,8 @@ use crate::kernels::Packed;
 use crate::weights::Weights;
 pub use driver::{Card, Cost};
 pub use lanes::{Lanes, Order};
-use session::{Session, Threads};
+use plan::Threads;
+use session::Session;
 
 /// The GPU of this machine, the first where there are several.
 ///

@@ -11,7 +11,7 @@ use serde_json::Value;
 const THREADS: u64 = 512;
 const REGISTERS: u64 = 65_536;
 /// All that the program carries.
-const MOST_BYTES: u64 = 1_000_000;
+const MOST_BYTES: u64 = 1_100_000;
 
 /// The python to ask, or `None` with the reason said aloud.
 fn python() -> Option<String> {

@@ -29,7 +29,7 @@ struct Block {
   __device__ uint4 *units(u32 v, u32 layer) const {
     return work + p.at_units + v * (p.layers * p.gate.units + 1) + layer * p.gate.units;
   }
-  // Bias, past taps and conditioning of a layer's filters and gates.
+  // Bias, past taps and conditioning of a layer's filters and gates, of a voice that plays alone.
   __device__ float *ahead(u32 v, u32 layer) const {
     return floats(p.at_ahead, p.layers * 2 * p.gate.channels, v) + layer * 2 * p.gate.channels;
   }

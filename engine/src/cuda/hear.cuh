@@ -22,23 +22,32 @@ __device__ inline u32 to_fetch(const Block &b, u32 v) {
   return left < b.p.told_rows ? left : b.p.told_rows;
 }
 
-// Fetches conditioning vectors from the host's memory, many at once.
+// Fetches conditioning vectors from the host's memory, many at once. The bus answers late: a thread asks for
+// several numbers before it keeps the first.
 __device__ inline void fetch(const Block &b) {
   const Params &p = b.p;
-  const u32 h = p.conditioning_vector.channels;
+  const u32 h = p.conditioning_vector.channels, of_voice = p.told_rows * h, count = p.voices * of_voice;
   bool is_any = false;
 #pragma unroll 1
-  for (u32 v = 0; v < p.voices; ++v) {
-    const u32 rows = to_fetch(b, v);
-    is_any = is_any || rows > 0;
-    const u64 ring = (u64)b.order(v) * (p.conditioning_mask + 1);
-#pragma unroll 4
-    for (u32 i = threadIdx.x; i < rows * h; i += blockDim.x) {
-      const u32 slot = ((u32)b.voice(v).made + i / h) & p.conditioning_mask;
-      b.told(v, b.voice(v).done + i / h)[i % h] = fresh(p.conditioning + (ring + slot) * h + i % h);
-    }
-  }
+  for (u32 v = 0; v < p.voices; ++v) is_any = is_any || to_fetch(b, v) > 0;
   if (!is_any) return;
+  constexpr u32 AT_ONCE = 4;
+#pragma unroll 1
+  for (u32 first = threadIdx.x; first < count; first += AT_ONCE * blockDim.x) {
+    float numbers[AT_ONCE], *places[AT_ONCE];
+#pragma unroll
+    for (u32 n = 0; n < AT_ONCE; ++n) {
+      const u32 at = first + n * blockDim.x, v = at / of_voice, row = at % of_voice / h, i = at % h;
+      places[n] = nullptr;
+      if (at >= count || row >= to_fetch(b, v)) continue;
+      const u32 slot = ((u32)b.voice(v).made + row) & p.conditioning_mask;
+      numbers[n] = fresh(p.conditioning + ((u64)b.order(v) * (p.conditioning_mask + 1) + slot) * h + i);
+      places[n] = b.told(v, b.voice(v).done + row) + i;
+    }
+#pragma unroll
+    for (u32 n = 0; n < AT_ONCE; ++n)
+      if (places[n]) *places[n] = numbers[n];
+  }
   __syncthreads();
   // A vector that never changes is fetched once.
 #pragma unroll 1

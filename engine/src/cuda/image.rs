@@ -144,7 +144,9 @@ impl Image {
     fn add_rings(&mut self, config: &Config) {
         let mut end = 0;
         for (layer, &dilation) in config.dilations.iter().enumerate() {
-            let rows = ((config.kernel_size - 1) * dilation).next_power_of_two() as u32;
+            // A layer's input of this sample may be stored before the oldest past one is read; codes are not.
+            let present = if layer == 0 { 0 } else { 1 };
+            let rows = ((config.kernel_size - 1) * dilation + present).next_power_of_two() as u32;
             self.rings.push([end, rows - 1, dilation as u32, 0]);
             end += if layer == 0 { 0 } else { rows * self.params.residual.units };
         }

@@ -1,46 +1,56 @@
-// The layers: what of them does not depend on this sample, for all at once, and what is a chain.
+// The layers, one after another: gate, residual. What of them does not depend on this sample is summed ahead for
+// a voice that plays alone, who waits for each step of the chain; for several it is summed where it is wanted,
+// which takes no memory.
 #pragma once
 #include "products.cuh"
 
+// What of a layer's filters and gates does not depend on this sample: bias, past taps, conditioning. Row 0 of
+// the share is their row `first_row`.
+template <typename Share>
+__device__ inline void sum_known(const Block &b, const Share &share, u32 layer, u32 first_row, float *sums) {
+  const Params &p = b.p;
+  const u32 width = 2 * p.gate.channels, taps = p.kernel_size - 1;
+  const uint4 ring = p.rings[layer];
+  for (int i = 0; i < Share::SUMS; ++i)
+    sums[i] = layer == 0 ? 0.0f : p.floats[p.gate_bias + layer * width + first_row + share.row(i)];
+#pragma unroll 1
+  for (u32 tap = 0; tap < taps; ++tap) {
+    const u32 back = (taps - tap) * ring.z;
+    if (layer == 0) {
+      for (int i = 0; i < Share::SUMS; ++i) {
+        u32 code = tap * p.levels + b.past_code(share.voice(i), ring, back);
+        float heard = p.floats[p.tables + code * width + first_row + share.row(i)];
+        sums[i] = tap == 0 ? heard : sums[i] + heard;
+      }
+      continue;
+    }
+    const u32 index = (layer - 1) * p.kernel_size + tap;
+    const auto past = [&](u32 v) { return b.past(v, layer, ring, back); };
+    add_product(b, share, p.taps, index, first_row, p.residual, past, sums);
+  }
+  if (p.conditioning_vector.channels == 0) return;
+  const auto h = [&](u32 v) { return b.h(v); };
+  add_product(b, share, p.conditioning_weights, layer, first_row, p.conditioning_vector, h, sums);
+}
+
+// The same for all layers at once, before the chain of a voice that plays alone.
 template <typename Share>
 __device__ inline void ahead(const Block &b) {
   const Params &p = b.p;
-  const u32 width = 2 * p.gate.channels, taps = p.kernel_size - 1;
 #pragma unroll 1
   for (u32 layer = 0; layer < p.layers; ++layer) {
-    const uint4 ring = p.rings[layer];
 #pragma unroll 1
-    for (Share share(width, p.voices); share.more(); share.next()) {
+    for (Share share(2 * p.gate.channels, p.voices); share.more(); share.next()) {
       float sums[Share::SUMS];
-      for (int i = 0; i < Share::SUMS; ++i)
-        sums[i] = layer == 0 ? 0.0f : p.floats[p.gate_bias + layer * width + share.row(i)];
-#pragma unroll 1
-      for (u32 tap = 0; tap < taps; ++tap) {
-        const u32 back = (taps - tap) * ring.z;
-        if (layer == 0) {
-          for (int i = 0; i < Share::SUMS; ++i) {
-            u32 code = tap * p.levels + b.past_code(share.voice(i), ring, back);
-            float heard = p.floats[p.tables + code * width + share.row(i)];
-            sums[i] = tap == 0 ? heard : sums[i] + heard;
-          }
-          continue;
-        }
-        const u32 index = (layer - 1) * p.kernel_size + tap;
-        const auto past = [&](u32 v) { return b.past(v, layer, ring, back); };
-        add_product(b, share, p.taps, index, 0, p.residual, past, sums);
-      }
-      if (p.conditioning_vector.channels > 0) {
-        const auto h = [&](u32 v) { return b.h(v); };
-        add_product(b, share, p.conditioning_weights, layer, 0, p.conditioning_vector, h, sums);
-      }
+      sum_known(b, share, layer, 0, sums);
       for (int i = 0; i < Share::SUMS; ++i)
         if (share.keeps(i)) b.ahead(share.voice(i), layer)[share.row(i)] = sums[i];
     }
   }
 }
 
-// The present tap, and tanh(filter) . sigmoid(gate).
-template <typename Share>
+// The present tap, after what was known ahead or is summed here, and tanh(filter) . sigmoid(gate).
+template <typename Share, bool IS_AHEAD>
 __device__ inline void gate(const Block &b, u32 layer) {
   const Params &p = b.p;
   const u32 g = p.gate.channels, tap = p.kernel_size - 1;
@@ -49,13 +59,18 @@ __device__ inline void gate(const Block &b, u32 layer) {
     float sums[2][Share::SUMS];  // filter, gate
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      for (int i = 0; i < Share::SUMS; ++i) {
-        const u32 row = half * g + share.row(i), v = share.voice(i);
-        sums[half][i] = b.ahead(v, layer)[row];
-        if (layer > 0) continue;
-        sums[half][i] = sums[half][i] + p.floats[p.tables + (tap * p.levels + b.voice(v).code) * 2 * g + row];
+      if constexpr (IS_AHEAD) {
+        for (int i = 0; i < Share::SUMS; ++i) sums[half][i] = b.ahead(share.voice(i), layer)[half * g + share.row(i)];
+      } else {
+        sum_known(b, share, layer, half * g, sums[half]);
       }
-      if (layer == 0) continue;
+      if (layer == 0) {
+        for (int i = 0; i < Share::SUMS; ++i) {
+          const u32 code = tap * p.levels + b.voice(share.voice(i)).code;
+          sums[half][i] = sums[half][i] + p.floats[p.tables + code * 2 * g + half * g + share.row(i)];
+        }
+        continue;
+      }
       const u32 index = (layer - 1) * p.kernel_size + tap;
       const auto input = [&](u32 v) { return b.input(v); };
       add_product(b, share, p.taps, index, half * g, p.residual, input, sums[half]);

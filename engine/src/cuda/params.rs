@@ -137,7 +137,9 @@ impl Params {
         self.at_x = room(floats(self.residual.channels));
         self.at_input = room(voices * self.residual.units);
         self.at_units = room(voices * (self.layers * self.gate.units + 1));
-        self.at_ahead = room(floats(self.layers * 2 * self.gate.channels));
+        // Only one that plays alone sums ahead.
+        let ahead = if voices == 1 { self.layers * 2 * self.gate.channels } else { 0 };
+        self.at_ahead = room(floats(ahead));
         self.at_skips = room(floats(self.skip.channels));
         self.at_skip_input = room(voices * self.skip.units);
         self.at_hidden = room(floats(self.end.channels));

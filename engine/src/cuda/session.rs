@@ -9,9 +9,10 @@
 use std::time::Duration;
 
 use super::Order;
-use super::driver::{Driver, Entry, Launch, Mapped, as_bytes};
+use super::driver::{Driver, Mapped, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
+use super::plan::{Planner, Threads};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::Packed;
@@ -29,38 +30,13 @@ const MOST_IDLE_SLICES: u32 = 8;
 const RING: usize = 1024;
 /// What all conditioning under way may take.
 const MOST_RING_BYTES: usize = 128 << 20;
-/// Vectors of a voice that the kernel fetches at once: powers of two.
-const TOLD_SOLO: u32 = 32;
-const TOLD_CHOIR: u32 = 4;
-/// Voices of a block of the choir: a multiple of those that a thread has, or a tile of bytes.
-const VOICES_OF_THREAD: u32 = 4;
-const VOICES_OF_TILE: u32 = 8;
-const MOST_VOICES: u32 = 16;
-
-/// Threads of a block.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Threads {
-    pub(super) solo: u32,
-    pub(super) choir: u32,
-    /// Of the choir where its products are tiles, whose warps wait longer for their weights.
-    pub(super) tiles: u32,
-}
-
-impl Default for Threads {
-    fn default() -> Self {
-        Self { solo: 512, choir: 256, tiles: 512 }
-    }
-}
 
 /// A model on a device, and the lanes that play it.
 #[derive(Debug)]
 pub(super) struct Session {
     driver: Box<dyn Driver>,
-    threads: Threads,
-    /// Bytes go through the matrix units where voices play together.
-    has_tiles: bool,
+    planner: Planner,
     params: Params,
-    image_units: u32,
     scratch_bytes: usize,
     /// H, and how many vectors a lane has under way; 1 where they never change.
     channels: usize,
@@ -130,13 +106,15 @@ impl Session {
         params.codes_mask = RING as u32 - 1;
         params.most_turns = MOST_TURNS;
         params.most_cycles = SLICE_MS * u64::from(driver.card().clock_khz);
-        let image_units = image.weights.len() as u32;
-        Ok(Self {
-            driver,
+        let planner = Planner {
             threads,
             has_tiles: packed.dtype() == Dtype::Int8,
+            image_units: image.weights.len() as u32,
+        };
+        Ok(Self {
+            driver,
+            planner,
             params,
-            image_units,
             scratch_bytes: 0,
             channels,
             vectors,
@@ -218,7 +196,16 @@ impl Session {
         }
         self.driver.write(self.params.orders, as_bytes(&voices))?;
         self.feed(orders, progress, conditioning);
-        let launch = self.plan(orders.len() as u32)?;
+        let (card, count) = (self.driver.card(), orders.len() as u32);
+        let launch = self.planner.plan(&mut self.params, card, count);
+        if self.params.work_is_shared == 0 {
+            let bytes =
+                launch.blocks as usize * self.params.work_units as usize * size_of::<Unit>();
+            if bytes > self.scratch_bytes {
+                self.params.scratch = self.driver.allocate(bytes)?;
+                self.scratch_bytes = bytes;
+            }
+        }
         self.driver.launch(launch, &self.params)
     }
 
@@ -229,52 +216,6 @@ impl Session {
         let logits = self.driver.map(self.lanes * levels * size_of::<f32>())?;
         self.params.logits = logits.device;
         Ok(logits)
-    }
-
-    /// Decides how many voices a block plays, and where its working memory lies.
-    fn plan(&mut self, orders: u32) -> Result<Launch> {
-        let card = self.driver.card().clone();
-        let params = &mut self.params;
-        params.orders_count = orders;
-        let unit = size_of::<Unit>() as u32;
-        let told_rows = if orders <= card.multiprocessors { TOLD_SOLO } else { TOLD_CHOIR };
-        params.told_rows = told_rows.min(params.conditioning_mask + 1);
-        let (entry, threads) = if orders <= card.multiprocessors {
-            params.set_voices(1);
-            (Entry::Solo, self.threads.solo)
-        } else {
-            let (together, threads) = if self.has_tiles {
-                (VOICES_OF_TILE, self.threads.tiles)
-            } else {
-                (VOICES_OF_THREAD, self.threads.choir)
-            };
-            let voices = orders.div_ceil(card.multiprocessors).next_multiple_of(together);
-            let mut voices = voices.min(MOST_VOICES);
-            params.set_voices(voices);
-            while voices > together && params.work_units * unit > card.shared_bytes {
-                voices -= together;
-                params.set_voices(voices);
-            }
-            (Entry::Choir, threads)
-        };
-        let blocks = orders.div_ceil(params.voices);
-        let work_bytes = params.work_units * unit;
-        params.work_is_shared = (work_bytes <= card.shared_bytes).into();
-        let mut shared_bytes = work_bytes;
-        if params.work_is_shared == 0 {
-            let bytes = blocks as usize * work_bytes as usize;
-            if bytes > self.scratch_bytes {
-                params.scratch = self.driver.allocate(bytes)?;
-                self.scratch_bytes = bytes;
-            }
-            shared_bytes = 0;
-        }
-        // One voice waits for its weights; several read them from the second cache, and leave room for
-        // other blocks.
-        let room = (card.shared_bytes - shared_bytes) / unit;
-        params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
-        shared_bytes += params.resident_units * unit;
-        Ok(Launch { entry, blocks, threads, shared_bytes })
     }
 
     /// Writes vectors ahead, as many as the rings hold, and raises the goals.

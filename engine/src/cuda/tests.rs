@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::driver::{Driver, Entry};
 use super::lanes::{Lanes, Order};
-use super::session::{Session, Threads};
+use super::plan::Threads;
+use super::session::Session;
 use super::shim::{Fault, Shim};
 use crate::config::{Config, Dtype, NoteRecipe, Recipe};
 use crate::kernels::tests::shapes_within;
@@ -322,12 +323,15 @@ fn few_play_alone_and_many_together() {
     }
 }
 
-/// Shared memory ends in the midst of the matrices.
+/// Shared memory ends in the midst of the matrices; those begin where the working memory ends.
 #[test]
 fn weights_that_fit_in_part() {
-    let weights = lively(&played(), 3);
-    for dtype in DTYPES {
-        for shared in [16, 48, 88, 100, 112, 120, 128] {
+    let deep = Config { dilations: [1, 2, 4].repeat(6), ..played() };
+    for (config, sizes) in
+        [(played(), &[16, 48, 88, 100, 112, 120, 128][..]), (deep, &[32, 64][..])]
+    {
+        let weights = lively(&config, 3);
+        for (dtype, &shared) in DTYPES.into_iter().flat_map(|d| sizes.iter().map(move |s| (d, s))) {
             let shim = Shim::new(1, shared << 10);
             same_logits(&weights, dtype, (Box::new(shim), THREADS), 1, 3);
         }

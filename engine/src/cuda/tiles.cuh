@@ -64,7 +64,7 @@ struct Tiles {
     const uint4 *inputs = vector_of(of_column((threadIdx.x & 31) / 4)) + unit;
     for (int i = 0; i < SUMS; ++i) totals[i] = 0;
     // A warp meets before it multiplies, and no compiler moves a load across: several steps are loaded first.
-    constexpr u32 AT_ONCE = 4;
+    constexpr u32 AT_ONCE = 3;
 #pragma unroll 1
     for (u32 step = 0; step < kind.steps; step += AT_ONCE) {
       uint4 a[AT_ONCE], c[AT_ONCE], x[AT_ONCE];

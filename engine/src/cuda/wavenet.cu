@@ -6,8 +6,8 @@
 //
 //   turn.cuh     which voices have a sample to make; at the end `choose` draws its code, which is heard next
 //   hear.cuh     conditioning vectors, fetched from the host now and then, and the codes' embeddings
-//   layers.cuh   `ahead`, of all layers at once what does not depend on this sample: bias, past taps,
-//                conditioning; then one after another the present tap and the gate, and the residual
+//   layers.cuh   one layer after another: bias, past taps and conditioning, the present tap and the gate, and
+//                the residual; for a voice alone `ahead` does what it can for all layers at once
 //   head.cuh     skips of all layers, two products
 //
 // Below them: model.cuh is what the host tells, block.cuh where things lie, vectors.cuh, products.cuh and
@@ -26,8 +26,8 @@
 #include "tiles.cuh"
 #include "turn.cuh"
 
-// All of a slice. `Share` deals out the products that a sample waits for, `ShareAhead` those that are ahead.
-template <typename Share, typename ShareAhead>
+// All of a slice. `Share` deals out the products.
+template <typename Share, bool IS_AHEAD>
 __device__ inline void play(const Params &p) {
 #ifdef __CUDACC_RTC__
   extern __shared__ uint4 shared[];
@@ -50,11 +50,13 @@ __device__ inline void play(const Params &p) {
   while (begin_sample(b, began)) {
     hear(b);
     __syncthreads();
-    ahead<ShareAhead>(b);
-    __syncthreads();
+    if constexpr (IS_AHEAD) {
+      ahead<Rows<1, 1>>(b);
+      __syncthreads();
+    }
 #pragma unroll 1
     for (u32 layer = 0; layer < p.layers; ++layer) {
-      gate<Share>(b, layer);
+      gate<Share, IS_AHEAD>(b, layer);
       __syncthreads();
       if (layer + 1 == p.layers) break;
       residual<Share>(b, layer);
@@ -79,7 +81,7 @@ __device__ inline void play(const Params &p) {
 #define THREADS 512
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_solo(const __grid_constant__ Params p) {
-  play<Rows<1, 4>, Rows<1, 1>>(p);
+  play<Rows<1, 4>, true>(p);
 }
 
 #if defined(WAVENET_INT8)
@@ -89,5 +91,5 @@ typedef Rows<4, 1> Choir;
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_choir(const __grid_constant__ Params p) {
-  play<Choir, Choir>(p);
+  play<Choir, false>(p);
 }

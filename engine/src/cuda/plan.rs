@@ -1,0 +1,105 @@
+//! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
+
+use super::driver::{Card, Entry, Launch};
+use super::params::{Params, Unit};
+
+/// Vectors of a voice that the kernel fetches at once: powers of two.
+const TOLD_SOLO: u32 = 32;
+const TOLD_CHOIR: u32 = 4;
+/// Voices of a block of the choir: a multiple of those that a thread has, or a tile of bytes; and the most.
+const VOICES_OF_THREAD: u32 = 4;
+const MOST_VOICES_OF_THREADS: u32 = 16;
+const VOICES_OF_TILE: u32 = 8;
+const MOST_VOICES_OF_TILES: u32 = 32;
+
+/// Threads of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Threads {
+    pub(super) solo: u32,
+    pub(super) choir: u32,
+    /// Of the choir where its products are tiles, whose warps wait longer for their weights.
+    pub(super) tiles: u32,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { solo: 512, choir: 256, tiles: 512 }
+    }
+}
+
+/// What decides it beside the card and the orders.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planner {
+    pub(super) threads: Threads,
+    /// Bytes go through the matrix units where voices play together.
+    pub(super) has_tiles: bool,
+    /// Of the model.
+    pub(super) image_units: u32,
+}
+
+impl Planner {
+    /// Lays out the memory of blocks that make so many orders, in `params`, and says how they are started.
+    /// Where `params.work_is_shared` is 0 each block needs its working memory in `params.scratch`.
+    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> Launch {
+        let unit = size_of::<Unit>() as u32;
+        let is_solo = orders <= card.multiprocessors;
+        let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
+        params.orders_count = orders;
+        params.told_rows = told_rows.min(params.conditioning_mask + 1);
+        let (entry, threads) = if is_solo {
+            params.set_voices(1);
+            (Entry::Solo, self.threads.solo)
+        } else {
+            let (together, mut most, threads) = if self.has_tiles {
+                (VOICES_OF_TILE, MOST_VOICES_OF_TILES, self.threads.tiles)
+            } else {
+                (VOICES_OF_THREAD, MOST_VOICES_OF_THREADS, self.threads.choir)
+            };
+            params.set_voices(most);
+            while most > together && params.work_units * unit > card.shared_bytes {
+                most -= together;
+                params.set_voices(most);
+            }
+            params.set_voices(share_out(orders, card.multiprocessors, together, most));
+            (Entry::Choir, threads)
+        };
+        let blocks = orders.div_ceil(params.voices);
+        let work_bytes = params.work_units * unit;
+        params.work_is_shared = (work_bytes <= card.shared_bytes).into();
+        let mut shared_bytes = if params.work_is_shared == 0 { 0 } else { work_bytes };
+        // One voice waits for its weights; several read them from the second cache, and leave room for
+        // other blocks.
+        let room = (card.shared_bytes - shared_bytes) / unit;
+        params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
+        shared_bytes += params.resident_units * unit;
+        Launch { entry, blocks, threads, shared_bytes }
+    }
+}
+
+/// How many voices a block plays, a multiple of `together` and not above `most`: as few as keep every
+/// multiprocessor's share the same.
+fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32 {
+    let blocks_of_each = orders.div_ceil(multiprocessors * most);
+    orders.div_ceil(multiprocessors * blocks_of_each).next_multiple_of(together)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_out;
+
+    #[test]
+    fn every_multiprocessor_has_the_same_share() {
+        for (orders, together, most, voices) in [
+            (133, 8, 32, 8),
+            (133 * 8, 8, 32, 16),
+            (132 * 32, 8, 32, 32),
+            // Two blocks each of 23, not one of 32 and some of 14.
+            (6_000, 8, 32, 24),
+            (133, 4, 16, 4),
+            (132 * 16 + 1, 4, 16, 12),
+            (100_000, 4, 4, 4),
+        ] {
+            assert_eq!(share_out(orders, 132, together, most), voices, "{orders} orders");
+        }
+    }
+}
