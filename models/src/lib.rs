@@ -21,8 +21,11 @@ pub const INSTRUMENTS: BuiltIn =
 /// The sounds of [`INSTRUMENTS`], for who needs their names before the model.
 pub const SOUNDS: [&str; 3] = ["piano", "string", "wind-pad"];
 
+/// A bird without keys of its own: it sings, faster or slower.
+pub const BIRD: BuiltIn = BuiltIn { name: "bird", bytes: include_bytes!("../bird.safetensors") };
+
 /// All of them; the first is played where none is asked for.
-pub const ALL: [BuiltIn; 1] = [INSTRUMENTS];
+pub const ALL: [BuiltIn; 2] = [INSTRUMENTS, BIRD];
 
 impl BuiltIn {
     /// The model.

@@ -25,7 +25,7 @@ Examples:
   wavenet render --out a4.wav                       one note of the built-in piano
   wavenet render --class string --out string.wav    one of the built-in string
   wavenet render --midi song.mid --out song.wav     a whole piece
-  wavenet render --model mine.safetensors --seconds 60 --out mine.wav
+  wavenet render --model bird --seconds 60 --out bird.wav   the built-in bird
   wavenet inspect --model mine.safetensors          what is in a model
   wavenet bench                                     how fast it runs here
 

@@ -16,7 +16,7 @@ use crate::cli::{Place, RunArgs};
 pub struct Model {
     /// Config and numbers.
     pub weights: Weights,
-    /// The file's path as it was given, or such as `built-in instruments`.
+    /// The file's path as it was given, or such as `built-in bird`.
     pub name: String,
     /// Size of the file.
     pub file_bytes: u64,

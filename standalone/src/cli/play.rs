@@ -11,7 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   wavenet play                                  by MIDI keyboard, or by the keys a w s e d f ...
   wavenet play --midi song.mid                  a piece, once
-  wavenet play --model wind.safetensors --drone
+  wavenet play --model bird                     sings without end
   wavenet play --host jack --buffer-ms 10       less delay, where the machine is fast enough
   wavenet devices                               what --device, --host and --midi-in can name";
 
@@ -19,7 +19,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PlayArgs {
-    /// The model to play [default: the built-in instruments].
+    /// The model to play, a file or `bird` [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Stop after so much sound [default: never, or at the end of --midi].

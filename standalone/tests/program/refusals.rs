@@ -35,7 +35,7 @@ fn models_that_are_none() {
     damaged[at] = b'x';
     std::fs::write(folder.path("damaged"), damaged).unwrap();
     for (model, expected) in [
-        ("missing.safetensors", "or a built-in model: instruments"),
+        ("missing.safetensors", "or a built-in model: instruments, bird"),
         ("cut", "cut: not a usable model"),
         ("cut", "get a fresh copy"),
         ("empty", "empty (get a fresh copy"),
