@@ -109,7 +109,7 @@ run() {
   done
   same_file "a phrase of the piano" --midi demo/phrase.mid --dtype int8
   same_file "200 streams of the piano" --streams 200 --seconds 0.5 --dtype int8
-  same_file "3000 streams of the piano" --streams 3000 --seconds 0.05 --dtype int8
+  same_file "5000 streams of the piano" --streams 5000 --seconds 0.05 --dtype int8
 
   bench micro --micro
   bench sweep --sweep --seconds 1

@@ -188,6 +188,7 @@ pub(crate) fn complete(
         ("bend", int(&defaults.bend_range_semitones)),
         ("buffer", int(&defaults.buffer_ms)),
         ("wait", ParamValue::Bool(defaults.always_wait.default_plain_value())),
+        ("gpu", ParamValue::Bool(defaults.gpu.default_plain_value())),
     ] {
         params.entry(id.to_owned()).or_insert(value);
     }

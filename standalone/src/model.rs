@@ -74,10 +74,31 @@ impl Model {
 /// If a setting does not fit the model, or the system has no second thread.
 pub fn synth(packed: Packed, settings: Settings, run: &RunArgs) -> Result<Synth> {
     let mut synth = Synth::new(packed, settings)?;
+    help(&mut synth, run)?;
+    Ok(synth)
+}
+
+/// Starts a player's second thread, if one was asked for.
+///
+/// # Errors
+/// If the system has none.
+pub fn help(synth: &mut Synth, run: &RunArgs) -> Result<()> {
     if run.threads == 2 {
         synth.start_helper()?;
     }
-    Ok(synth)
+    Ok(())
+}
+
+/// Whether what was asked for goes together, and is there.
+///
+/// # Errors
+/// If two threads shall share the work of a GPU, or there is none.
+pub fn check_place(place: Place, run: &RunArgs) -> Result<()> {
+    if place == Place::Cuda {
+        ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
+        cuda::card()?;
+    }
+    Ok(())
 }
 
 /// The same wherever it was asked for.
@@ -85,11 +106,26 @@ pub fn synth(packed: Packed, settings: Settings, run: &RunArgs) -> Result<Synth>
 /// # Errors
 /// As [`synth`], and if there is no GPU that can play the model.
 pub fn synth_at(place: Place, model: &Model, settings: Settings, run: &RunArgs) -> Result<Synth> {
+    check_place(place, run)?;
+    let mut synth = synth_alone(place, model, settings, run)?;
+    help(&mut synth, run)?;
+    Ok(synth)
+}
+
+/// The same without its second thread.
+///
+/// # Errors
+/// If a setting does not fit the model, or there is no GPU that can play it.
+pub fn synth_alone(
+    place: Place,
+    model: &Model,
+    settings: Settings,
+    run: &RunArgs,
+) -> Result<Synth> {
     let packed = model.pack(run)?;
     if place != Place::Cuda {
-        return synth(packed, settings, run);
+        return Ok(Synth::new(packed, settings)?);
     }
-    ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
     let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices)?;
     Ok(Synth::on_lanes(lanes, settings)?)
 }

@@ -239,7 +239,7 @@ fn of_two_models_loaded_before_the_next_block_the_last_is_heard_from_its_first_f
 }
 
 #[test]
-fn a_device_that_is_lost_while_playing_is_told_and_not_heard() {
+fn a_device_that_is_lost_while_playing_is_told_and_changes_no_sample() {
     let weights = Weights::random(Config::tiny(), 3).unwrap();
     let lanes = crate::cuda::tests::failing_lanes(&weights, Settings::default().voices);
     let synth = Synth::on_lanes(lanes, Settings::default()).unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use wavenet_engine::cuda;
+use wavenet_engine::Error;
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Status, StreamOptions};
 use wavenet_engine::synth::{EventKind, Parameter, Settings};
@@ -19,7 +19,7 @@ use super::midi_input::MidiInputs;
 use super::priority::before_others;
 use super::status::View;
 use crate::cli::{Place, PlayArgs};
-use crate::model::{LossNote, Model, slowness, synth_at};
+use crate::model::{LossNote, Model, check_place, help, slowness, synth_alone};
 use crate::piece::Piece;
 use crate::render::settings;
 use crate::score::{Score, frames_of};
@@ -87,9 +87,7 @@ impl<'a> Session<'a> {
             let _ = writeln!(stderr(), "note: {note}");
         }
         drop(packed);
-        if args.backend == Place::Cuda {
-            cuda::card()?;
-        }
+        check_place(args.backend, &args.run)?;
         let (live, meters) = (Live::default(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;
         let fresh = Fresh {
@@ -200,10 +198,9 @@ impl<'a> Session<'a> {
                     live: &self.live,
                     meters: &self.meters,
                 };
-                let Ok((deck, controls)) = fresh.deck(&line, place as u64) else {
-                    // Perhaps the GPU went away meanwhile: the processor is still there.
-                    self.backend = Place::Cpu;
-                    return None;
+                let (deck, controls) = match fresh.deck(&line, place as u64) {
+                    Ok(made) => made,
+                    Err(error) => return self.give_up_gpu(&error),
                 };
                 self.before = self.before.and(&self.controls.status());
                 self.controls = controls;
@@ -218,6 +215,16 @@ impl<'a> Session<'a> {
         let news = format!("playing again through {}", line.output.name);
         self.line = Some(line);
         Some(news)
+    }
+
+    /// What is new if it was the GPU that failed: the next attempt is the processor's.
+    fn give_up_gpu(&mut self, error: &anyhow::Error) -> Option<String> {
+        let is_device = matches!(error.downcast_ref::<Error>(), Some(Error::Device(_)));
+        if self.backend != Place::Cuda || !is_device {
+            return None;
+        }
+        self.backend = Place::Cpu;
+        self.loss.news(Some(&error.to_string()))
     }
 
     pub(super) fn change_temperature(&mut self, by: f32) {
@@ -328,10 +335,10 @@ impl Fresh<'_> {
     /// A generator for a device, and the deck to play it, from a frame of the piece on.
     fn deck(&self, line: &Line, origin: u64) -> Result<(Box<Deck>, Controls)> {
         let rate_hz = line.rate_hz;
+        let run = &self.args.run;
+        let mut synth = synth_alone(self.backend, self.model, self.settings.clone(), run)?;
         // Its second thread goes first as the generator does.
-        let synth = before_others(|| {
-            synth_at(self.backend, self.model, self.settings.clone(), &self.args.run)
-        })?;
+        before_others(|| help(&mut synth, run))?;
         let renderer = Renderer::new(synth, rate_hz)?;
         let (piece, end) = self.piece(rate_hz)?;
         let margin = f64::from(self.args.output.buffer_ms) / 1000.0 * f64::from(rate_hz);

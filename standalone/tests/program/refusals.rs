@@ -219,7 +219,12 @@ fn a_gpu_that_is_not_there() {
         "bench --micro",
     ] {
         let model = if command.contains("--micro") { "" } else { "--model drone.safetensors" };
-        refuses(&folder, &format!("{command} {model} --backend cuda"), "cuda: not available (");
+        // The place has two names, as the device of `play` is the sound's.
+        let name = if command.starts_with("play") { "--backend" } else { "--device" };
+        refuses(&folder, &format!("{command} {model} {name} cuda"), "cuda: not available (");
     }
+    let by_other_name = "render --model drone.safetensors --out x.wav --backend cuda";
+    refuses(&folder, by_other_name, "cuda: not available (");
+    refuses(&folder, "play --midi-in none --threads 2 --backend cuda", "leave it out on the GPU");
     refuses(&folder, "bench --micro", "add --device cuda");
 }

@@ -37,6 +37,7 @@ fn another_instance_with_the_state_sounds_the_same() {
         ("Bend range", "12"),
         ("Buffer", "45"),
         ("Always wait", "on"),
+        ("GPU", "on"),
     ];
     let changes = changes.map(|(name, text)| host.set(name, text));
     host.flush(&changes);
@@ -57,7 +58,8 @@ fn what_a_state_lacks_is_the_default() {
     let mut host = Host::default();
     let fresh = host.save();
     assert!(host.load(&state_of(Some(&path), serde_json::json!({ "seed": 5, "reles": 9.0 }))));
-    let changes = [host.set("Gain", "-30"), host.set("Temperature", "1.5")];
+    let changes = [("Gain", "-30"), ("Temperature", "1.5"), ("GPU", "on")];
+    let changes = changes.map(|(name, text)| host.set(name, text));
     host.flush(&changes);
     for old in [
         state_of(None, serde_json::json!({})),

@@ -2,8 +2,9 @@
 //! about them.
 //!
 //! A note begins a little before its measured onset, so that a played note's attack is whole; but where a
-//! recording rises slowly, no longer before it is heard than a player would notice. The phases of its partials come from the recording's analysis; a copy at another pitch plays the
-//! recording faster or slower, and its phases with it.
+//! recording rises slowly, no longer before it is heard than a player would notice. The phases of its partials
+//! come from the recording's analysis; a copy at another pitch plays the recording faster or slower, and its
+//! phases with it.
 
 use std::num::NonZero;
 use std::sync::Arc;

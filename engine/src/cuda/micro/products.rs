@@ -3,8 +3,7 @@
 use super::super::params::Unit;
 use crate::sampling::Philox;
 
-/// A product of bytes: 256 rows of 256 columns, for 16 voices, as in the last product of a model and for
-/// the most voices of a block.
+/// A product of bytes: 256 rows of 256 columns, as in the last product of a model, for 16 voices.
 pub(super) const WHAT: [usize; 3] = [256, 256, 16];
 /// Columns of a step, in four units.
 const COLUMNS_OF_STEP: usize = 64;

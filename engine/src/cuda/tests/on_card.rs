@@ -83,7 +83,9 @@ fn what_does_not_fit_is_refused() {
 fn thousands_of_voices_give_the_scalar_logits() {
     let weights = lively(&Config::default(), 7);
     for dtype in DTYPES {
-        let driver = (open().unwrap(), Threads::default());
-        same_logits(&weights, dtype, driver, 2_500, 7);
+        let driver = open().unwrap();
+        // A block has 32 at most.
+        let count = driver.card().multiprocessors as usize * 32 + 100;
+        same_logits(&weights, dtype, (driver, Threads::default()), count, 7);
     }
 }
