@@ -28,7 +28,7 @@ use crate::settings::Augmentation;
 
 pub(crate) use notes::DEFAULT_VELOCITY;
 use notes::NoteClip;
-pub use notes::Notes;
+pub use notes::{Analysed, Notes};
 pub use prefetch::{Make, Prefetch};
 use store::{Store, StoreWriter};
 
@@ -135,6 +135,11 @@ impl Material {
     /// The corpus.
     pub fn prepared(&self) -> &Prepared {
         &self.prepared
+    }
+
+    /// What was measured on each recorded note, as it was recorded.
+    pub fn notes(&self) -> impl Iterator<Item = Analysed<'_>> {
+        self.clips.iter().filter_map(|clip| clip.note.as_ref()?.analysed(clip.class))
     }
 
     /// Frames of the training clips.

@@ -1,9 +1,10 @@
 //! The report of a run: one HTML file beside the model that needs nothing else, no network either.
 //!
 //! It says how the run went, what to look at, how recordings and the model sound side by side, what was
-//! read, and how to play the result. Every word that comes from outside (file names, labels, reasons) is
+//! read, what was measured on notes, and how to play the result. Every word that comes from outside (file names, labels, reasons) is
 //! escaped by the template library.
 
+mod measured;
 mod page;
 mod sounds;
 
@@ -16,6 +17,7 @@ use wavenet_engine::{Weights, files};
 use crate::material::Material;
 use crate::prepare::Table;
 use crate::training::{Outcome, TrainOptions};
+use measured::{Measured, measured};
 use sounds::{Pair, pairs};
 
 /// The revision of the sources that this program was built from; empty where git did not know.
@@ -31,6 +33,7 @@ struct Facts<'a> {
     outcome: &'a Outcome,
     table: Table,
     pairs: Vec<Pair>,
+    measured: Vec<Measured>,
 }
 
 /// Where the report of a model lies.
@@ -67,6 +70,7 @@ pub fn write(material: &Material, options: &TrainOptions, outcome: &Outcome) -> 
         outcome,
         table: Table::of(material.prepared().index()),
         pairs: pairs(material.prepared(), &weights, most)?,
+        measured: measured(material),
     };
     let html = page::page(&facts)?;
     let mut file = files::beside(&path)?;

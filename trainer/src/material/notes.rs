@@ -245,6 +245,17 @@ impl Notes {
     }
 }
 
+/// What was measured on one recording.
+#[derive(Debug, Clone, Copy)]
+pub struct Analysed<'a> {
+    /// Index of its class.
+    pub class: usize,
+    /// What a model is told of it.
+    pub table: &'a KeyTable,
+    /// Its partials.
+    pub tracks: &'a PartialTracks,
+}
+
 /// One note at one pitch.
 #[derive(Debug)]
 pub(super) struct NoteClip {
@@ -313,6 +324,12 @@ impl NoteClip {
             table: Arc::clone(&note.table),
             present: (1..=recipe.tracked_partials()).take_while(heard).count(),
         })
+    }
+
+    /// What was measured; `None` of a copy at another pitch, or the end of a recording that was divided.
+    pub(super) fn analysed(&self, class: usize) -> Option<Analysed<'_>> {
+        let is_recording = self.speed == 1.0 && self.start_age == 0;
+        is_recording.then_some(Analysed { class, table: &self.table, tracks: &self.tracks })
     }
 
     /// Frames that count.

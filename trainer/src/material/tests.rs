@@ -108,6 +108,13 @@ fn a_remainder_and_its_partials_are_the_recording() {
     let again = Prepared::open(prepared.folder()).unwrap();
     let material = Material::new(prepared, &config, Some(&notes), &[-2, 0, 2]).unwrap();
     let whole = Material::new(again, &whole_config, Some(&notes), &[-2, 0, 2]).unwrap();
+    // What was measured is told once a recording, not of its copies.
+    let mut told: Vec<u8> = material.notes().map(|note| note.table.key).collect();
+    let mut recorded: Vec<u8> =
+        material.prepared().entries().iter().filter_map(|e| e.key).collect();
+    told.sort_unstable();
+    recorded.sort_unstable();
+    assert_eq!(told, recorded);
     let changed = Change { gain: 0.7, is_flipped: true, ..Change::NONE };
     let (mut power, mut remaining) = (0.0, 0.0);
     for (clip, change) in (0..6).zip([Change::NONE, changed].into_iter().cycle()) {
@@ -234,6 +241,7 @@ fn the_end_of_a_divided_note_goes_on_in_sound_and_phase() {
         recipe.keys = notes.key_tables(&[], Tuning::Recorded);
     }
     let material = Material::new(prepared, &config, Some(&notes), &[0]).unwrap();
+    assert_eq!(material.notes().count(), 1);
     let (mut before, mut after) = (Segment::default(), Segment::default());
     let change = Change::NONE;
     let frames = material.clips[0].frames;

@@ -6,7 +6,7 @@ use wavenet_engine::Recipe;
 use wavenet_picture::curves::{self, Curve};
 
 use super::sounds::{Pair, Sound};
-use super::{Facts, REVISION};
+use super::{Facts, REVISION, measured};
 use crate::prepare::{Row, Table};
 use crate::training::{Budget, Outcome};
 
@@ -35,6 +35,7 @@ pub(super) fn page(facts: &Facts<'_>) -> Result<String> {
                     (listen(&facts.pairs))
                     (learning(outcome)?)
                     (recordings(&facts.table))
+                    (measured::section(&facts.measured, &facts.weights.config().classes)?)
                     (play(facts))
                     (settings(facts)?)
                     footer {
