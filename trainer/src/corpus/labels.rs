@@ -94,7 +94,11 @@ impl Labels {
             match labels.entry(file.to_owned()) {
                 Entry::Vacant(place) => place.insert(label),
                 Entry::Occupied(other) => {
-                    bail!("line {line}, column file: {file} has line {} already", other.get().line)
+                    bail!(
+                        "line {line}, column file: {} has line {} already",
+                        on_one_line(other.key()),
+                        other.get().line
+                    )
                 }
             };
         }
@@ -111,7 +115,7 @@ impl Labels {
             self.0.iter().filter(|(file, _)| names.binary_search(&file.as_str()).is_err());
         match unknown.min_by_key(|(_, label)| label.line) {
             Some((file, Label { line, .. })) => {
-                bail!("line {line}, column file: there is no recording {file}")
+                bail!("line {line}, column file: there is no recording {}", on_one_line(file))
             }
             None => Ok(()),
         }
@@ -140,12 +144,14 @@ impl Label {
                 let key = number.or_else(|| spelled_key(cell));
                 ensure!(
                     key.is_some(),
-                    "`{cell}` is no note: write A4, C#3, Bb2, 0 to 127, or none"
+                    "`{}` is no note: write A4, C#3, Bb2, 0 to 127, or none",
+                    on_one_line(cell)
                 );
                 self.note = Some(key);
             }
             Column::Velocity => {
                 self.velocity = cell.parse().ok().filter(|velocity| (1..=127).contains(velocity));
+                let cell = on_one_line(cell);
                 ensure!(self.velocity.is_some(), "`{cell}` is no velocity: write 1 to 127");
             }
             Column::Class => self.class = Some(cell.to_owned()),
@@ -202,8 +208,9 @@ fn columns(header: &StringRecord) -> Result<Vec<(Column, &'static str)>> {
             "velocity" => (Column::Velocity, "velocity"),
             "class" => (Column::Class, "class"),
             _ => bail!(
-                "there is no column `{title}`; there are file, note, velocity and class, \
-                 parted by commas"
+                "there is no column `{}`; there are file, note, velocity and class, \
+                 parted by commas",
+                on_one_line(title)
             ),
         };
         let twice = columns.iter().find(|(other, _)| *other == column.0);
@@ -213,6 +220,11 @@ fn columns(header: &StringRecord) -> Result<Vec<(Column, &'static str)>> {
     let is_file = |(column, _): &(Column, _)| *column == Column::File;
     ensure!(columns.iter().any(is_file), "a column `file` is needed");
     Ok(columns)
+}
+
+/// Cells may hold line breaks; a message is one line.
+fn on_one_line(cell: &str) -> String {
+    cell.replace(char::is_control, " ")
 }
 
 /// csv's error, told as ours are.
@@ -266,6 +278,12 @@ mod tests {
             ("note\nA4", "line 1: a column `file` is needed"),
             ("file;note\n", "line 1: there is no column `file;note`"),
             ("file,pitch\n", "line 1: there is no column `pitch`"),
+            ("file,\"a\nb\"\n", "line 1: there is no column `a b`"),
+            (
+                "file,note\n\"a\nb\",A4\n\"a\nb\",A4\n",
+                "line 5, column file: a b has line 3 already",
+            ),
+            ("file,note\nb,\"A\n4\"", "line 2, column note: `A 4` is no note"),
             ("file,note,key\n", "line 1: column key says again"),
             ("file,note\na.wav\n", "line 2: it has 1 cells, but the header has 2"),
             ("file,note\na.wav,A4\nb.wav,H4", "line 3, column note: `H4` is no note"),
