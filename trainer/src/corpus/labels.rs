@@ -283,7 +283,7 @@ mod tests {
                 "file,note\n\"a\nb\",A4\n\"a\nb\",A4\n",
                 "line 5, column file: a b has line 3 already",
             ),
-            ("file,note\nb,\"A\n4\"", "line 2, column note: `A 4` is no note"),
+            ("file,note\nb,\"A\n4\"", "line 3, column note: `A 4` is no note"),
             ("file,note,key\n", "line 1: column key says again"),
             ("file,note\na.wav\n", "line 2: it has 1 cells, but the header has 2"),
             ("file,note\na.wav,A4\nb.wav,H4", "line 3, column note: `H4` is no note"),
