@@ -89,15 +89,13 @@ pub fn help(synth: &mut Synth, run: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// Whether what was asked for goes together, and is there.
+/// Whether what was asked for goes together.
 ///
 /// # Errors
-/// If two threads shall share the work of a GPU, or there is none.
+/// If two threads shall share the work of a GPU.
 pub fn check_place(place: Place, run: &RunArgs) -> Result<()> {
-    if place == Place::Cuda {
-        ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
-        cuda::card()?;
-    }
+    let is_alone = place != Place::Cuda || run.threads == 1;
+    ensure!(is_alone, "--threads is the processor's; leave it out on the GPU");
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The report of a run: one HTML file beside the model that needs nothing else, no network either.
 //!
 //! It says how the run went, what to look at, how recordings and the model sound side by side, what was
-//! read, what was measured on notes, and how to play the result. Every word that comes from outside (file names, labels, reasons) is
-//! escaped by the template library.
+//! read, what was measured on notes, and how to play the result. Every word that comes from outside (file
+//! names, labels, reasons) is escaped by the template library.
 
 mod measured;
 mod page;

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use wavenet_engine::conditioning::NoteConditioner;
 use wavenet_engine::cuda::{self, Card, Lanes, Order};
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling};
 
 use super::{random_model, shape_of, sweep::SHAPES};
-use crate::cli::{BenchArgs, RunArgs, Shape};
-use crate::model::Model;
+use crate::cli::{BenchArgs, Place, RunArgs, Shape};
+use crate::model::{Model, check_place};
 
 /// How long to measure, unless told otherwise.
 const SECONDS: f64 = 3.0;
@@ -112,7 +112,7 @@ fn measure(
     voices: usize,
     seconds: f64,
 ) -> Result<Report> {
-    ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
+    check_place(Place::Cuda, run)?;
     let packed = Arc::new(model.pack(run)?);
     let mut crowd =
         Crowd::new(packed.clone(), cuda::lanes(&model.weights, packed, voices)?, voices);

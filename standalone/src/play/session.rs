@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use wavenet_engine::Error;
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Status, StreamOptions};
 use wavenet_engine::synth::{EventKind, Parameter, Settings};
+use wavenet_engine::{Error, cuda};
 
 use super::callback::{Deck, Live, Meters};
 use super::device::{Line, Output, quieten};
@@ -88,6 +88,9 @@ impl<'a> Session<'a> {
         }
         drop(packed);
         check_place(args.backend, &args.run)?;
+        if args.backend == Place::Cuda {
+            cuda::card()?;
+        }
         let (live, meters) = (Live::default(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;
         let fresh = Fresh {
