@@ -123,7 +123,7 @@ impl Synth {
             voices: vec![Voice::at_rest(pitch, mulaw.silence()); lanes],
             channels: Channels::default(),
             begun: 0,
-            begun_of_key: vec![0; 16 * 129],
+            begun_of_key: vec![0; channels::COUNT * 129],
             frame: 0,
             order: Vec::with_capacity(lanes),
             owing: Vec::with_capacity(lanes),
@@ -202,7 +202,8 @@ impl Synth {
             | EventKind::NoteOff { channel, key } => {
                 let pedal = self.channels.of(channel).pedal;
                 let matches = |voice: &&mut Voice| {
-                    voice.is_held() && (voice.channel, voice.key) == (channel & 15, key.min(127))
+                    voice.is_held()
+                        && (voice.channel, voice.key) == (channels::own(channel), key.min(127))
                 };
                 for voice in self.voices.iter_mut().filter(matches) {
                     if pedal {
@@ -213,12 +214,13 @@ impl Synth {
                 }
             }
             EventKind::NoteOn { channel, key, velocity } => {
-                self.begin(channel & 15, key.min(127), velocity.min(127));
+                self.begin(channels::own(channel), key.min(127), velocity.min(127));
             }
             EventKind::Choke { channel, key } => {
                 for lane in 0..self.voices.len() {
                     let voice = &self.voices[lane];
-                    if voice.sounding && (voice.channel, voice.key) == (channel & 15, key.min(127))
+                    if voice.sounding
+                        && (voice.channel, voice.key) == (channels::own(channel), key.min(127))
                     {
                         self.cut(lane);
                     }
@@ -227,8 +229,9 @@ impl Synth {
             EventKind::Drone => self.begin(0, DRONE, DRONE_VELOCITY),
             EventKind::Pedal { channel, down } => {
                 self.channels.of_mut(channel).pedal = down;
-                let waits =
-                    |voice: &&mut Voice| voice.held_by_pedal && voice.channel == channel & 15;
+                let waits = |voice: &&mut Voice| {
+                    voice.held_by_pedal && voice.channel == channels::own(channel)
+                };
                 for voice in self.voices.iter_mut().filter(waits).filter(|_| !down) {
                     voice.held_by_pedal = false;
                     voice.envelope.release(&shape);
@@ -239,7 +242,9 @@ impl Synth {
                     if semitones.is_finite() { semitones.clamp(-48.0, 48.0) } else { 0.0 };
                 self.channels.of_mut(channel).bend_semitones = semitones;
                 for lane in 0..self.voices.len() {
-                    if self.voices[lane].sounding && self.voices[lane].channel == channel & 15 {
+                    if self.voices[lane].sounding
+                        && self.voices[lane].channel == channels::own(channel)
+                    {
                         self.tune(lane);
                     }
                 }

@@ -2,7 +2,13 @@
 
 use super::event::EventKind;
 
-const CHANNELS: usize = 16;
+/// How many there are.
+pub(super) const COUNT: usize = 16;
+
+/// A channel's own number: one beyond the last counts from the first again.
+pub(super) fn own(channel: u8) -> u8 {
+    channel % COUNT as u8
+}
 
 /// How the pedal, wheel and program of a channel stand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,17 +21,17 @@ pub(super) struct Channel {
     pub(super) program: Option<u8>,
 }
 
-/// All channels; a number beyond the last counts from the first again.
+/// All channels, by any number (see [`own`]).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Channels([Channel; CHANNELS]);
+pub(super) struct Channels([Channel; COUNT]);
 
 impl Channels {
     pub(super) fn of(&self, channel: u8) -> &Channel {
-        &self.0[usize::from(channel) % CHANNELS]
+        &self.0[usize::from(own(channel))]
     }
 
     pub(super) fn of_mut(&mut self, channel: u8) -> &mut Channel {
-        &mut self.0[usize::from(channel) % CHANNELS]
+        &mut self.0[usize::from(own(channel))]
     }
 
     pub(super) fn lift_pedals(&mut self) {
