@@ -1,7 +1,8 @@
 """Compiles the GPU's kernel with NVIDIA's run-time compiler, which needs no GPU.
 
     nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights, of bytes one more for cards with
-                      wider matrix units, and those of `--micro`: what the program carries
+                      wider matrix units and one for each shape whose choir is compiled for it, and those of
+                      `--micro`: what the program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
                       every card that it is compiled for
 
@@ -22,14 +23,26 @@ DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
-FILES = {dtype: (PTX_FOR, "wavenet.cu", dtype.upper()) for dtype in DTYPES}
+# Channels of the residual stream, of skips and of the layer before the last, whose choir is compiled for them:
+# `TAILORED` in driver.rs has the same.
+SHAPES = [(32, 64, 128), (64, 256, 256), (128, 256, 256)]
+FILES = {dtype: (PTX_FOR, "wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
 # Matrix units that take more bytes at once.
-FILES["int8_wide"] = ("compute_80", "wavenet.cu", "INT8")
-FILES["micro"] = (PTX_FOR, "micro.cu", "MICRO")
+WIDE_FOR = "compute_80"
+FILES["int8_wide"] = (WIDE_FOR, "wavenet.cu", ["INT8"])
+FILES["micro"] = (PTX_FOR, "micro.cu", ["MICRO"])
 # Clusters are younger.
-FILES["micro_cluster"] = ("compute_90", "micro.cu", "CLUSTER")
-FILES["micro_products"] = (PTX_FOR, "micro_products.cu", "INT8")
-FILES["micro_products_wide"] = ("compute_80", "micro_products.cu", "INT8")
+FILES["micro_cluster"] = ("compute_90", "micro.cu", ["CLUSTER"])
+FILES["micro_products"] = (PTX_FOR, "micro_products.cu", ["INT8"])
+FILES["micro_products_wide"] = (WIDE_FOR, "micro_products.cu", ["INT8"])
+
+
+def of_shape(r, s, a):
+    return ["INT8", f"R={r}", f"S={s}", f"A={a}"]
+
+
+for shape in SHAPES:
+    FILES["choir_" + "_".join(map(str, shape))] = (WIDE_FOR, "choir.cu", of_shape(*shape))
 
 
 def library():
@@ -53,7 +66,7 @@ def strings(values):
     return (ctypes.c_char_p * len(values))(*(value.encode() for value in values))
 
 
-def compile_for(target, name, define):
+def compile_for(target, name, defines):
     """The PTX, and what the compiler says."""
     program = ctypes.c_void_p()
     headers = [(FOLDER / header).read_text() for header in HEADERS]
@@ -62,7 +75,8 @@ def compile_for(target, name, define):
         ctypes.byref(program), source, name.encode(), len(HEADERS), strings(headers), strings(HEADERS)
     )
     assert made == 0, made
-    options = [f"--gpu-architecture={target}", "--std=c++17", f"-DWAVENET_{define}"]
+    options = [f"--gpu-architecture={target}", "--std=c++17"]
+    options += [f"-DWAVENET_{define}" for define in defines]
     # The numeric contract: nothing is contracted, flushed or approximated.
     options += ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"]
     if target.startswith("sm_"):
@@ -70,7 +84,7 @@ def compile_for(target, name, define):
     failed = NVRTC.nvrtcCompileProgram(program, len(options), strings(options))
     log = text_of(program, NVRTC.nvrtcGetProgramLogSize, NVRTC.nvrtcGetProgramLog)
     if failed:
-        sys.exit(f"{name}, {define} for {target}: {log}")
+        sys.exit(f"{name}, {defines} for {target}: {log}")
     ptx = text_of(program, NVRTC.nvrtcGetPTXSize, NVRTC.nvrtcGetPTX)
     NVRTC.nvrtcDestroyProgram(ctypes.byref(program))
     return ptx, log
@@ -88,15 +102,15 @@ def number(pattern, text):
     return int(found[1]) if found else 0
 
 
-def usage(dtype, card):
+def usage(name, defines, card):
     """What each entry takes: registers a thread, and bytes of stack, of spills, of static shared memory."""
-    _, log = compile_for(card, "wavenet.cu", dtype.upper())
+    _, log = compile_for(card, name, defines)
     entries = re.split(r"Compiling entry function '", log)[1:]
-    assert len(entries) == 2, log
+    assert entries, log
     for entry in entries:
         yield {
             "entry": entry.split("'")[0],
-            "dtype": dtype,
+            "defines": defines,
             "card": card,
             "registers": number(r"Used (\d+) registers", entry),
             "stack": number(r"(\d+) bytes stack frame", entry),
@@ -107,7 +121,9 @@ def usage(dtype, card):
 
 def check():
     stale = [name for name in FILES if (FOLDER / "ptx" / f"{name}.ptx").read_text() != ptx(name)]
-    kernels = [use for card in CARDS for dtype in DTYPES for use in usage(dtype, card)]
+    texts = [(card, "wavenet.cu", [dtype.upper()]) for card in CARDS for dtype in DTYPES]
+    texts += [(card, "choir.cu", of_shape(*shape)) for card in CARDS if card >= "sm_80" for shape in SHAPES]
+    kernels = [use for card, name, defines in texts for use in usage(name, defines, card)]
     print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
 
 

@@ -27,10 +27,8 @@ __device__ inline float exp_(float x) {
   return p * __uint_as_float((__float_as_uint(rounded) - __float_as_uint(ROUND) + 127) << 23);
 }
 
-// Numerator and denominator of tanh.
-__device__ inline float2 tanh_ratio(float x) {
-  x = x < -9.02f ? -9.02f : x;
-  x = x > 9.02f ? 9.02f : x;
+// Numerator and denominator of tanh, of what lies within its ends.
+__device__ inline float2 tanh_ratio_within(float x) {
   float y = x * x;
   float p = 1.3319061e-8f;
   p = fma_(p, y, 2.0583473e-5f);
@@ -43,6 +41,13 @@ __device__ inline float2 tanh_ratio(float x) {
   q = fma_(q, y, 0.46713033f);
   q = fma_(q, y, 1.0f);
   return make_float2(x * p, q);
+}
+
+constexpr float TANH_END = 9.02f;
+
+__device__ inline float2 tanh_ratio(float x) {
+  x = x < -TANH_END ? -TANH_END : x;
+  return tanh_ratio_within(x > TANH_END ? TANH_END : x);
 }
 
 __device__ inline float tanh_(float x) {

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, TAILORED, WIDE};
 use super::params::Params;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
@@ -20,6 +20,16 @@ fn ptx(dtype: Dtype, capability: (u32, u32)) -> &'static str {
     }
 }
 
+/// The choirs that are tailored to a shape, in the order of `TAILORED`.
+const TAILORED_PTX: [&str; TAILORED.len()] = [
+    include_str!("ptx/choir_32_64_128.ptx"),
+    include_str!("ptx/choir_64_256_256.ptx"),
+    include_str!("ptx/choir_128_256_256.ptx"),
+];
+
+const TAILORED_ENTRIES: [&str; 4] =
+    ["wavenet_choir_8", "wavenet_choir_16", "wavenet_choir_24", "wavenet_choir_32"];
+
 /// A card with its context, and all that was allocated on it.
 #[derive(Debug)]
 pub(super) struct Cuda {
@@ -27,9 +37,9 @@ pub(super) struct Cuda {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
-    module: sys::CUmodule,
-    /// Solo and choir; none before [`Driver::load`].
-    functions: [sys::CUfunction; 2],
+    modules: Vec<sys::CUmodule>,
+    /// Solo and choir, then a tailored choir's of 8, 16, 24 and 32 voices; none before [`Driver::load`].
+    functions: Vec<sys::CUfunction>,
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
 }
@@ -83,8 +93,8 @@ impl Cuda {
                 device,
                 context,
                 stream: std::ptr::null_mut(),
-                module: std::ptr::null_mut(),
-                functions: [std::ptr::null_mut(); 2],
+                modules: Vec::new(),
+                functions: Vec::new(),
                 allocated: Vec::new(),
                 mapped: Vec::new(),
             };
@@ -171,16 +181,22 @@ impl Driver for Cuda {
         &self.card
     }
 
-    fn load(&mut self, dtype: Dtype) -> Result<()> {
-        self.module = self.module(ptx(dtype, self.card.capability))?;
-        for (function, name) in self.functions.iter_mut().zip(["wavenet_solo", "wavenet_choir"]) {
-            *function = Self::function(self.module, name)?;
-            let attribute =
-                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let bytes = self.card.shared_bytes as i32;
-            // SAFETY: the function is of a module that is loaded.
-            unsafe { result::function::set_function_attribute(*function, attribute, bytes) }
-                .map_err(failed)?;
+    fn load(&mut self, dtype: Dtype, tailored: Option<usize>) -> Result<()> {
+        let all = (ptx(dtype, self.card.capability), &["wavenet_solo", "wavenet_choir"][..]);
+        let of_shape = tailored.map(|index| (TAILORED_PTX[index], &TAILORED_ENTRIES[..]));
+        for (ptx, names) in [Some(all), of_shape].into_iter().flatten() {
+            let module = self.module(ptx)?;
+            self.modules.push(module);
+            for name in names {
+                let function = Self::function(module, name)?;
+                let attribute =
+                    sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                let bytes = self.card.shared_bytes as i32;
+                // SAFETY: the function is of a module that is loaded.
+                unsafe { result::function::set_function_attribute(function, attribute, bytes) }
+                    .map_err(failed)?;
+                self.functions.push(function);
+            }
         }
         Ok(())
     }
@@ -222,6 +238,7 @@ impl Driver for Cuda {
         let function = match launch.entry {
             Entry::Solo => self.functions[0],
             Entry::Choir => self.functions[1],
+            Entry::Tailored => self.functions[1 + params.voices as usize / 8],
         };
         let mut arguments = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
         let Launch { blocks, threads, shared_bytes, .. } = launch;
@@ -260,8 +277,8 @@ impl Drop for Cuda {
             for &host in &self.mapped {
                 let _ = result::free_host(host);
             }
-            if !self.module.is_null() {
-                let _ = result::module::unload(self.module);
+            for &module in &self.modules {
+                let _ = result::module::unload(module);
             }
             let _ = result::primary_ctx::release(self.device);
         }

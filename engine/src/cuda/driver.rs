@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::params::{Params, Unit, Voice};
-use crate::config::Dtype;
+use crate::config::{Config, Dtype};
 use crate::error::Result;
 
 /// The oldest cards that the kernel is compiled for, and the first whose matrix units take wider tiles of
@@ -64,6 +64,47 @@ pub(super) enum Entry {
     Solo,
     /// Several voices a block.
     Choir,
+    /// The same, compiled for the model's shape.
+    Tailored,
+}
+
+/// A shape that a choir is compiled for: `choir.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Channels of the residual stream, and as many gated units.
+    pub(super) residual: u32,
+    pub(super) skip: u32,
+    pub(super) end: u32,
+}
+
+/// Those that there are, of 256 codes each: `SHAPES` in `tests/peers/nvrtc.py` has the same.
+pub(super) const TAILORED: [Shape; 3] = [
+    Shape { residual: 32, skip: 64, end: 128 },
+    Shape { residual: 64, skip: 256, end: 256 },
+    Shape { residual: 128, skip: 256, end: 256 },
+];
+
+impl Shape {
+    /// A model's, as an index of [`TAILORED`], where a choir is compiled for it that this card can run.
+    pub(super) fn tailored(config: &Config, dtype: Dtype, card: &Card) -> Option<usize> {
+        let is = |shape: &Shape| {
+            let [residual, skip, end] = [shape.residual, shape.skip, shape.end].map(|n| n as usize);
+            (config.residual_channels, config.gate_channels) == (residual, residual)
+                && (config.skip_channels, config.end_channels) == (skip, end)
+        };
+        let can = dtype == Dtype::Int8 && card.capability >= WIDE && config.levels == 256;
+        TAILORED.iter().position(is).filter(|_| can)
+    }
+
+    /// Threads of a block: a warp for 8 units.
+    pub(super) fn threads(self) -> u32 {
+        self.residual * 4
+    }
+
+    /// Blocks that a multiprocessor has registers for: `BLOCKS` in `choir_stage.cuh`.
+    pub(super) fn side_by_side(self) -> u32 {
+        if self.threads() < 256 { 3 } else { 512 / self.threads() }
+    }
 }
 
 /// How a kernel is started.
@@ -78,8 +119,8 @@ pub(super) struct Launch {
 /// A device. Every call may fail once the device is lost; what was allocated is freed with it.
 pub(super) trait Driver: Send + std::fmt::Debug {
     fn card(&self) -> &Card;
-    /// Loads the kernel for a type of weights.
-    fn load(&mut self, dtype: Dtype) -> Result<()>;
+    /// Loads the kernel for a type of weights, and the choir that is tailored to a shape.
+    fn load(&mut self, dtype: Dtype, tailored: Option<usize>) -> Result<()>;
     /// Memory of the device, all zeros; its address.
     fn allocate(&mut self, bytes: usize) -> Result<u64>;
     /// Copies to the device's memory, after what was launched.

@@ -89,6 +89,7 @@ struct Params {
   // A block's working memory, in units from its beginning; all but the first are [voices] times their own.
   u32 at_voices, at_told, at_h, at_x, at_input, at_units, at_ahead, at_skips, at_skip_input, at_hidden,
       at_hidden_input, at_logits;
+  u32 at_rings, at_past, at_largest;  // of a choir whose shape is known (choir_stage.cuh)
   u32 work_units, work_is_shared;
   u32 resident_units;  // of the weights, from the first on, that are copied to shared memory
 };

@@ -110,6 +110,9 @@ pub(super) struct Params {
     pub(super) at_hidden: u32,
     pub(super) at_hidden_input: u32,
     pub(super) at_logits: u32,
+    pub(super) at_rings: u32,
+    pub(super) at_past: u32,
+    pub(super) at_largest: u32,
     pub(super) work_units: u32,
     pub(super) work_is_shared: u32,
     pub(super) resident_units: u32,
@@ -145,6 +148,31 @@ impl Params {
         self.at_hidden = room(floats(self.end.channels));
         self.at_hidden_input = room(voices * self.end.units);
         self.at_logits = room(floats(self.levels));
+        self.work_units = end;
+    }
+
+    /// The same for a choir whose shape is known (`choir_stage.cuh`): what is needed one after another shares its room.
+    pub(super) fn set_tailored_voices(&mut self, voices: u32) {
+        let mut end = 1;
+        let mut room = |units: u32| {
+            end += units;
+            end - units
+        };
+        let floats = |channels: u32| voices * pitch(channels) / 4;
+        self.voices = voices;
+        self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
+        self.at_rings = room(self.layers);
+        self.at_told = room(floats(self.told_rows * self.conditioning_vector.channels));
+        self.at_h = room(voices * self.conditioning_vector.units);
+        self.at_x = room(floats(self.residual.channels));
+        self.at_input = room(voices * self.residual.units);
+        self.at_past = room((self.kernel_size - 1) * voices * self.residual.units);
+        self.at_largest = room(2 * voices / 4);
+        self.at_skip_input = room(voices * self.skip.units.max(self.end.units));
+        self.at_hidden_input = self.at_skip_input;
+        let units = voices * (self.layers * self.gate.units + 1);
+        self.at_units = room(units.max(floats(self.levels)));
+        self.at_logits = self.at_units;
         self.work_units = end;
     }
 }

@@ -1,6 +1,6 @@
 //! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
 
-use super::driver::{Card, Entry, Launch};
+use super::driver::{Card, Entry, Launch, Shape, TAILORED};
 use super::params::{Params, Unit};
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
@@ -11,6 +11,11 @@ const VOICES_OF_THREAD: u32 = 4;
 const MOST_VOICES_OF_THREADS: u32 = 16;
 const VOICES_OF_TILE: u32 = 8;
 const MOST_VOICES_OF_TILES: u32 = 32;
+
+/// Shared memory that a multiprocessor keeps for itself for each block.
+const BLOCK_BYTES: u32 = 1024;
+/// A wave of blocks waits as long for its weights and barriers as it takes to play so many voices more.
+const WAITING_VOICES: u32 = 16;
 
 /// Threads of a block.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ pub(super) struct Planner {
     pub(super) has_tiles: bool,
     /// Of the model.
     pub(super) image_units: u32,
+    /// The choir that is compiled for its shape.
+    pub(super) tailored: Option<usize>,
 }
 
 impl Planner {
@@ -46,6 +53,11 @@ impl Planner {
         let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
         params.orders_count = orders;
         params.told_rows = told_rows.min(params.conditioning_mask + 1);
+        if let Some(index) = self.tailored.filter(|_| !is_solo) {
+            if let Some(launch) = plan_tailored(params, card, orders, TAILORED[index]) {
+                return launch;
+            }
+        }
         let (entry, threads) = if is_solo {
             params.set_voices(1);
             (Entry::Solo, self.threads.solo)
@@ -76,6 +88,38 @@ impl Planner {
     }
 }
 
+/// A choir that is compiled for its shape: as many blocks side by side as a multiprocessor has room for. `None` where
+/// not even the smallest fits.
+fn plan_tailored(params: &mut Params, card: &Card, orders: u32, shape: Shape) -> Option<Launch> {
+    let unit = size_of::<Unit>() as u32;
+    // A multiprocessor has room for what one block may have, and takes 1 KiB for each.
+    let side_by_side = |params: &mut Params, voices: u32| {
+        params.set_tailored_voices(voices);
+        let by_memory =
+            (card.shared_bytes + BLOCK_BYTES) / (params.work_units * unit + BLOCK_BYTES);
+        by_memory.min(shape.side_by_side())
+    };
+    let mut best = None;
+    for voices in (VOICES_OF_TILE..=MOST_VOICES_OF_TILES).step_by(VOICES_OF_TILE as usize) {
+        let blocks = side_by_side(params, voices);
+        if blocks == 0 {
+            break;
+        }
+        // Waves of blocks one after another; a wave's time hardly depends on how full it is, and then on its voices.
+        let waves = orders.div_ceil(voices * card.multiprocessors * blocks);
+        let cost = waves * (blocks * voices + WAITING_VOICES);
+        if best.is_none_or(|(least, _)| cost < least) {
+            best = Some((cost, voices));
+        }
+    }
+    let (_, voices) = best?;
+    params.set_tailored_voices(voices);
+    params.work_is_shared = 1;
+    params.resident_units = 0;
+    let (blocks, shared_bytes) = (orders.div_ceil(voices), params.work_units * unit);
+    Some(Launch { entry: Entry::Tailored, blocks, threads: shape.threads(), shared_bytes })
+}
+
 /// How many voices a block plays, a multiple of `together` and not above `most`: as few as keep every
 /// multiprocessor's share the same.
 fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32 {
@@ -85,7 +129,41 @@ fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32
 
 #[cfg(test)]
 mod tests {
-    use super::share_out;
+    use super::super::driver::{Card, TAILORED, WIDE};
+    use super::super::params::Params;
+    use super::{plan_tailored, share_out};
+
+    /// As many voices a block as one wave of blocks needs, and no more.
+    #[test]
+    fn a_tailored_choir_fills_the_card() {
+        let card = Card {
+            name: "H200".into(),
+            capability: WIDE,
+            multiprocessors: 132,
+            shared_bytes: 227 << 10,
+            memory_bytes: 0,
+            clock_khz: 0,
+            driver_version: 0,
+        };
+        for (shape, layers, expected) in
+            [(1, 10, [8, 16, 24]), (1, 30, [8, 16, 24]), (2, 30, [16, 32, 24])]
+        {
+            let units = |channels: u32| channels.div_ceil(64) * 4;
+            for (orders, voices) in [2_000, 4_000, 6_000].into_iter().zip(expected) {
+                let mut params =
+                    Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
+                let residual = TAILORED[shape].residual;
+                params.residual.channels = residual;
+                params.residual.units = units(residual) + 1;
+                params.gate.units = units(residual);
+                params.skip.units = units(256) + 1;
+                params.end.units = units(256) + 1;
+                let launch = plan_tailored(&mut params, &card, orders, TAILORED[shape]).unwrap();
+                assert_eq!(params.voices, voices, "{orders} orders, {layers} layers");
+                assert_eq!(launch.blocks, orders.div_ceil(voices));
+            }
+        }
+    }
 
     #[test]
     fn every_multiprocessor_has_the_same_share() {

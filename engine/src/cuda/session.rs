@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Order;
-use super::driver::{Driver, Mapped, as_bytes};
+use super::driver::{Driver, Mapped, Shape, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
@@ -73,7 +73,8 @@ impl Session {
         lanes: usize,
         threads: Threads,
     ) -> Result<Self> {
-        driver.load(packed.dtype())?;
+        let tailored = Shape::tailored(packed.config(), packed.dtype(), driver.card());
+        driver.load(packed.dtype(), tailored)?;
         let image = Image::new(weights, packed);
         let mut params = image.params;
         let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
@@ -110,6 +111,7 @@ impl Session {
             threads,
             has_tiles: packed.dtype() == Dtype::Int8,
             image_units: image.weights.len() as u32,
+            tailored,
         };
         Ok(Self {
             driver,

@@ -116,6 +116,42 @@ static inline unsigned __ballot_sync(unsigned, bool is_so) {
 }
 static inline bool __any_sync(unsigned mask, bool is_so) { return __ballot_sync(mask, is_so) != 0; }
 
+template <typename T>
+static inline T atomicMax(T *place, T value) {
+  const T before = *place;
+  *place = before > value ? before : value;
+  return before;
+}
+static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned chosen) {
+  const uint64_t both = (uint64_t)high << 32 | low;
+  unsigned bytes = 0;
+  for (int i = 0; i < 4; ++i) bytes |= (unsigned)(both >> 8 * (chosen >> 4 * i & 7) & 0xff) << 8 * i;
+  return bytes;
+}
+// As a card's, it may be off in its last bit: here by one more, one less or not at all.
+static inline float reciprocal_roughly(float x) {
+  return __uint_as_float(__float_as_uint(1.0f / x) + __float_as_uint(x) % 3 - 1);
+}
+
+// Copies that come to pass when they are waited for; before that nobody may read the place or change the source.
+struct Copy { uint4 *to; const uint4 *from; uint4 value; };
+enum { MOST_COPIES = 64 };
+static Copy copies[MOST_THREADS][MOST_COPIES];
+static unsigned copy_counts[MOST_THREADS];
+static inline void copy_unit_later(uint4 *to, const uint4 *from) {
+  if (copy_counts[threadIdx.x] == MOST_COPIES) abort();
+  copies[threadIdx.x][copy_counts[threadIdx.x]++] = {to, from, *from};
+  memset(to, 0xa5, sizeof *to);
+}
+static inline void await_units() {
+  for (unsigned i = 0; i < copy_counts[threadIdx.x]; ++i) {
+    const Copy &copy = copies[threadIdx.x][i];
+    if (memcmp(copy.from, &copy.value, sizeof copy.value)) abort();
+    *copy.to = copy.value;
+  }
+  copy_counts[threadIdx.x] = 0;
+}
+
 // The matrix units: products of bytes, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX ISA).
 // Row r of the first factor and column c of the second lie with the four lanes of group r % 8 or c, four
 // bytes of 16 a lane; what is beyond 8 rows or 16 bytes, in further words.
@@ -191,6 +227,7 @@ static void launch(void (*kernel)(const void *), const void *argument, unsigned 
       fiber.has_begun = false;
       fiber.wait = NOTHING;
       shuffles[thread] = 0;
+      copy_counts[thread] = 0;
       getcontext(&fiber.first);
       fiber.first.uc_stack.ss_sp = stacks + (size_t)thread * STACK_BYTES;
       fiber.first.uc_stack.ss_size = STACK_BYTES;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use libloading::Library;
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, TAILORED, WIDE};
 use super::params::{Params, Unit, Voice};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
@@ -36,38 +36,56 @@ struct Kernel {
 }
 
 type LaunchFn = unsafe extern "C" fn(i32, *const Params, u32, u32, u32, u64);
+type LaunchTailoredFn = unsafe extern "C" fn(*const Params, u32, u32, u32, u64);
 
 /// Compiles the kernel, once a type and once more for newer cards.
 fn kernel(dtype: Dtype, capability: (u32, u32)) -> &'static Kernel {
     static KERNELS: [[OnceLock<Kernel>; 3]; 2] = [const { [const { OnceLock::new() }; 3] }; 2];
     let is_wide = dtype == Dtype::Int8 && capability >= WIDE;
     KERNELS[usize::from(is_wide)][dtype as usize].get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let library = folder.path().join("shim.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/shim.cpp");
-        let name = format!("-DWAVENET_{}", dtype.to_string().to_uppercase());
-        let card = format!("-D__CUDA_ARCH__={}", if is_wide { 800 } else { 750 });
-        let native = if cfg!(target_arch = "x86_64") { "-march=native" } else { "-O2" };
-        let output = Command::new("c++")
-            .args(["-std=c++17", "-O2", native, "-ffp-contract=off", "-fno-strict-aliasing"])
-            .args(["-shared", "-fPIC", &name, &card, "-o"])
-            .arg(&library)
-            .arg(source)
-            .output()
-            .expect("the GPU kernel is tested as C++: install a compiler (Debian's g++)");
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
-        // SAFETY: it has just been made of our own source and runs nothing when loaded.
-        let library = unsafe { Library::new(&library) }.expect("it was just built");
-        // SAFETY: so they are declared in shim.cpp.
-        unsafe {
-            let number =
-                |name: &[u8]| library.get::<unsafe extern "C" fn() -> u32>(name).unwrap()();
-            assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
-            assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
-        }
-        Kernel { library }
+        let name = format!("WAVENET_{}", dtype.to_string().to_uppercase());
+        let card = format!("__CUDA_ARCH__={}", if is_wide { 800 } else { 750 });
+        compile(&[name, card])
     })
+}
+
+/// The choir that is tailored to a shape, compiled once.
+fn tailored_kernel(index: usize) -> &'static Kernel {
+    static KERNELS: [OnceLock<Kernel>; TAILORED.len()] =
+        [const { OnceLock::new() }; TAILORED.len()];
+    KERNELS[index].get_or_init(|| {
+        let shape = TAILORED[index];
+        let channels = [("R", shape.residual), ("S", shape.skip), ("A", shape.end)];
+        let mut defines = vec!["WAVENET_INT8".into(), "__CUDA_ARCH__=800".into()];
+        defines.extend(channels.map(|(name, count)| format!("WAVENET_{name}={count}")));
+        compile(&defines)
+    })
+}
+
+fn compile(defines: &[String]) -> Kernel {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let library = folder.path().join("shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/shim.cpp");
+    let native = if cfg!(target_arch = "x86_64") { "-march=native" } else { "-O2" };
+    let output = Command::new("c++")
+        .args(["-std=c++17", "-O2", native, "-ffp-contract=off", "-fno-strict-aliasing"])
+        .args(defines.iter().map(|define| format!("-D{define}")))
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(source)
+        .output()
+        .expect("the GPU kernel is tested as C++: install a compiler (Debian's g++)");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    // SAFETY: it has just been made of our own source and runs nothing when loaded.
+    let library = unsafe { Library::new(&library) }.expect("it was just built");
+    // SAFETY: so they are declared in shim.cpp.
+    unsafe {
+        let number = |name: &[u8]| library.get::<unsafe extern "C" fn() -> u32>(name).unwrap()();
+        assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
+        assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
+    }
+    Kernel { library }
 }
 
 /// One whose parts are looked at alone.
@@ -155,6 +173,11 @@ impl Kernel {
         // SAFETY: so it is declared in shim.cpp; the addresses are of memory of a shim, which waits for this
         // before it goes.
         unsafe {
+            if entry == Entry::Tailored {
+                let run = self.library.get::<LaunchTailoredFn>(b"shim_launch_tailored");
+                run.expect("it is there")(params, blocks, threads, shared_bytes, seed);
+                return;
+            }
             let run = self.library.get::<LaunchFn>(b"shim_launch").expect("it is there");
             let is_choir = i32::from(entry == Entry::Choir);
             run(is_choir, params, blocks, threads, shared_bytes, seed);
@@ -170,6 +193,7 @@ static RUNNING: Mutex<()> = Mutex::new(());
 pub(super) struct Shim {
     card: Card,
     kernel: Option<&'static Kernel>,
+    tailored: Option<&'static Kernel>,
     memory: Vec<Vec<Unit>>,
     fault: Fault,
     seed: u64,
@@ -196,6 +220,7 @@ impl Shim {
         Self {
             card,
             kernel: None,
+            tailored: None,
             memory: Vec::new(),
             fault: Fault::Never,
             seed: 0,
@@ -254,8 +279,9 @@ impl Driver for Shim {
         &self.card
     }
 
-    fn load(&mut self, dtype: Dtype) -> Result<()> {
+    fn load(&mut self, dtype: Dtype, tailored: Option<usize>) -> Result<()> {
         self.kernel = Some(kernel(dtype, self.card.capability));
+        self.tailored = tailored.map(tailored_kernel);
         Ok(())
     }
 
@@ -286,7 +312,8 @@ impl Driver for Shim {
         let most_turns = if self.is_live { MOST_LIVE_TURNS } else { 2 };
         let params = Params { most_cycles, most_turns, ..*params };
         self.entries.lock().expect("no panic").push(launch.entry);
-        let (kernel, seed) = (self.kernel.expect("the kernel is loaded first"), self.seed);
+        let kernel = if launch.entry == Entry::Tailored { self.tailored } else { self.kernel };
+        let (kernel, seed) = (kernel.expect("the kernel is loaded first"), self.seed);
         if self.is_live {
             self.running = Some(std::thread::spawn(move || kernel.run(launch, &params, seed)));
         } else {

@@ -19,6 +19,7 @@ use crate::sampling::{Philox, Sampling, pick};
 use crate::weights::Weights;
 
 mod on_card;
+mod tailored;
 mod tiles;
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];

@@ -1,0 +1,55 @@
+//! The choirs that are compiled for a model's shape.
+
+use super::super::driver::TAILORED;
+use super::*;
+
+/// A model of a shape that has a choir of its own.
+fn config(index: usize) -> Config {
+    let shape = TAILORED[index];
+    let [residual_channels, skip_channels, end_channels] =
+        [shape.residual, shape.skip, shape.end].map(|channels| channels as usize);
+    Config {
+        residual_channels,
+        gate_channels: residual_channels,
+        skip_channels,
+        end_channels,
+        levels: 256,
+        kernel_size: 2,
+        dilations: vec![1, 3, 2],
+        ..played()
+    }
+}
+
+/// Every shape, with and without conditioning, one past tap or two, for all numbers of voices a block.
+#[test]
+fn every_shape_gives_the_scalar_logits() {
+    for index in 0..TAILORED.len() {
+        for (lanes, kernel_size, is_told) in
+            [(5, 2, false), (13, 3, true), (21, 2, true), (30, 2, false), (45, 2, false)]
+        {
+            let conditioning = if is_told { config(index).conditioning } else { Recipe::None };
+            let config = Config { kernel_size, conditioning, ..config(index) };
+            let weights = lively(&config, 11);
+            let shim = Shim::new(1, 8 * SHARED).wide_if(true).shuffled(7);
+            let entries = shim.entries();
+            same_logits(&weights, Dtype::Int8, (Box::new(shim), THREADS), lanes, 11);
+            assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::Tailored));
+        }
+    }
+}
+
+/// Voices that come, go and begin anew, slices that end in the midst, threads in any order.
+#[test]
+fn the_smallest_gives_the_scalar_codes() {
+    for (lanes, slice, seed) in [(3, u64::MAX, 1), (11, 9, 2), (40, 30, 3)] {
+        let config = Config { kernel_size: 3, ..config(0) };
+        let weights = lively(&config, seed);
+        let shim = Shim::new(1, SHARED).wide_if(true).shuffled(seed).with_slices_of(slice);
+        let entries = shim.entries();
+        let mut device = on_shim(&weights, Dtype::Int8, lanes, shim);
+        let found = play(&mut device, lanes, &[7, 1, 30], seed);
+        assert_eq!(device.loss(), None);
+        assert!(found == truth(&weights, Dtype::Int8, lanes, &[7, 1, 30], seed));
+        assert!(entries.lock().unwrap().contains(&Entry::Tailored));
+    }
+}
