@@ -25,6 +25,8 @@ CARDS = ["sm_75", "sm_86", "sm_90"]
 FILES = {dtype: (PTX_FOR, "wavenet.cu", dtype.upper()) for dtype in DTYPES}
 # Matrix units that take more bytes at once.
 FILES["int8_wide"] = ("compute_80", "wavenet.cu", "INT8")
+# A voice alone, for shapes that the compiler knows.
+FILES["soloist"] = ("compute_80", "soloist.cu", "INT8")
 FILES["micro"] = (PTX_FOR, "micro.cu", "MICRO")
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro.cu", "CLUSTER")

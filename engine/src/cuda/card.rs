@@ -7,6 +7,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, WIDE};
 use super::params::Params;
+use super::soloist::{SHAPES, Soloist};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 
@@ -28,8 +29,10 @@ pub(super) struct Cuda {
     context: sys::CUcontext,
     stream: sys::CUstream,
     module: sys::CUmodule,
-    /// Solo and choir; none before [`Driver::load`].
-    functions: [sys::CUfunction; 2],
+    /// That of the soloist's shape, if the model has one.
+    soloists: sys::CUmodule,
+    /// Solo, choir and soloist; none before [`Driver::load`].
+    functions: [sys::CUfunction; 3],
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
 }
@@ -84,7 +87,8 @@ impl Cuda {
                 context,
                 stream: std::ptr::null_mut(),
                 module: std::ptr::null_mut(),
-                functions: [std::ptr::null_mut(); 2],
+                soloists: std::ptr::null_mut(),
+                functions: [std::ptr::null_mut(); 3],
                 allocated: Vec::new(),
                 mapped: Vec::new(),
             };
@@ -171,10 +175,15 @@ impl Driver for Cuda {
         &self.card
     }
 
-    fn load(&mut self, dtype: Dtype) -> Result<()> {
+    fn load(&mut self, dtype: Dtype, soloist: Option<usize>) -> Result<()> {
         self.module = self.module(ptx(dtype, self.card.capability))?;
-        for (function, name) in self.functions.iter_mut().zip(["wavenet_solo", "wavenet_choir"]) {
-            *function = Self::function(self.module, name)?;
+        let mut entries = vec![(self.module, "wavenet_solo"), (self.module, "wavenet_choir")];
+        if let Some(index) = soloist {
+            self.soloists = self.module(include_str!("ptx/soloist.ptx"))?;
+            entries.push((self.soloists, SHAPES[index].entry));
+        }
+        for (function, (module, name)) in self.functions.iter_mut().zip(entries) {
+            *function = Self::function(module, name)?;
             let attribute =
                 sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             let bytes = self.card.shared_bytes as i32;
@@ -218,12 +227,17 @@ impl Driver for Cuda {
         }
     }
 
-    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()> {
+    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()> {
         let function = match launch.entry {
             Entry::Solo => self.functions[0],
             Entry::Choir => self.functions[1],
+            Entry::Soloist(_) => self.functions[2],
         };
-        let mut arguments = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
+        // Others have one argument, and the driver reads no second.
+        let mut arguments = [
+            std::ptr::from_ref(params).cast_mut().cast::<c_void>(),
+            std::ptr::from_ref(soloist).cast_mut().cast::<c_void>(),
+        ];
         let Launch { blocks, threads, shared_bytes, .. } = launch;
         self.start(function, (blocks, threads, shared_bytes), &mut arguments)
     }
@@ -260,8 +274,10 @@ impl Drop for Cuda {
             for &host in &self.mapped {
                 let _ = result::free_host(host);
             }
-            if !self.module.is_null() {
-                let _ = result::module::unload(self.module);
+            for module in [self.module, self.soloists] {
+                if !module.is_null() {
+                    let _ = result::module::unload(module);
+                }
             }
             let _ = result::primary_ctx::release(self.device);
         }

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::params::{Params, Unit, Voice};
+use super::soloist::Soloist;
 use crate::config::Dtype;
 use crate::error::Result;
 
@@ -60,8 +61,10 @@ pub struct Cost {
 /// Which of the kernel's two shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// One voice a block.
+    /// One voice a block, of any shape.
     Solo,
+    /// The same, of one of [`SHAPES`](super::soloist::SHAPES).
+    Soloist(usize),
     /// Several voices a block.
     Choir,
 }
@@ -78,16 +81,16 @@ pub(super) struct Launch {
 /// A device. Every call may fail once the device is lost; what was allocated is freed with it.
 pub(super) trait Driver: Send + std::fmt::Debug {
     fn card(&self) -> &Card;
-    /// Loads the kernel for a type of weights.
-    fn load(&mut self, dtype: Dtype) -> Result<()>;
+    /// Loads the kernel for a type of weights, and for one of the soloists' shapes.
+    fn load(&mut self, dtype: Dtype, soloist: Option<usize>) -> Result<()>;
     /// Memory of the device, all zeros; its address.
     fn allocate(&mut self, bytes: usize) -> Result<u64>;
     /// Copies to the device's memory, after what was launched.
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Memory that both sides see, all zeros.
     fn map(&mut self, bytes: usize) -> Result<Mapped>;
-    /// Starts the kernel.
-    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()>;
+    /// Starts the kernel. Only a soloist reads what `soloist` says.
+    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()>;
     /// Whether the kernel has ended.
     fn has_ended(&mut self) -> Result<bool>;
     /// Waits until it has.

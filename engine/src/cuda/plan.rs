@@ -2,6 +2,7 @@
 
 use super::driver::{Card, Entry, Launch};
 use super::params::{Params, Unit};
+use super::soloist::{SHAPES, Soloist};
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SOLO: u32 = 32;
@@ -35,16 +36,34 @@ pub(super) struct Planner {
     pub(super) has_tiles: bool,
     /// Of the model.
     pub(super) image_units: u32,
+    /// Which of the soloists' shapes the model has, and what that one is told more.
+    pub(super) soloist: Option<(usize, Soloist)>,
 }
 
 impl Planner {
     /// Lays out the memory of blocks that make so many orders, in `params`, and says how they are started.
     /// Where `params.work_is_shared` is 0 each block needs its working memory in `params.scratch`.
-    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> Launch {
+    pub(super) fn plan(
+        &self,
+        params: &mut Params,
+        card: &Card,
+        orders: u32,
+    ) -> (Launch, Soloist) {
         let unit = size_of::<Unit>() as u32;
         let is_solo = orders <= card.multiprocessors;
         let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
         params.orders_count = orders;
+        if let Some((index, soloist)) = self.soloist.filter(|_| is_solo) {
+            let shape = SHAPES[index];
+            if let Some((soloist, shared_bytes)) = shape.lay_out(soloist, params, card.shared_bytes)
+            {
+                params.set_voices(1);
+                params.work_is_shared = 1;
+                let entry = Entry::Soloist(index);
+                let launch = Launch { entry, blocks: orders, threads: shape.threads(), shared_bytes };
+                return (launch, soloist);
+            }
+        }
         params.told_rows = told_rows.min(params.conditioning_mask + 1);
         let (entry, threads) = if is_solo {
             params.set_voices(1);
@@ -72,7 +91,7 @@ impl Planner {
         let room = (card.shared_bytes - shared_bytes) / unit;
         params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
         shared_bytes += params.resident_units * unit;
-        Launch { entry, blocks, threads, shared_bytes }
+        (Launch { entry, blocks, threads, shared_bytes }, Soloist::default())
     }
 }
 

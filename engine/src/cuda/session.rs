@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Order;
-use super::driver::{Driver, Mapped, as_bytes};
+use super::driver::{Driver, Mapped, WIDE, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
@@ -73,8 +73,8 @@ impl Session {
         lanes: usize,
         threads: Threads,
     ) -> Result<Self> {
-        driver.load(packed.dtype())?;
-        let image = Image::new(weights, packed);
+        let image = Image::new(weights, packed, driver.card().capability >= WIDE);
+        driver.load(packed.dtype(), image.soloist.map(|(shape, _)| shape))?;
         let mut params = image.params;
         let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
             let address = driver.allocate(bytes.len().max(16))?;
@@ -110,6 +110,7 @@ impl Session {
             threads,
             has_tiles: packed.dtype() == Dtype::Int8,
             image_units: image.weights.len() as u32,
+            soloist: image.soloist,
         };
         Ok(Self {
             driver,
@@ -197,7 +198,7 @@ impl Session {
         self.driver.write(self.params.orders, as_bytes(&voices))?;
         self.feed(orders, progress, conditioning);
         let (card, count) = (self.driver.card(), orders.len() as u32);
-        let launch = self.planner.plan(&mut self.params, card, count);
+        let (launch, soloist) = self.planner.plan(&mut self.params, card, count);
         if self.params.work_is_shared == 0 {
             let bytes =
                 launch.blocks as usize * self.params.work_units as usize * size_of::<Unit>();
@@ -206,7 +207,7 @@ impl Session {
                 self.scratch_bytes = bytes;
             }
         }
-        self.driver.launch(launch, &self.params)
+        self.driver.launch(launch, &self.params, &soloist)
     }
 
     /// Keeps the logits of each order's last sample from now on, where the result says. Shape: `[lanes][levels]`.

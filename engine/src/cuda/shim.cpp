@@ -2,17 +2,40 @@
 #include "wavenet.cu"
 #if defined(WAVENET_INT8)
 #include "micro_products.cu"
+#if __CUDA_ARCH__ >= 800
+#include "soloist.cu"
+#endif
 #endif
 
-static void solo(const void *params) { wavenet_solo(*(const Params *)params); }
-static void choir(const void *params) { wavenet_choir(*(const Params *)params); }
+// The kernel's arguments.
+struct Arguments {
+  const Params *params;
+  const Soloist *soloist;
+};
 
-extern "C" void shim_launch(int is_choir, const Params *params, unsigned blocks, unsigned threads,
-                            unsigned shared_bytes, uint64_t seed) {
+static void solo(const void *all) { wavenet_solo(*((const Arguments *)all)->params); }
+static void choir(const void *all) { wavenet_choir(*((const Arguments *)all)->params); }
+#if defined(WAVENET_INT8) && __CUDA_ARCH__ >= 800
+static void soloist_32(const void *all) {
+  wavenet_soloist_32_64_128(*((const Arguments *)all)->params, *((const Arguments *)all)->soloist);
+}
+static void soloist_64(const void *all) {
+  wavenet_soloist_64_256_256(*((const Arguments *)all)->params, *((const Arguments *)all)->soloist);
+}
+static void (*const kernels[])(const void *) = {solo, choir, soloist_32, soloist_64};
+#else
+static void (*const kernels[])(const void *) = {solo, choir};
+#endif
+
+extern "C" void shim_launch(unsigned entry, const Params *params, const Soloist *soloist, unsigned blocks,
+                            unsigned threads, unsigned shared_bytes, uint64_t seed) {
   looks = 0;
-  launch(is_choir ? choir : solo, params, blocks, threads, shared_bytes, seed);
+  const Arguments arguments = {params, soloist};
+  if (entry >= sizeof kernels / sizeof *kernels) abort();
+  launch(kernels[entry], &arguments, blocks, threads, shared_bytes, seed);
 }
 
+extern "C" unsigned shim_soloist_bytes() { return sizeof(Soloist); }
 extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
 extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
 
