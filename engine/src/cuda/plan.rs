@@ -43,12 +43,7 @@ pub(super) struct Planner {
 impl Planner {
     /// Lays out the memory of blocks that make so many orders, in `params`, and says how they are started.
     /// Where `params.work_is_shared` is 0 each block needs its working memory in `params.scratch`.
-    pub(super) fn plan(
-        &self,
-        params: &mut Params,
-        card: &Card,
-        orders: u32,
-    ) -> (Launch, Soloist) {
+    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> (Launch, Soloist) {
         let unit = size_of::<Unit>() as u32;
         let is_solo = orders <= card.multiprocessors;
         let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
@@ -60,7 +55,8 @@ impl Planner {
                 params.set_voices(1);
                 params.work_is_shared = 1;
                 let entry = Entry::Soloist(index);
-                let launch = Launch { entry, blocks: orders, threads: shape.threads(), shared_bytes };
+                let launch =
+                    Launch { entry, blocks: orders, threads: shape.threads(), shared_bytes };
                 return (launch, soloist);
             }
         }

@@ -32,10 +32,12 @@ __device__ inline void play_alone(const Params &p, const Soloist &solo) {
     d.counters().stop = ~0u;
   }
   __syncthreads();
+  recall(d);
+  __syncthreads();
   if (warp < S::FIRST_AHEAD) {
     chain(d);
   } else if (warp < S::FIRST_HEAD) {
-    ahead(d);
+    Ahead<S>(d).play();
   } else if (warp < S::HERALD) {
     Head<S>().play(d);
   } else if (warp == S::HERALD) {

@@ -49,20 +49,25 @@ struct Counters {
   u32 loaded;     // the loader: packets
   u32 summed[8];  // each warp of those ahead
   u32 hidden_scale;
-  u32 rest[2];
+  u32 heard;      // the chain: the code that it hears now
+  u32 rest;
 };
 
-__device__ inline u32 look(const u32 &counter) { return *(const volatile u32 *)&counter; }
-
-__device__ inline void fence_block() {
+// Counters and what they stand for lie in shared memory, which a multiprocessor reads and writes in the order in which a
+// warp asks, and warps in that of their barriers. So the compiler must keep the order, and no fence is needed: one
+// would wait for every load that is on its way, above all for weights that are fetched ahead. What lies in the
+// device's memory is never told by a counter, only by the barriers at the end of a sample.
+__device__ inline void keep_order() {
 #ifdef __CUDACC_RTC__
-  asm volatile("fence.acq_rel.cta;" ::: "memory");
+  asm volatile("" ::: "memory");
 #endif
 }
 
-// Tells a counter; what this thread, and those that it met, wrote before can be read by who sees it.
+__device__ inline u32 look(const u32 &counter) { return *(const volatile u32 *)&counter; }
+
+// Tells a counter; what this thread, and those that it met, wrote to shared memory before can be read by who sees it.
 __device__ inline void tell(u32 &counter, u32 value) {
-  fence_block();
+  keep_order();
   *(volatile u32 *)&counter = value;
 }
 
@@ -77,7 +82,7 @@ __device__ inline void pause() {
 template <typename Condition>
 __device__ inline void wait_until(Condition holds) {
   while (!holds()) pause();
-  fence_block();
+  keep_order();
   __syncwarp();
 }
 
@@ -162,6 +167,20 @@ struct Rows16 {
       }
     }
   }
+  // The same with a sum for even parts and one for odd: none waits for the product before.
+  __device__ void multiply_apart(const uint4 *vector, int (*even)[4], int (*odd)[4]) const {
+    static_assert(PARTS <= 2, "short products");
+    const u32 t = threadIdx.x & 3;
+    if constexpr (PARTS == 1) {
+      multiply(vector, even);
+    } else {
+      const uint4 unit = vector[t];
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][0], unit.x, unit.y, even[tile]);
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][1], unit.z, unit.w, odd[tile]);
+    }
+  }
   __device__ static void add(const uint4 &part, u32 low, u32 high, int *sums) {
     multiply_16x8(part.x, part.y, part.z, part.w, low, high, sums);
   }
@@ -174,12 +193,30 @@ struct Rows16<TILES, 0> {
   __device__ void multiply(const uint4 *, int (*)[4]) const {}
 };
 
+// A quotient whose ends lie between 2^-90 and 2^90, or that is far below all that counts: the compiler's own steps,
+// rounded as IEEE division, without its way out for other numbers.
+__device__ inline float divide(float a, float b) {
+#ifdef __CUDACC_RTC__
+  float near;
+  asm("rcp.approx.f32 %0, %1;" : "=f"(near) : "f"(b));
+  near = fma_(near, fma_(-b, near, 1.0f), near);
+  const float quotient = fma_(a, near, 0.0f);
+  return fma_(near, fma_(-b, quotient, a), quotient);
+#else
+  return a / b;
+#endif
+}
+
 // What scales a vector of bytes: its largest magnitude becomes `most`.
 struct Scale {
   float factor, scale;
 
   __device__ Scale(u32 largest_bits, float most) {
     const float largest = __uint_as_float(largest_bits);
+    factor = divide(most, largest);
+    scale = divide(largest, most);
+    // From 2^-90 to 2^90.
+    if (largest_bits - 0x12800000u <= 0x6c800000u - 0x12800000u) return;
     const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f;
     factor = is_usable ? most / largest : 0.0f;
     scale = (is_usable ? largest : 0.0f) / most;
@@ -205,8 +242,14 @@ struct Desk {
   __device__ uint4 *h(u32 sample) const {
     return work + solo.at_h + (sample & (WINDOW - 1)) * p.conditioning_vector.units;
   }
-  // The residual stream as each warp of the chain keeps it for itself.
-  __device__ uint4 *x(u32 warp) const { return work + solo.at_x + warp * S::VECTOR; }
+  // The residual stream before a layer, bytes and their scale: of this sample as far as the chain has come, else of the
+  // one before. So the first warp of the chain keeps it; each other one has its own, always in the same place.
+  __device__ uint4 *latest(u32 layer) const { return work + solo.at_latest + layer * (S::VECTOR + 1); }
+  __device__ uint4 *x(u32 warp, u32 layer) const {
+    return warp == 0 ? latest(layer) : work + solo.at_x + (warp - 1) * S::VECTOR;
+  }
+  // Products with the conditioning vector, of each row.
+  __device__ int *conditioned(u32 layer) const { return (int *)(work + solo.at_conditioned) + layer * 2 * S::R; }
   __device__ uint4 *skip_input() const { return work + solo.at_skip_input; }
   __device__ uint4 *hidden_input() const { return work + solo.at_hidden_input; }
   // The largest of each warp: of the skips, of the hidden channels, of the logits; eight each.

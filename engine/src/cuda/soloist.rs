@@ -2,7 +2,7 @@
 //! warp hold them, and the layout of a block's shared memory. Only some shapes have one: those that the
 //! kernel was compiled for.
 
-use super::image::{Image, After, quantised, unit_of_bytes};
+use super::image::{After, Image, quantised, unit_of_bytes};
 use super::params::{Matrices, Params, Unit, Voice};
 use crate::config::Config;
 use crate::weights::{LayerLayout, Weights};
@@ -60,6 +60,8 @@ pub(super) struct Soloist {
     at_ahead: u32,
     at_h: u32,
     at_x: u32,
+    at_latest: u32,
+    at_conditioned: u32,
     at_skip_input: u32,
     at_hidden_input: u32,
     at_maxima: u32,
@@ -124,6 +126,8 @@ impl Shape {
         solo.at_ahead = room(layers * r / 2);
         solo.at_h = room(WINDOW * params.conditioning_vector.units as usize);
         solo.at_x = room(self.chain_warps() * VECTOR);
+        solo.at_latest = room(layers * (VECTOR + 1));
+        solo.at_conditioned = room(layers * r / 2);
         solo.at_skip_input = room(self.skip_channels / unit);
         solo.at_hidden_input = room(self.end_channels / unit);
         solo.at_maxima = room(3 * 2);
@@ -136,11 +140,8 @@ impl Shape {
         solo.at_packets = room(0);
         let free = (shared_bytes as usize / unit).checked_sub(solo.at_packets as usize)?;
         let packets = free / self.packet_units();
-        let (resident, slots) = if packets >= layers {
-            (layers, 0)
-        } else {
-            (packets.checked_sub(SLOTS)?, SLOTS)
-        };
+        let (resident, slots) =
+            if packets >= layers { (layers, 0) } else { (packets.checked_sub(SLOTS)?, SLOTS) };
         solo.resident = resident as u32;
         solo.slots = slots.max(1) as u32;
         room((resident + slots) * self.packet_units());
@@ -159,11 +160,13 @@ impl Shape {
         // Filters and gates of 16 units, side by side.
         let pairs = |matrix: &[f32], columns: usize| -> Vec<Vec<i8>> {
             let rows = quantised(&[matrix], columns, After::Anything).remove(0);
-            let unit = |unit: usize| [unit, r + unit].map(|first| rows[first..first + TILE_ROWS].to_vec());
+            let unit =
+                |unit: usize| [unit, r + unit].map(|first| rows[first..first + TILE_ROWS].to_vec());
             (0..r).step_by(TILE_ROWS).flat_map(unit).flatten().collect()
         };
         let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
-            let of = |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
+            let of =
+                |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
             [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
         };
         let residual_units = r / TILE_ROWS * (r / PART_COLUMNS) * LANES;
@@ -197,14 +200,27 @@ impl Shape {
         }
         solo.conditioning_tiles = start(image);
         if h > 0 {
-            for layer in &layout.layers {
-                let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-                let matrix: Vec<f32> = parts.into_iter().flatten().flat_map(get).copied().collect();
-                image.weights.extend(tiles_of(&pairs(&matrix, h), 2, false));
+            // All layers of a warp follow each other.
+            let of_layers: Vec<Vec<Unit>> = layout
+                .layers
+                .iter()
+                .map(|layer| {
+                    let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
+                    let matrix: Vec<f32> =
+                        parts.into_iter().flatten().flat_map(get).copied().collect();
+                    tiles_of(&pairs(&matrix, h), 2, false)
+                })
+                .collect();
+            let each = of_layers[0].len() / self.chain_warps();
+            for warp in 0..self.chain_warps() {
+                for units in &of_layers {
+                    image.weights.extend(&units[warp * each..(warp + 1) * each]);
+                }
             }
         }
         solo.skip_tiles = start(image);
-        let skips: Vec<&[f32]> = layout.layers.iter().map(|layer| get(&layer.skip.weight)).collect();
+        let skips: Vec<&[f32]> =
+            layout.layers.iter().map(|layer| get(&layer.skip.weight)).collect();
         for rows in quantised(&skips, r, After::GateOfAllLayers) {
             image.weights.extend(tiles(&rows, 2));
         }
@@ -266,9 +282,16 @@ fn tiles_of(rows: &[Vec<i8>], group: usize, is_wide: bool) -> Vec<Unit> {
                         part * PART_COLUMNS + 8 * t
                     };
                     let four = |row: usize, first: usize| -> Vec<i8> {
-                        (first..first + 4).map(|at| tile[row].get(at).copied().unwrap_or(0)).collect()
+                        (first..first + 4)
+                            .map(|at| tile[row].get(at).copied().unwrap_or(0))
+                            .collect()
                     };
-                    let bytes = [four(g, first), four(g + 8, first), four(g, first + 4), four(g + 8, first + 4)];
+                    let bytes = [
+                        four(g, first),
+                        four(g + 8, first),
+                        four(g, first + 4),
+                        four(g + 8, first + 4),
+                    ];
                     units.push(unit_of_bytes(&bytes.concat()));
                 }
             }

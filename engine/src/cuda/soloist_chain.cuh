@@ -22,7 +22,13 @@ struct Stream {
       for (u32 i = 0; i < 2; ++i) values[pair][i] = embedding[16 * tile(pair) + 2 * group() + i];
   }
 
-  // Adds the residual of a layer. `constants`: scale and bias of each row.
+  // Scale and bias of each row of a layer's residual.
+  __device__ static void load_constants(const float4 *from, float4 *constants) {
+#pragma unroll
+    for (u32 pair = 0; pair < PAIRS; ++pair) constants[pair] = from[8 * tile(pair) + group()];
+  }
+
+  // Adds the residual of a layer.
   __device__ void add(const int (*sums)[4], const float4 *constants) {
     constexpr u32 TILES = S::TILES < 4 ? S::TILES : 4;
 #pragma unroll
@@ -34,7 +40,7 @@ struct Stream {
         low = is_mine ? sums[4 * pair + i][0] : low;
         high = is_mine ? sums[4 * pair + i][2] : high;
       }
-      const float4 c = constants[8 * tile(pair) + group()];
+      const float4 c = constants[pair];
       values[pair][0] = values[pair][0] + onto(c.y, low, c.x, 1.0f);
       values[pair][1] = values[pair][1] + onto(c.w, high, c.z, 1.0f);
     }
@@ -61,19 +67,10 @@ struct Stream {
   }
 };
 
-// Keeps a layer's input for when it is past.
-template <typename S>
-__device__ inline void remember(const Desk<S> &d, u32 layer, u32 time, const uint4 *vector, float scale) {
-  const u32 lane = threadIdx.x & 31;
-  uint4 *row = d.row(layer, time);
-  if (lane < S::VECTOR) row[lane] = vector[lane];
-  if (lane == S::VECTOR) row[S::VECTOR].x = __float_as_uint(scale);
-}
-
 // tanh(filter) . sigmoid(gate) as a byte.
 __device__ inline u8 gated_byte(float filter, float gate) {
   const float2 f = tanh_ratio(filter), s = tanh_ratio(0.5f * gate);
-  const float unit = (f.x * (s.x + s.y)) / (f.y * s.y);
+  const float unit = divide(f.x * (s.x + s.y), f.y * s.y);
   return (u8)__float_as_uint(fma_(unit, 63.5f, ROUND));
 }
 
@@ -82,60 +79,55 @@ template <typename S>
 __device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
   const Params &p = d.p;
   const u32 warp = threadIdx.x / 32, t = threadIdx.x & 3, unit = 16 * warp + 8 * (t & 1) + (threadIdx.x & 31) / 4;
-  const u32 time = (u32)d.voice().made + sample;
   const float *table = p.floats + p.tables + ((p.kernel_size - 1) * p.levels + code) * 2 * S::R;
-  const float heard[2] = {table[unit], table[S::R + unit]};
+  const float2 heard = make_float2(table[unit], table[S::R + unit]);
   Stream<S> x;
   x.hear(p.floats + p.embedding + code * S::R);
-  uint4 *vector = d.x(warp);
-  Rows16<2, S::R_PARTS> taps;
   const uint4 *packet = d.packet(sample, 0);
+  float2 sum = d.ahead(0)[unit];
+  sum = make_float2(sum.x + heard.x, sum.y + heard.y);
+  u32 passed = sample * p.layers;
 #pragma unroll 1
-  for (u32 layer = 0;; ++layer) {
-    float2 sum = d.ahead(layer)[unit];
-    if (layer == 0) {
-      sum.x = sum.x + heard[0];
-      sum.y = sum.y + heard[1];
-    } else {
-      const float2 scale = ((const float2 *)(packet + S::TAP + S::RESIDUAL))[unit];
-      int sums[2][4] = {};
-      taps.multiply(vector, sums);
-      sum.x = onto(sum.x, t & 1 ? sums[0][2] : sums[0][0], scale.x, x.scale);
-      sum.y = onto(sum.y, t & 1 ? sums[1][2] : sums[1][0], scale.y, x.scale);
-    }
+  for (u32 layer = 0;;) {
     // Loaded while the gate is computed.
     Rows16<S::TILES, S::R_PARTS> residual;
     residual.load(packet + S::TAP);
+    float4 constants[Stream<S>::PAIRS];
+    x.load_constants((const float4 *)(packet + S::TAP + S::RESIDUAL + S::R / 2), constants);
     const u8 byte = gated_byte(sum.x, sum.y);
     if (t < 2) ((u8 *)d.units(layer))[unit] = byte;
     join(CHAIN_MEETS, 32 * S::CHAIN);
-    if (threadIdx.x == 0) tell(d.counters().passed, sample * p.layers + layer + 1);
+    tell(d.counters().passed, ++passed);
     if (layer + 1 == p.layers) return;
 
     int sums[S::TILES][4] = {};
     residual.multiply(d.units(layer), sums);
-    const float4 *constants = (const float4 *)(packet + S::TAP + S::RESIDUAL + S::R / 2);
     x.add(sums, constants);
-    packet = d.packet(sample, layer + 1);
+    ++layer;
+    packet = d.packet(sample, layer);
+    Rows16<2, S::R_PARTS> taps;
     taps.load(packet + warp * 2 * S::R_PARTS * 32);
+    const float2 scale = ((const float2 *)(packet + S::TAP + S::RESIDUAL))[unit];
+    sum = d.ahead(layer)[unit];
+    uint4 *vector = d.x(warp, layer);
     x.quantise(vector);
-    if ((layer + 1) % S::CHAIN == warp) remember(d, layer + 1, time, vector, x.scale);
+    if (threadIdx.x == 0) vector[S::VECTOR].x = __float_as_uint(x.scale);
+    int even[2][4] = {}, odd[2][4] = {};
+    taps.multiply_apart(vector, even, odd);
+    sum.x = onto(sum.x, t & 1 ? even[0][2] + odd[0][2] : even[0][0] + odd[0][0], scale.x, x.scale);
+    sum.y = onto(sum.y, t & 1 ? even[1][2] + odd[1][2] : even[1][0] + odd[1][0], scale.y, x.scale);
   }
 }
 
 template <typename S>
 __device__ inline void chain(const Desk<S> &d) {
-  const Params &p = d.p;
-  const uint4 ring = d.ring(0);
-  u8 *codes = (u8 *)(d.lane() + p.lane_codes);
   const End<S> end(d, threadIdx.x / 32);
   u32 code = d.voice().code;
 #pragma unroll 1
   for (u32 sample = 0; d.await_grant(sample); ++sample) {
 #pragma unroll 1
     for (u32 warp = 0; warp < S::AHEAD; ++warp) await(d.counters().summed[warp], sample + 1);
-    // The code is heard now, and past from the next sample on.
-    if (threadIdx.x == 0) codes[((u32)d.voice().made + sample) & ring.y] = (u8)code;
+    if (threadIdx.x == 0) d.counters().heard = code;
     chain_sample(d, sample, code);
     const EndWeights<S> weights(d, threadIdx.x / 32);
     end.weigh(d, weights);

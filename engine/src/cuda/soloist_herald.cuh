@@ -104,7 +104,7 @@ struct Herald {
     while (!is_over || made != granted) {
       pause();
       made = __shfl_sync(ALL, look(d.counters().made), 0);
-      fence_block();
+      keep_order();
       send(made);
       if (!is_over) grant(made, began);
     }

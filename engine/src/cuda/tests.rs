@@ -319,7 +319,10 @@ fn a_soloist_gives_the_scalar_logits_and_codes() {
                 let mut device = on_shim(&weights, Dtype::Int8, 2, shim);
                 let found = play(&mut device, 2, &[40, 1, 30], seed);
                 assert_eq!(device.loss(), None);
-                assert!(found == truth(&weights, Dtype::Int8, 2, &[40, 1, 30], seed), "{seed} {shared}");
+                assert!(
+                    found == truth(&weights, Dtype::Int8, 2, &[40, 1, 30], seed),
+                    "{seed} {shared}"
+                );
             }
         }
     }
