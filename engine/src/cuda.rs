@@ -20,6 +20,7 @@ mod micro;
 mod params;
 mod plan;
 mod session;
+mod soloist;
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 """Compiles the GPU's kernel with NVIDIA's run-time compiler, which needs no GPU.
 
     nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights, of bytes one more for cards with
-                      wider matrix units and one for each shape whose choir is compiled for it, and those of
-                      `--micro`: what the program carries
+                      wider matrix units, one of the soloists and one for each shape whose choir is compiled
+                      for it, and those of `--micro`: what the program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
                       every card that it is compiled for
 
@@ -30,6 +30,8 @@ FILES = {dtype: (PTX_FOR, "wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
 # Matrix units that take more bytes at once.
 WIDE_FOR = "compute_80"
 FILES["int8_wide"] = (WIDE_FOR, "wavenet.cu", ["INT8"])
+# A voice alone, for shapes that the compiler knows.
+FILES["soloist"] = (WIDE_FOR, "soloist.cu", ["INT8"])
 FILES["micro"] = (PTX_FOR, "micro.cu", ["MICRO"])
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro.cu", ["CLUSTER"])
@@ -122,7 +124,10 @@ def usage(name, defines, card):
 def check():
     stale = [name for name in FILES if (FOLDER / "ptx" / f"{name}.ptx").read_text() != ptx(name)]
     texts = [(card, "wavenet.cu", [dtype.upper()]) for card in CARDS for dtype in DTYPES]
-    texts += [(card, "choir.cu", of_shape(*shape)) for card in CARDS if card >= "sm_80" for shape in SHAPES]
+    for card in CARDS:
+        if card >= "sm_80":
+            texts += [(card, "choir.cu", of_shape(*shape)) for shape in SHAPES]
+            texts.append((card, "soloist.cu", ["INT8"]))
     kernels = [use for card, name, defines in texts for use in usage(name, defines, card)]
     print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
 

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Threads of a block at most, and registers of a multiprocessor.
+/// Threads of a block at most, where the entry says no other number, and registers of a multiprocessor.
 const THREADS: u64 = 512;
 const REGISTERS: u64 = 65_536;
 /// All that the program carries.
-const MOST_BYTES: u64 = 2_900_000;
+const MOST_BYTES: u64 = 3_200_000;
 
 /// The python to ask, or `None` with the reason said aloud.
 fn python() -> Option<String> {
@@ -44,16 +44,26 @@ fn what_the_program_carries_is_what_the_text_gives_and_fits_every_card() {
     let stale = found["stale"].as_array().unwrap();
     assert!(stale.is_empty(), "{stale:?}: run `{python} tests/peers/nvrtc.py build`");
     let kernels = found["kernels"].as_array().unwrap();
-    // Entries, types of weights or shapes, cards; choirs of a shape are for the newer two.
-    assert_eq!(kernels.len(), 2 * 3 * 3 + 4 * 3 * 2);
+    // Entries, types of weights or shapes, cards; choirs of a shape and soloists are for the newer two.
+    assert_eq!(kernels.len(), 2 * 3 * 3 + 4 * 3 * 2 + 2 * 2);
     for kernel in kernels {
         let number = |name: &str| kernel[name].as_u64().unwrap();
+        let entry = kernel["entry"].as_str().unwrap();
         // The smallest choir of a shape has three blocks of 128 threads side by side.
         let is_small = kernel["defines"].as_array().unwrap().contains(&"R=32".into());
-        let threads = if is_small { 384 } else { THREADS };
+        let threads = match entry {
+            "wavenet_soloist_32_64_128" => 320,
+            "wavenet_soloist_64_256_256" => 576,
+            _ if is_small => 384,
+            _ => THREADS,
+        };
         assert!(number("registers") > 0 && number("registers") * threads <= REGISTERS, "{kernel}");
-        // Nothing in local memory; and all of shared memory is the host's to lay out.
-        assert_eq!((number("stack"), number("spilled"), number("shared")), (0, 0, 0), "{kernel}");
+        // Nothing in local memory; and all of shared memory is the host's to lay out. The larger soloist alone has more
+        // to hold than its threads have registers: so many bytes at most, stored and loaded again.
+        let (stack, spilled) =
+            if entry == "wavenet_soloist_64_256_256" { (64, 128) } else { (0, 0) };
+        assert!(number("stack") <= stack && number("spilled") <= spilled, "{kernel}");
+        assert_eq!(number("shared"), 0, "{kernel}");
     }
 }
 
@@ -66,6 +76,7 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         ("bf16", "sm_75", None),
         ("int8", "sm_75", Some("m8n8k16")),
         ("int8_wide", "sm_80", Some("m16n8k32")),
+        ("soloist", "sm_80", Some("m16n8k32")),
         ("choir_32_64_128", "sm_80", Some("m16n8k32")),
         ("choir_64_256_256", "sm_80", Some("m16n8k32")),
         ("choir_128_256_256", "sm_80", Some("m16n8k32")),
@@ -75,19 +86,21 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         bytes += text.len() as u64;
         let target = format!(".target {card}\n");
         assert!(text.contains(&target) && text.contains(".version 8.0"), "{dtype}");
-        let is_tailored = dtype.starts_with("choir");
-        let entries = if is_tailored {
-            &["wavenet_choir_8", "wavenet_choir_16", "wavenet_choir_24", "wavenet_choir_32"][..]
-        } else {
-            &["wavenet_solo", "wavenet_choir"][..]
+        let is_of_shape = dtype.starts_with("choir") || dtype == "soloist";
+        let entries = match dtype {
+            "soloist" => &["wavenet_soloist_32_64_128", "wavenet_soloist_64_256_256"][..],
+            _ if is_of_shape => {
+                &["wavenet_choir_8", "wavenet_choir_16", "wavenet_choir_24", "wavenet_choir_32"]
+            }
+            _ => &["wavenet_solo", "wavenet_choir"],
         };
         for entry in entries {
             assert!(text.contains(&format!(".entry {entry}(")), "{dtype} {entry}");
         }
         // Nothing flushed to zero, nothing approximated, no division but the exact one.
         for word in text.split(|c: char| c.is_whitespace() || c == ';') {
-            // What a quotient begins with, whose steps make it exact (`quotient` in choir_layers.cuh).
-            if is_tailored && word == "rcp.approx.ftz.f32" {
+            // What a quotient begins with, whose steps make it exact (`divide` in arithmetic.cuh).
+            if is_of_shape && word == "rcp.approx.ftz.f32" {
                 continue;
             }
             let is_float = word.contains(".f32");

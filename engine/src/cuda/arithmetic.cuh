@@ -10,6 +10,20 @@ __device__ inline float fma_(float a, float b, float c) { return __fmaf_rn(a, b,
 // 1.5 * 2^23: adding it rounds to a whole number, ties to even, in the low bits.
 constexpr float ROUND = 12582912.0f;
 
+// a / b, rounded once, where b and the quotient lie between 2^-90 and 2^90, or the quotient is far below all that
+// counts. The steps are those that the compiler makes of a division, without its way out for other numbers.
+__device__ inline float divide(float a, float b) {
+  float near;
+#ifdef __CUDACC_RTC__
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(near) : "f"(b));
+#else
+  near = reciprocal_roughly(b);
+#endif
+  near = fma_(near, fma_(-b, near, 1.0f), near);
+  const float quotient = fma_(a, near, 0.0f);
+  return fma_(near, fma_(-b, quotient, a), quotient);
+}
+
 __device__ inline float exp_(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;

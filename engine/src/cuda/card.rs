@@ -5,8 +5,9 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, TAILORED, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, OfShape, TAILORED, WIDE};
 use super::params::Params;
+use super::soloist::{SHAPES, Soloist};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 
@@ -38,8 +39,12 @@ pub(super) struct Cuda {
     context: sys::CUcontext,
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
-    /// Solo and choir, then a tailored choir's of 8, 16, 24 and 32 voices; none before [`Driver::load`].
+    /// Solo and choir; none before [`Driver::load`], nor of those below.
     functions: Vec<sys::CUfunction>,
+    /// The soloist of the model's shape, if it has one.
+    soloists: Vec<sys::CUfunction>,
+    /// The choir that is tailored to it, if there is one, of 8, 16, 24 and 32 voices.
+    tailored: Vec<sys::CUfunction>,
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
 }
@@ -95,6 +100,8 @@ impl Cuda {
                 stream: std::ptr::null_mut(),
                 modules: Vec::new(),
                 functions: Vec::new(),
+                soloists: Vec::new(),
+                tailored: Vec::new(),
                 allocated: Vec::new(),
                 mapped: Vec::new(),
             };
@@ -117,6 +124,22 @@ impl Cuda {
     pub(super) fn function(module: sys::CUmodule, name: &str) -> Result<sys::CUfunction> {
         // SAFETY: the module is loaded.
         unsafe { result::module::get_function(module, with_nul(name)?) }.map_err(failed)
+    }
+
+    /// Compiles a text for as long as this lives; gives entries of it that may have all shared memory.
+    fn functions(&mut self, ptx: &str, names: &[&str]) -> Result<Vec<sys::CUfunction>> {
+        let module = self.module(ptx)?;
+        self.modules.push(module);
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let bytes = self.card.shared_bytes as i32;
+        let of_name = |name: &&str| {
+            let function = Self::function(module, name)?;
+            // SAFETY: the function is of a module that is loaded.
+            unsafe { result::function::set_function_attribute(function, attribute, bytes) }
+                .map_err(failed)?;
+            Ok(function)
+        };
+        names.iter().map(of_name).collect()
     }
 
     /// Starts so many blocks of so many threads with so many bytes of shared memory.
@@ -181,22 +204,15 @@ impl Driver for Cuda {
         &self.card
     }
 
-    fn load(&mut self, dtype: Dtype, tailored: Option<usize>) -> Result<()> {
-        let all = (ptx(dtype, self.card.capability), &["wavenet_solo", "wavenet_choir"][..]);
-        let of_shape = tailored.map(|index| (TAILORED_PTX[index], &TAILORED_ENTRIES[..]));
-        for (ptx, names) in [Some(all), of_shape].into_iter().flatten() {
-            let module = self.module(ptx)?;
-            self.modules.push(module);
-            for name in names {
-                let function = Self::function(module, name)?;
-                let attribute =
-                    sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-                let bytes = self.card.shared_bytes as i32;
-                // SAFETY: the function is of a module that is loaded.
-                unsafe { result::function::set_function_attribute(function, attribute, bytes) }
-                    .map_err(failed)?;
-                self.functions.push(function);
-            }
+    fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
+        let ptx = ptx(dtype, self.card.capability);
+        self.functions = self.functions(ptx, &["wavenet_solo", "wavenet_choir"])?;
+        if let Some(index) = of_shape.soloist {
+            let ptx = include_str!("ptx/soloist.ptx");
+            self.soloists = self.functions(ptx, &[SHAPES[index].entry])?;
+        }
+        if let Some(index) = of_shape.choir {
+            self.tailored = self.functions(TAILORED_PTX[index], &TAILORED_ENTRIES)?;
         }
         Ok(())
     }
@@ -234,13 +250,18 @@ impl Driver for Cuda {
         }
     }
 
-    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()> {
+    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()> {
         let function = match launch.entry {
             Entry::Solo => self.functions[0],
             Entry::Choir => self.functions[1],
-            Entry::Tailored => self.functions[1 + params.voices as usize / 8],
+            Entry::Soloist(_) => self.soloists[0],
+            Entry::Tailored => self.tailored[params.voices as usize / 8 - 1],
         };
-        let mut arguments = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
+        // Others have one argument, and the driver reads no second.
+        let mut arguments = [
+            std::ptr::from_ref(params).cast_mut().cast::<c_void>(),
+            std::ptr::from_ref(soloist).cast_mut().cast::<c_void>(),
+        ];
         let Launch { blocks, threads, shared_bytes, .. } = launch;
         self.start(function, (blocks, threads, shared_bytes), &mut arguments)
     }

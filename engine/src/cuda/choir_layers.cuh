@@ -20,26 +20,10 @@ __device__ inline float within_tanh(float x) {
 #endif
 }
 
-// n / d, rounded once, for d from 1 to 2^20 and n as large at most. The steps are those that the compiler makes of a
-// division, without its branch for operands that need more care: there, below 2^-100, a quotient may be off in
-// its last bit, which no byte made of it shows.
-__device__ inline float quotient(float n, float d) {
-  float r;
-#ifdef __CUDACC_RTC__
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(d));
-#else
-  r = reciprocal_roughly(d);
-#endif
-  r = fma_(r, fma_(-d, r, 1.0f), r);
-  float q = n * r;
-  q = fma_(r, fma_(-d, q, n), q);
-  return fma_(r, fma_(-d, q, n), q);
-}
-
 // The byte of a gated unit, in the low bits.
 __device__ inline u32 gated_byte(float filter, float gate) {
   const float2 f = tanh_ratio_within(within_tanh(filter)), s = tanh_ratio_within(within_tanh(0.5f * gate));
-  return __float_as_uint(fma_(quotient(f.x * (s.x + s.y), f.y * s.y), 63.5f, ROUND));
+  return __float_as_uint(fma_(divide(f.x * (s.x + s.y), f.y * s.y), 63.5f, ROUND));
 }
 
 // Weights of a tap, or of conditioning, for a warp's filters and gates.

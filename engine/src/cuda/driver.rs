@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::params::{Params, Unit, Voice};
+use super::soloist::Soloist;
 use crate::config::{Config, Dtype};
 use crate::error::Result;
 
@@ -57,20 +58,22 @@ pub struct Cost {
     pub cycles: Option<f64>,
 }
 
-/// Which of the kernel's two shapes.
+/// Which of the kernel's forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// One voice a block.
+    /// One voice a block, of any shape.
     Solo,
+    /// The same, of one of [`SHAPES`](super::soloist::SHAPES).
+    Soloist(usize),
     /// Several voices a block.
     Choir,
-    /// The same, compiled for the model's shape.
+    /// The same, of one of the shapes in [`TAILORED`].
     Tailored,
 }
 
 /// A shape that a choir is compiled for: `choir.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct ChoirShape {
     /// Channels of the residual stream, and as many gated units.
     pub(super) residual: u32,
     pub(super) skip: u32,
@@ -78,16 +81,16 @@ pub(super) struct Shape {
 }
 
 /// Those that there are, of 256 codes each: `SHAPES` in `tests/peers/nvrtc.py` has the same.
-pub(super) const TAILORED: [Shape; 3] = [
-    Shape { residual: 32, skip: 64, end: 128 },
-    Shape { residual: 64, skip: 256, end: 256 },
-    Shape { residual: 128, skip: 256, end: 256 },
+pub(super) const TAILORED: [ChoirShape; 3] = [
+    ChoirShape { residual: 32, skip: 64, end: 128 },
+    ChoirShape { residual: 64, skip: 256, end: 256 },
+    ChoirShape { residual: 128, skip: 256, end: 256 },
 ];
 
-impl Shape {
+impl ChoirShape {
     /// A model's, as an index of [`TAILORED`], where a choir is compiled for it that this card can run.
-    pub(super) fn tailored(config: &Config, dtype: Dtype, card: &Card) -> Option<usize> {
-        let is = |shape: &Shape| {
+    pub(super) fn of(config: &Config, dtype: Dtype, card: &Card) -> Option<usize> {
+        let is = |shape: &Self| {
             let [residual, skip, end] = [shape.residual, shape.skip, shape.end].map(|n| n as usize);
             (config.residual_channels, config.gate_channels) == (residual, residual)
                 && (config.skip_channels, config.end_channels) == (skip, end)
@@ -107,6 +110,15 @@ impl Shape {
     }
 }
 
+/// What of the kernel is compiled for a model's shape.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfShape {
+    /// One of [`SHAPES`](super::soloist::SHAPES).
+    pub(super) soloist: Option<usize>,
+    /// One of [`TAILORED`].
+    pub(super) choir: Option<usize>,
+}
+
 /// How a kernel is started.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Launch {
@@ -119,16 +131,16 @@ pub(super) struct Launch {
 /// A device. Every call may fail once the device is lost; what was allocated is freed with it.
 pub(super) trait Driver: Send + std::fmt::Debug {
     fn card(&self) -> &Card;
-    /// Loads the kernel for a type of weights, and the choir that is tailored to a shape.
-    fn load(&mut self, dtype: Dtype, tailored: Option<usize>) -> Result<()>;
+    /// Loads the kernel for a type of weights, and what is compiled for a model's shape.
+    fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()>;
     /// Memory of the device, all zeros; its address.
     fn allocate(&mut self, bytes: usize) -> Result<u64>;
     /// Copies to the device's memory, after what was launched.
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Memory that both sides see, all zeros.
     fn map(&mut self, bytes: usize) -> Result<Mapped>;
-    /// Starts the kernel.
-    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()>;
+    /// Starts the kernel. Only a soloist reads what `soloist` says.
+    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()>;
     /// Whether the kernel has ended.
     fn has_ended(&mut self) -> Result<bool>;
     /// Waits until it has.

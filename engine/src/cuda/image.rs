@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::params::{Matrices, Params, Unit, Vector};
+use super::soloist::{SHAPES, Shape, Soloist};
 use crate::config::{Config, Dtype};
 use crate::kernels::{Packed, SilentRows, rounded, row_scale};
 use crate::mulaw::MuLaw;
@@ -26,10 +27,14 @@ pub(super) struct Image {
     pub(super) rings: Vec<Unit>,
     /// The model's part of what the kernel is told.
     pub(super) params: Params,
+    /// Which of the soloists' shapes it has, and what that one is told more.
+    pub(super) soloist: Option<(usize, Soloist)>,
 }
 
 impl Image {
-    pub(super) fn new(weights: &Weights, packed: &Packed) -> Self {
+    /// `has_soloists`: the card can play them.
+    pub(super) fn new(weights: &Weights, packed: &Packed, has_soloists: bool) -> Self {
+        let has_soloists = has_soloists && packed.dtype() == Dtype::Int8;
         let (config, layout) = (weights.config(), weights.layout());
         let dtype = packed.dtype();
         let vector = |channels| vector(channels, dtype);
@@ -52,6 +57,7 @@ impl Image {
                 conditioning_vector: vector(h),
                 ..Params::default()
             },
+            soloist: None,
         };
         let get = |range: &Range<usize>| weights.get(range);
         let after_first = &layout.layers[1..];
@@ -88,6 +94,9 @@ impl Image {
         image.add_floats(weights, packed);
         image.add_silence(packed.silent_rows());
         image.add_rings(config);
+        if let Some(index) = has_soloists.then(|| Shape::of(config)).flatten() {
+            image.soloist = Some((index, SHAPES[index].image(weights, &mut image)));
+        }
         image
     }
 
@@ -180,35 +189,23 @@ impl Image {
         let mut corrections = Vec::new();
         let row_of =
             |matrix: &'_ [f32], row: usize| matrix[row * columns..(row + 1) * columns].to_vec();
-        let largest = |row: &[f32]| row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
-        let joint: Vec<f32> = (0..rows)
-            .map(|row| all.iter().map(|matrix| largest(&row_of(matrix, row))).fold(0.0, f32::max))
-            .collect();
-        for matrix in all {
-            let rows_of: Vec<Vec<f32>> = (0..rows).map(|row| row_of(matrix, row)).collect();
-            if dtype == Dtype::Int8 {
-                let scales: Vec<f32> = match after {
-                    After::GateOfAllLayers => joint.iter().copied().map(row_scale).collect(),
-                    _ => rows_of.iter().map(|row| row_scale(largest(row))).collect(),
-                };
-                let bytes: Vec<Vec<i8>> = rows_of
-                    .iter()
-                    .zip(&scales)
-                    .map(|(row, &scale)| row.iter().map(|&weight| rounded(weight, scale)).collect())
-                    .collect();
-                for step in 0..steps * QUARTERS {
-                    for row in &bytes {
-                        let (start, end) = (step * per_unit, columns.min((step + 1) * per_unit));
-                        self.weights.push(unit_of_bytes(row.get(start..end).unwrap_or(&[])));
-                    }
+        let bytes = if dtype == Dtype::Int8 { quantised(all, columns, after) } else { Vec::new() };
+        let scales = if dtype == Dtype::Int8 { scales(all, columns, after) } else { Vec::new() };
+        for (bytes, scales) in bytes.iter().zip(&scales) {
+            for step in 0..steps * QUARTERS {
+                for row in bytes {
+                    let (start, end) = (step * per_unit, columns.min((step + 1) * per_unit));
+                    self.weights.push(unit_of_bytes(row.get(start..end).unwrap_or(&[])));
                 }
-                let of_units = if after.is_gate() { 1.0 / 127.0 } else { 1.0 };
-                self.floats.extend(scales.iter().map(|scale| scale * of_units));
-                // Inputs after a relu are bytes less 128.
-                let sums = bytes.iter().map(|row| row.iter().map(|&b| i32::from(b)).sum::<i32>());
-                corrections.extend(sums.map(|sum| f32::from_bits((128 * sum) as u32)));
-                continue;
             }
+            let of_units = if after.is_gate() { 1.0 / 127.0 } else { 1.0 };
+            self.floats.extend(scales.iter().map(|scale| scale * of_units));
+            // Inputs after a relu are bytes less 128.
+            let sums = bytes.iter().map(|row| row.iter().map(|&b| i32::from(b)).sum::<i32>());
+            corrections.extend(sums.map(|sum| f32::from_bits((128 * sum) as u32)));
+        }
+        for matrix in all.iter().filter(|_| dtype != Dtype::Int8) {
+            let rows_of: Vec<Vec<f32>> = (0..rows).map(|row| row_of(matrix, row)).collect();
             for step in 0..steps {
                 for of_row in 0..QUARTERS {
                     for row in &rows_of {
@@ -241,9 +238,35 @@ impl Image {
     }
 }
 
+/// The scales of each matrix's rows of bytes.
+fn scales(all: &[&[f32]], columns: usize, after: After) -> Vec<Vec<f32>> {
+    let largest = |row: &[f32]| row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+    let of = |matrix: &&[f32]| matrix.chunks_exact(columns).map(largest).collect::<Vec<f32>>();
+    let mut of_matrices: Vec<Vec<f32>> = all.iter().map(of).collect();
+    if after == After::GateOfAllLayers {
+        let joint = |row: usize| of_matrices.iter().map(|rows| rows[row]).fold(0.0, f32::max);
+        let joint: Vec<f32> = (0..of_matrices[0].len()).map(joint).collect();
+        of_matrices.fill(joint);
+    }
+    for rows in &mut of_matrices {
+        rows.iter_mut().for_each(|largest| *largest = row_scale(*largest));
+    }
+    of_matrices
+}
+
+/// Each matrix's rows as bytes.
+pub(super) fn quantised(all: &[&[f32]], columns: usize, after: After) -> Vec<Vec<Vec<i8>>> {
+    let row = |row: &[f32], scale: f32| row.iter().map(|&weight| rounded(weight, scale)).collect();
+    let scales = scales(all, columns, after);
+    let matrix = |(matrix, scales): (&&[f32], Vec<f32>)| {
+        matrix.chunks_exact(columns).zip(scales).map(|(values, scale)| row(values, scale)).collect()
+    };
+    all.iter().zip(scales).map(matrix).collect()
+}
+
 /// What a matrix is multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     Anything,
     Relu,
     Gate,
@@ -304,7 +327,7 @@ fn unit(four: &[f32], bits: impl Fn(f32) -> u32) -> Unit {
     std::array::from_fn(|i| bits(four[i]))
 }
 
-fn unit_of_bytes(bytes: &[i8]) -> Unit {
+pub(super) fn unit_of_bytes(bytes: &[i8]) -> Unit {
     let byte = |i: usize| bytes.get(i).copied().unwrap_or(0) as u8;
     std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|j| byte(4 * i + j))))
 }

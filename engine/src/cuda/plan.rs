@@ -1,7 +1,8 @@
 //! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
 
-use super::driver::{Card, Entry, Launch, Shape, TAILORED};
+use super::driver::{Card, ChoirShape, Entry, Launch, TAILORED};
 use super::params::{Params, Unit};
+use super::soloist::{SHAPES, Soloist};
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SOLO: u32 = 32;
@@ -40,6 +41,8 @@ pub(super) struct Planner {
     pub(super) has_tiles: bool,
     /// Of the model.
     pub(super) image_units: u32,
+    /// Which of the soloists' shapes the model has, and what that one is told more.
+    pub(super) soloist: Option<(usize, Soloist)>,
     /// The choir that is compiled for its shape.
     pub(super) tailored: Option<usize>,
 }
@@ -47,16 +50,28 @@ pub(super) struct Planner {
 impl Planner {
     /// Lays out the memory of blocks that make so many orders, in `params`, and says how they are started.
     /// Where `params.work_is_shared` is 0 each block needs its working memory in `params.scratch`.
-    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> Launch {
+    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> (Launch, Soloist) {
         let unit = size_of::<Unit>() as u32;
         let is_solo = orders <= card.multiprocessors;
         let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
         params.orders_count = orders;
-        params.told_rows = told_rows.min(params.conditioning_mask + 1);
-        if let Some(index) = self.tailored.filter(|_| !is_solo) {
-            if let Some(launch) = plan_tailored(params, card, orders, TAILORED[index]) {
-                return launch;
+        if let Some((index, soloist)) = self.soloist.filter(|_| is_solo) {
+            let shape = SHAPES[index];
+            if let Some((soloist, shared_bytes)) = shape.lay_out(soloist, params, card.shared_bytes)
+            {
+                params.set_voices(1);
+                params.work_is_shared = 1;
+                let entry = Entry::Soloist(index);
+                let launch =
+                    Launch { entry, blocks: orders, threads: shape.threads(), shared_bytes };
+                return (launch, soloist);
             }
+        }
+        params.told_rows = told_rows.min(params.conditioning_mask + 1);
+        if let Some(index) = self.tailored.filter(|_| !is_solo)
+            && let Some(launch) = plan_tailored(params, card, orders, TAILORED[index])
+        {
+            return (launch, Soloist::default());
         }
         let (entry, threads) = if is_solo {
             params.set_voices(1);
@@ -84,13 +99,18 @@ impl Planner {
         let room = (card.shared_bytes - shared_bytes) / unit;
         params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
         shared_bytes += params.resident_units * unit;
-        Launch { entry, blocks, threads, shared_bytes }
+        (Launch { entry, blocks, threads, shared_bytes }, Soloist::default())
     }
 }
 
 /// A choir that is compiled for its shape: as many blocks side by side as a multiprocessor has room for. `None` where
 /// not even the smallest fits.
-fn plan_tailored(params: &mut Params, card: &Card, orders: u32, shape: Shape) -> Option<Launch> {
+fn plan_tailored(
+    params: &mut Params,
+    card: &Card,
+    orders: u32,
+    shape: ChoirShape,
+) -> Option<Launch> {
     let unit = size_of::<Unit>() as u32;
     // A multiprocessor has room for what one block may have, and takes 1 KiB for each.
     let side_by_side = |params: &mut Params, voices: u32| {

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Order;
-use super::driver::{Driver, Mapped, Shape, as_bytes};
+use super::driver::{ChoirShape, Driver, Mapped, OfShape, WIDE, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
@@ -73,9 +73,10 @@ impl Session {
         lanes: usize,
         threads: Threads,
     ) -> Result<Self> {
-        let tailored = Shape::tailored(packed.config(), packed.dtype(), driver.card());
-        driver.load(packed.dtype(), tailored)?;
-        let image = Image::new(weights, packed);
+        let image = Image::new(weights, packed, driver.card().capability >= WIDE);
+        let soloist = image.soloist.map(|(index, _)| index);
+        let choir = ChoirShape::of(packed.config(), packed.dtype(), driver.card());
+        driver.load(packed.dtype(), OfShape { soloist, choir })?;
         let mut params = image.params;
         let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
             let address = driver.allocate(bytes.len().max(16))?;
@@ -111,7 +112,8 @@ impl Session {
             threads,
             has_tiles: packed.dtype() == Dtype::Int8,
             image_units: image.weights.len() as u32,
-            tailored,
+            soloist: image.soloist,
+            tailored: choir,
         };
         Ok(Self {
             driver,
@@ -199,7 +201,7 @@ impl Session {
         self.driver.write(self.params.orders, as_bytes(&voices))?;
         self.feed(orders, progress, conditioning);
         let (card, count) = (self.driver.card(), orders.len() as u32);
-        let launch = self.planner.plan(&mut self.params, card, count);
+        let (launch, soloist) = self.planner.plan(&mut self.params, card, count);
         if self.params.work_is_shared == 0 {
             let bytes =
                 launch.blocks as usize * self.params.work_units as usize * size_of::<Unit>();
@@ -208,7 +210,7 @@ impl Session {
                 self.scratch_bytes = bytes;
             }
         }
-        self.driver.launch(launch, &self.params)
+        self.driver.launch(launch, &self.params, &soloist)
     }
 
     /// Keeps the logits of each order's last sample from now on, where the result says. Shape: `[lanes][levels]`.

@@ -1,39 +1,57 @@
 // The kernel as a library of the processor's: what the tests load in place of a GPU.
 #if defined(WAVENET_R)
 #include "choir.cu"
-
-static void choir_8(const void *params) { wavenet_choir_8(*(const Params *)params); }
-static void choir_16(const void *params) { wavenet_choir_16(*(const Params *)params); }
-static void choir_24(const void *params) { wavenet_choir_24(*(const Params *)params); }
-static void choir_32(const void *params) { wavenet_choir_32(*(const Params *)params); }
-
-extern "C" void shim_launch_tailored(const Params *params, unsigned blocks, unsigned threads, unsigned shared_bytes,
-                                     uint64_t seed) {
-  void (*const of_eights[])(const void *) = {choir_8, choir_16, choir_24, choir_32};
-  looks = 0;
-  launch(of_eights[params->voices / 8 - 1], params, blocks, threads, shared_bytes, seed);
-}
-
-extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
-extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
 #else
 #include "wavenet.cu"
 #if defined(WAVENET_INT8)
 #include "micro_products.cu"
+#if __CUDA_ARCH__ >= 800
+#include "soloist.cu"
+#endif
+#endif
 #endif
 
-static void solo(const void *params) { wavenet_solo(*(const Params *)params); }
-static void choir(const void *params) { wavenet_choir(*(const Params *)params); }
+// The kernel's arguments.
+struct Arguments {
+  const Params *params;
+  const Soloist *soloist;
+};
 
-extern "C" void shim_launch(int is_choir, const Params *params, unsigned blocks, unsigned threads,
-                            unsigned shared_bytes, uint64_t seed) {
+#if defined(WAVENET_R)
+static void choir_8(const void *all) { wavenet_choir_8(*((const Arguments *)all)->params); }
+static void choir_16(const void *all) { wavenet_choir_16(*((const Arguments *)all)->params); }
+static void choir_24(const void *all) { wavenet_choir_24(*((const Arguments *)all)->params); }
+static void choir_32(const void *all) { wavenet_choir_32(*((const Arguments *)all)->params); }
+static void (*const kernels[])(const void *) = {choir_8, choir_16, choir_24, choir_32};
+#else
+static void solo(const void *all) { wavenet_solo(*((const Arguments *)all)->params); }
+static void choir(const void *all) { wavenet_choir(*((const Arguments *)all)->params); }
+#if defined(WAVENET_INT8) && __CUDA_ARCH__ >= 800
+static void soloist_32(const void *all) {
+  wavenet_soloist_32_64_128(*((const Arguments *)all)->params, *((const Arguments *)all)->soloist);
+}
+static void soloist_64(const void *all) {
+  wavenet_soloist_64_256_256(*((const Arguments *)all)->params, *((const Arguments *)all)->soloist);
+}
+static void (*const kernels[])(const void *) = {solo, choir, soloist_32, soloist_64};
+#else
+static void (*const kernels[])(const void *) = {solo, choir};
+#endif
+#endif
+
+extern "C" void shim_launch(unsigned entry, const Params *params, const Soloist *soloist, unsigned blocks,
+                            unsigned threads, unsigned shared_bytes, uint64_t seed) {
   looks = 0;
-  launch(is_choir ? choir : solo, params, blocks, threads, shared_bytes, seed);
+  const Arguments arguments = {params, soloist};
+  if (entry >= sizeof kernels / sizeof *kernels) abort();
+  launch(kernels[entry], &arguments, blocks, threads, shared_bytes, seed);
 }
 
+extern "C" unsigned shim_soloist_bytes() { return sizeof(Soloist); }
 extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
 extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
 
+#if !defined(WAVENET_R)
 // One choice of a code, by one warp.
 struct Choice {
   float *logits;

@@ -1,10 +1,10 @@
 // Enough of CUDA to run the kernel's own text on a processor, thread by thread, so that its logic is tested
 // without a GPU.
 //
-// A block's threads are fibers on one OS thread. A fiber runs until it meets a barrier, of its block or of
-// its warp (a shuffle is one), and goes on when all have come. Between barriers the fibers run one after
-// another in an order that a seed shuffles: where a barrier is missing, some order gives other bytes. A
-// barrier that not all threads reach ends the program with a message.
+// A block's threads are fibers on one OS thread. A fiber runs until it meets a barrier, of its block, of a group of
+// warps or of its warp (a shuffle is one), and goes on when all have come; or until it looks at a counter in vain.
+// Between barriers the fibers run one after another in an order that a seed shuffles: where a barrier is missing,
+// some order gives other bytes. Barriers that not all threads reach end the program with a message.
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -20,7 +20,8 @@
 #define __launch_bounds__(...)
 #define __shared__ static
 
-struct float2 { float x, y; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct uint3 { unsigned x, y, z; };
@@ -48,15 +49,21 @@ static inline long long clock64() { return looks++; }
 
 enum { WARP = 32, MOST_THREADS = 1024, STACK_BYTES = 1 << 16 };
 
-// What a fiber waits for.
-enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, THE_END };
+// What a fiber waits for; nothing where it only let others run.
+enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, ITS_GROUP, THE_END };
 
 struct Fiber {
   jmp_buf place;
   ucontext_t first;
   bool has_begun;
   Wait wait;
+  unsigned group, meeting;  // which named barrier, and how often it was met before
 };
+
+// The named barriers of a block: how many are there, and how often all were.
+struct Group { unsigned there, meetings; };
+enum { GROUPS = 16 };
+static Group groups[GROUPS];
 
 static Fiber fibers[MOST_THREADS];
 static char *stacks;
@@ -73,6 +80,24 @@ static void wait_for(Wait wait) {
   Fiber &fiber = fibers[threadIdx.x];
   fiber.wait = wait;
   if (!_setjmp(fiber.place)) _longjmp(scheduler, 1);
+}
+
+// Lets others run.
+static inline void yield() { wait_for(NOTHING); }
+
+static void arrive_at_group(unsigned group, unsigned threads) {
+  Group &all = groups[group];
+  if (++all.there < threads) return;
+  all.there = 0;
+  ++all.meetings;
+}
+
+static void join_group(unsigned group, unsigned threads) {
+  Fiber &fiber = fibers[threadIdx.x];
+  fiber.group = group;
+  fiber.meeting = groups[group].meetings;
+  arrive_at_group(group, threads);
+  wait_for(ITS_GROUP);
 }
 
 static inline void __syncthreads() { wait_for(ITS_BLOCK); }
@@ -191,13 +216,28 @@ static void resume(unsigned thread) {
   swapcontext(&scheduler_context, &fiber.first);
 }
 
-static void all_wait_for_one_thing(unsigned first, unsigned end) {
-  for (unsigned thread = first; thread < end; ++thread) {
-    if (fibers[thread].wait == fibers[first].wait) continue;
-    fprintf(stderr, "thread %u waits for %d where thread %u waits for %d (1 its warp, 2 its block, 3 the end)\n",
-            first, fibers[first].wait, thread, fibers[thread].wait);
-    abort();
-  }
+static bool can_run(const Fiber &fiber) {
+  return fiber.wait == NOTHING || (fiber.wait == ITS_GROUP && groups[fiber.group].meetings != fiber.meeting);
+}
+
+// Whether all of some fibers wait for the same.
+static bool all_wait_for(Wait wait, unsigned first, unsigned count) {
+  for (unsigned thread = first; thread < first + count; ++thread)
+    if (fibers[thread].wait != wait) return false;
+  return true;
+}
+
+// Lets some fibers go on.
+static void release(unsigned first, unsigned count) {
+  for (unsigned thread = first; thread < first + count; ++thread) fibers[thread].wait = NOTHING;
+}
+
+// Nobody can go on.
+static void give_up(unsigned threads) {
+  fprintf(stderr, "threads wait for each other (1 their warp, 2 their block, 3 a group, 4 the end):\n");
+  for (unsigned thread = 0; thread < threads; ++thread)
+    fprintf(stderr, "%d%s", fibers[thread].wait, thread % WARP == WARP - 1 ? "\n" : "");
+  abort();
 }
 
 // An order of so many things, by Fisher and Yates; the seed 0 leaves them as they are.
@@ -234,17 +274,27 @@ static void launch(void (*kernel)(const void *), const void *argument, unsigned 
       fiber.first.uc_link = NULL;
       makecontext(&fiber.first, run_fiber, 0);
     }
-    do {
+    memset(groups, 0, sizeof groups);
+    while (!all_wait_for(THE_END, 0, threads)) {
+      bool is_any = false;
       shuffle(warps, threads / WARP, &seed);
       for (unsigned w = 0; w < threads / WARP; ++w) {
         const unsigned first = warps[w] * WARP;
         do {
+          if (all_wait_for(ITS_WARP, first, WARP)) release(first, WARP);
           shuffle(lanes, WARP, &seed);
-          for (unsigned lane = 0; lane < WARP; ++lane) resume(first + lanes[lane]);
-          all_wait_for_one_thing(first, first + WARP);
-        } while (fibers[first].wait == ITS_WARP);
+          for (unsigned lane = 0; lane < WARP; ++lane) {
+            if (!can_run(fibers[first + lanes[lane]])) continue;
+            resume(first + lanes[lane]);
+            is_any = true;
+          }
+        } while (all_wait_for(ITS_WARP, first, WARP));
       }
-      all_wait_for_one_thing(0, threads);
-    } while (fibers[0].wait != THE_END);
+      if (all_wait_for(ITS_BLOCK, 0, threads)) {
+        release(0, threads);
+      } else if (!is_any) {
+        give_up(threads);
+      }
+    }
   }
 }

@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 
 use libloading::Library;
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, TAILORED, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, OfShape, TAILORED, WIDE};
 use super::params::{Params, Unit, Voice};
+use super::soloist::Soloist;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::sampling::Sampling;
@@ -35,8 +36,7 @@ struct Kernel {
     library: Library,
 }
 
-type LaunchFn = unsafe extern "C" fn(i32, *const Params, u32, u32, u32, u64);
-type LaunchTailoredFn = unsafe extern "C" fn(*const Params, u32, u32, u32, u64);
+type LaunchFn = unsafe extern "C" fn(u32, *const Params, *const Soloist, u32, u32, u32, u64);
 
 /// Compiles the kernel, once a type and once more for newer cards.
 fn kernel(dtype: Dtype, capability: (u32, u32)) -> &'static Kernel {
@@ -84,6 +84,7 @@ fn compile(defines: &[String]) -> Kernel {
         let number = |name: &[u8]| library.get::<unsafe extern "C" fn() -> u32>(name).unwrap()();
         assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
         assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
+        assert_eq!(number(b"shim_soloist_bytes") as usize, size_of::<Soloist>());
     }
     Kernel { library }
 }
@@ -167,20 +168,21 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
 }
 
 impl Kernel {
-    fn run(&self, launch: Launch, params: &Params, seed: u64) {
+    fn run(&self, launch: Launch, params: &Params, soloist: &Soloist, seed: u64) {
         let Launch { entry, blocks, threads, shared_bytes } = launch;
         let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: so it is declared in shim.cpp; the addresses are of memory of a shim, which waits for this
         // before it goes.
         unsafe {
-            if entry == Entry::Tailored {
-                let run = self.library.get::<LaunchTailoredFn>(b"shim_launch_tailored");
-                run.expect("it is there")(params, blocks, threads, shared_bytes, seed);
-                return;
-            }
             let run = self.library.get::<LaunchFn>(b"shim_launch").expect("it is there");
-            let is_choir = i32::from(entry == Entry::Choir);
-            run(is_choir, params, blocks, threads, shared_bytes, seed);
+            let entry = match entry {
+                Entry::Solo => 0,
+                Entry::Choir => 1,
+                Entry::Soloist(index) => 2 + index as u32,
+                // In a library of its own.
+                Entry::Tailored => params.voices / 8 - 1,
+            };
+            run(entry, params, soloist, blocks, threads, shared_bytes, seed);
         }
     }
 }
@@ -279,9 +281,9 @@ impl Driver for Shim {
         &self.card
     }
 
-    fn load(&mut self, dtype: Dtype, tailored: Option<usize>) -> Result<()> {
+    fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
         self.kernel = Some(kernel(dtype, self.card.capability));
-        self.tailored = tailored.map(tailored_kernel);
+        self.tailored = of_shape.choir.map(tailored_kernel);
         Ok(())
     }
 
@@ -301,7 +303,7 @@ impl Driver for Shim {
         Ok(unsafe { Mapped::new(host, bytes.max(16), host as u64) })
     }
 
-    fn launch(&mut self, launch: Launch, params: &Params) -> Result<()> {
+    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()> {
         self.launches += 1;
         if self.fault == Fault::Launch(self.launches - 1) {
             return Err(Error::Device("the launch failed".into()));
@@ -315,9 +317,11 @@ impl Driver for Shim {
         let kernel = if launch.entry == Entry::Tailored { self.tailored } else { self.kernel };
         let (kernel, seed) = (kernel.expect("the kernel is loaded first"), self.seed);
         if self.is_live {
-            self.running = Some(std::thread::spawn(move || kernel.run(launch, &params, seed)));
+            let soloist = *soloist;
+            self.running =
+                Some(std::thread::spawn(move || kernel.run(launch, &params, &soloist, seed)));
         } else {
-            kernel.run(launch, &params, seed);
+            kernel.run(launch, &params, soloist, seed);
         }
         Ok(())
     }

@@ -281,6 +281,54 @@ fn played() -> Config {
     }
 }
 
+/// A model of one of the shapes that have a soloist.
+fn soloist(shape: usize, kernel_size: usize, dilations: &[usize], conditioning: Recipe) -> Config {
+    let [residual_channels, skip_channels, end_channels] = [[32, 64, 128], [64, 256, 256]][shape];
+    Config {
+        residual_channels,
+        gate_channels: residual_channels,
+        skip_channels,
+        end_channels,
+        kernel_size,
+        dilations: dilations.to_vec(),
+        conditioning,
+        ..played()
+    }
+}
+
+/// Shared memory that holds all of the chain's weights, and less.
+#[test]
+fn a_soloist_gives_the_scalar_logits_and_codes() {
+    let notes = |partials| Recipe::Note(NoteRecipe { partials, ..NoteRecipe::default() });
+    let cases = [
+        (0, 2, &[1, 2, 4, 8, 1, 2, 1, 1][..], notes(16), &[227, 66, 80][..]),
+        (0, 3, &[1, 4, 2], notes(4), &[227]),
+        (1, 2, &[1, 2, 1, 16, 1, 2, 4], notes(0), &[227, 150, 164]),
+        (1, 2, &[1, 1], Recipe::None, &[227]),
+    ];
+    for (seed, (shape, kernel_size, dilations, conditioning, sizes)) in (0..).zip(cases) {
+        let weights = lively(&soloist(shape, kernel_size, dilations, conditioning), seed);
+        for shared in sizes {
+            let shim = || Shim::new(2, shared << 10).wide_if(true).shuffled(seed);
+            let entries = shim();
+            let entries = (entries.entries(), entries);
+            same_logits(&weights, Dtype::Int8, (Box::new(entries.1), THREADS), 2, seed);
+            let launched = entries.0.lock().unwrap();
+            assert!(launched.iter().all(|&entry| entry == Entry::Soloist(shape)), "{launched:?}");
+            for slice in [3, u64::MAX] {
+                let shim = shim().with_slices_of(slice);
+                let mut device = on_shim(&weights, Dtype::Int8, 2, shim);
+                let found = play(&mut device, 2, &[40, 1, 30], seed);
+                assert_eq!(device.loss(), None);
+                assert!(
+                    found == truth(&weights, Dtype::Int8, 2, &[40, 1, 30], seed),
+                    "{seed} {shared}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn longer_than_the_rings_and_the_receptive_field() {
     for dtype in DTYPES {

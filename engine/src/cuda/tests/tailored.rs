@@ -53,3 +53,20 @@ fn the_smallest_gives_the_scalar_codes() {
         assert!(entries.lock().unwrap().contains(&Entry::Tailored));
     }
 }
+
+/// As many voices as the card has blocks play alone, more of them together; and each goes on where it was.
+#[test]
+fn voices_go_from_a_soloist_to_a_choir_and_back() {
+    for (index, runs) in [(0, &[9, 1, 30, 7, 12, 5, 20, 3][..]), (1, &[9, 1, 7, 5, 12, 3])] {
+        let weights = lively(&config(index), 5);
+        let shim = Shim::new(5, 227 << 10).wide_if(true).shuffled(5);
+        let entries = shim.entries();
+        let mut device = on_shim(&weights, Dtype::Int8, 6, shim);
+        let found = play(&mut device, 6, runs, 5);
+        assert_eq!(device.loss(), None);
+        assert!(found == truth(&weights, Dtype::Int8, 6, runs, 5));
+        let launched = entries.lock().unwrap();
+        let is_there = |entry| launched.contains(&entry);
+        assert!(is_there(Entry::Soloist(index)) && is_there(Entry::Tailored), "{launched:?}");
+    }
+}

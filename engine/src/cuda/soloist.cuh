@@ -1,0 +1,280 @@
+// One voice, as fast as a multiprocessor can: what its warps share, and how they wait for each other.
+//
+// A voice that plays alone is a chain of dependent steps; nothing of it is heavy, all of it waits. So every warp of
+// the block has one part of the work for as long as the slice lasts, and keeps what it needs in registers:
+//
+//   chain   soloist_chain.cuh   layer after layer: present tap, gate, residual. Nothing else is on its way
+//   ahead   soloist_ahead.cuh   bias, past taps and conditioning of the next sample, close behind the chain
+//   head    soloist_head.cuh    skips while the layers run, then the first product of the end
+//   end     soloist_end.cuh     chain and ahead again: the second product, and the choice of the code
+//   herald  soloist_herald.cuh  goals, conditioning vectors, draws and codes: everything between host and block;
+//                               and a loader, where not all of the chain's weights fit into shared memory
+//
+// They tell each other how far they are through counters in shared memory, which only rise, and meet at named
+// barriers where all of a group must be there. The products are the matrix units' with one vector in all columns
+// of the second factor: seven eighths of the work are for nothing, and still it is the shortest way.
+//
+// Every sum has the order of the numeric contract; those of bytes are exact in any.
+#pragma once
+#include "hear.cuh"
+#include "tiles.cuh"
+#include "vectors.cuh"
+
+// The shape of a model, which the compiler must know to keep weights in registers: channels of the residual stream
+// and of the gated units, of the skips, and of the end.
+template <u32 R_, u32 S_, u32 A_>
+struct Shape {
+  static constexpr u32 R = R_, S = S_, A = A_, LEVELS = 256;
+  static constexpr u32 VECTOR = 4;  // units of R bytes, padded
+  static constexpr u32 R_PARTS = R / 32, S_PARTS = S / 32, A_PARTS = A / 32, TILES = R / 16;
+  // Warps.
+  static constexpr u32 CHAIN = R / 16, AHEAD = R / 16, HEAD = (S > A ? S : A) / 32, END = CHAIN + AHEAD;
+  static constexpr u32 FIRST_AHEAD = CHAIN, FIRST_HEAD = CHAIN + AHEAD, HERALD = FIRST_HEAD + HEAD, LOADER = HERALD + 1;
+  static constexpr u32 BLOCK = 32 * (LOADER + 1);
+  // The chain's weights of one layer, in units: the present tap, the residual, and their scales and biases.
+  static constexpr u32 TAP = TILES * 2 * R_PARTS * 32, RESIDUAL = TILES * R_PARTS * 32, PACKET = TAP + RESIDUAL + R;
+};
+
+// Samples that may be granted before they are made, and that are kept for the herald. Powers of two.
+constexpr u32 WINDOW = 16, KEPT = 64;
+// Barriers: of the chain, of the head, of all that make the end, of those that choose.
+constexpr u32 CHAIN_MEETS = 1, HEAD_MEETS = 2, END_MEETS = 3, MAXIMA_MEET = 4, WEIGHTS_MEET = 5;
+
+// How far everyone is, in samples of this slice unless said otherwise. They only rise.
+struct Counters {
+  u32 granted;    // the herald: may be made, and what they need is there
+  u32 stop;       // the herald: the last are granted; all ones before
+  u32 passed;     // the chain: layers whose gated units are there, of all samples
+  u32 made;       // the chain: codes
+  u32 loaded;     // the loader: packets
+  u32 summed[8];  // each warp of those ahead
+  u32 hidden_scale;
+  u32 heard;      // the chain: the code that it hears now
+  u32 rest;
+};
+
+// Counters and what they stand for lie in shared memory, which a multiprocessor reads and writes in the order in which a
+// warp asks, and warps in that of their barriers. So the compiler must keep the order, and no fence is needed: one
+// would wait for every load that is on its way, above all for weights that are fetched ahead. What lies in the
+// device's memory is never told by a counter, only by the barriers at the end of a sample.
+__device__ inline void keep_order() {
+#ifdef __CUDACC_RTC__
+  asm volatile("" ::: "memory");
+#endif
+}
+
+__device__ inline u32 look(const u32 &counter) { return *(const volatile u32 *)&counter; }
+
+// Tells a counter; what this thread, and those that it met, wrote to shared memory before can be read by who sees it.
+__device__ inline void tell(u32 &counter, u32 value) {
+  keep_order();
+  *(volatile u32 *)&counter = value;
+}
+
+// Between two looks.
+__device__ inline void pause() {
+#ifndef __CUDACC_RTC__
+  yield();
+#endif
+}
+
+// Waits until a condition holds. It must hold for good, and all lanes must see the same.
+template <typename Condition>
+__device__ inline void wait_until(Condition holds) {
+  while (!holds()) pause();
+  keep_order();
+  __syncwarp();
+}
+
+// Waits until a counter is at least so much.
+__device__ inline void await(const u32 &counter, u32 value) {
+  wait_until([&] { return (int)(look(counter) - value) >= 0; });
+}
+
+// Meets others at a barrier, or lets them know without waiting for them.
+__device__ inline void join(u32 barrier, u32 threads) {
+#ifdef __CUDACC_RTC__
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+#else
+  join_group(barrier, threads);
+#endif
+}
+__device__ inline void arrive(u32 barrier, u32 threads) {
+#ifdef __CUDACC_RTC__
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+#else
+  arrive_at_group(barrier, threads);
+#endif
+}
+
+// The largest of a warp.
+__device__ inline u32 largest_of_warp(u32 value) {
+#ifdef __CUDACC_RTC__
+  asm volatile("redux.sync.max.u32 %0, %0, 0xffffffff;" : "+r"(value));
+  return value;
+#else
+  for (int distance = 16; distance > 0; distance /= 2) {
+    u32 other = __shfl_xor_sync(ALL, value, distance);
+    value = other > value ? other : value;
+  }
+  return value;
+#endif
+}
+
+// A unit of weights that is read once a sample: the first cache is for others. Not moved across a wait.
+__device__ inline uint4 stream(const uint4 *from) {
+#ifdef __CUDACC_RTC__
+  uint4 unit;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(unit.x), "=r"(unit.y), "=r"(unit.z), "=r"(unit.w)
+               : "l"(from));
+  return unit;
+#else
+  return *from;
+#endif
+}
+
+// Tiles of 16 rows of weights, 32 columns a part, as a warp holds them, and their product with one vector in all
+// columns of the second factor. Lane 4 g + t brings 16 bytes of the vector that lie together, of 64 columns; where
+// there are but 32, 8 bytes. In memory the tiles of a part follow each other: [PARTS][TILES][32] units.
+template <u32 TILES, u32 PARTS>
+struct Rows16 {
+  uint4 parts[TILES][PARTS];
+
+  __device__ void load(const uint4 *tiles) {
+#pragma unroll
+    for (u32 i = 0; i < TILES * PARTS; ++i) parts[i % TILES][i / TILES] = tiles[32 * i + (threadIdx.x & 31)];
+  }
+  __device__ void stream_in(const uint4 *tiles) {
+#pragma unroll
+    for (u32 i = 0; i < TILES * PARTS; ++i) parts[i % TILES][i / TILES] = stream(tiles + 32 * i + (threadIdx.x & 31));
+  }
+  // Adds to the sums of each tile: number 0 is of row g, number 2 of row g + 8, the others are the same again.
+  __device__ void multiply(const uint4 *vector, int (*sums)[4]) const {
+    const u32 t = threadIdx.x & 3;
+    if constexpr (PARTS == 1) {
+      const uint2 pair = ((const uint2 *)vector)[t];
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][0], pair.x, pair.y, sums[tile]);
+    } else {
+#pragma unroll
+      for (u32 i = 0; i < PARTS; i += 2) {
+        const uint4 unit = vector[2 * i + t];
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][i], unit.x, unit.y, sums[tile]);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][i + 1], unit.z, unit.w, sums[tile]);
+      }
+    }
+  }
+  // The same with a sum for even parts and one for odd: none waits for the product before.
+  __device__ void multiply_apart(const uint4 *vector, int (*even)[4], int (*odd)[4]) const {
+    static_assert(PARTS <= 2, "short products");
+    const u32 t = threadIdx.x & 3;
+    if constexpr (PARTS == 1) {
+      multiply(vector, even);
+    } else {
+      const uint4 unit = vector[t];
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][0], unit.x, unit.y, even[tile]);
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][1], unit.z, unit.w, odd[tile]);
+    }
+  }
+  __device__ static void add(const uint4 &part, u32 low, u32 high, int *sums) {
+    multiply_16x8(part.x, part.y, part.z, part.w, low, high, sums);
+  }
+};
+
+template <u32 TILES>
+struct Rows16<TILES, 0> {
+  __device__ void load(const uint4 *) {}
+  __device__ void stream_in(const uint4 *) {}
+  __device__ void multiply(const uint4 *, int (*)[4]) const {}
+};
+
+// What scales a vector of bytes: its largest magnitude becomes `most`.
+struct Scale {
+  float factor, scale;
+
+  __device__ Scale(u32 largest_bits, float most) {
+    const float largest = __uint_as_float(largest_bits);
+    factor = divide(most, largest);
+    scale = divide(largest, most);
+    // From 2^-90 to 2^90.
+    if (largest_bits - 0x12800000u <= 0x6c800000u - 0x12800000u) return;
+    const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f;
+    factor = is_usable ? most / largest : 0.0f;
+    scale = (is_usable ? largest : 0.0f) / most;
+  }
+  __device__ u32 byte(float value) const { return __float_as_uint(value * factor + ROUND) & 0xffu; }
+};
+
+// One block, its shared memory, and the voice that it plays.
+template <typename S>
+struct Desk {
+  const Params &p;
+  const Soloist &solo;
+  uint4 *work;
+
+  __device__ Counters &counters() const { return *(Counters *)work; }
+  __device__ Voice &voice() const { return *(Voice *)(work + solo.at_voice); }
+  __device__ uint4 ring(u32 layer) const { return work[solo.at_rings + layer]; }
+  // The gated units of a layer.
+  __device__ uint4 *units(u32 layer) const { return work + solo.at_units + layer * S::VECTOR; }
+  // What is summed ahead for a layer, filter and gate of each unit.
+  __device__ float2 *ahead(u32 layer) const { return (float2 *)(work + solo.at_ahead) + layer * S::R; }
+  // The conditioning vector of a sample.
+  __device__ uint4 *h(u32 sample) const {
+    return work + solo.at_h + (sample & (WINDOW - 1)) * p.conditioning_vector.units;
+  }
+  // The residual stream before a layer, bytes and their scale: of this sample as far as the chain has come, else of the
+  // one before. So the first warp of the chain keeps it; each other one has its own, always in the same place.
+  __device__ uint4 *latest(u32 layer) const { return work + solo.at_latest + layer * (S::VECTOR + 1); }
+  __device__ uint4 *x(u32 warp, u32 layer) const {
+    return warp == 0 ? latest(layer) : work + solo.at_x + (warp - 1) * S::VECTOR;
+  }
+  // Products with the conditioning vector, of each row.
+  __device__ int *conditioned(u32 layer) const { return (int *)(work + solo.at_conditioned) + layer * 2 * S::R; }
+  __device__ uint4 *skip_input() const { return work + solo.at_skip_input; }
+  __device__ uint4 *hidden_input() const { return work + solo.at_hidden_input; }
+  // The largest of each warp: of the skips, of the hidden channels, of the logits; eight each.
+  __device__ u32 *maxima(u32 which) const { return (u32 *)(work + solo.at_maxima) + 8 * which; }
+  __device__ float *logits() const { return (float *)(work + solo.at_logits); }
+  __device__ u32 *weights() const { return (u32 *)(work + solo.at_weights); }
+  __device__ u32 *nucleus(u32 warp) const { return (u32 *)(work + solo.at_nucleus) + warp * S::LEVELS; }
+  __device__ u32 &draw(u32 sample) const { return ((u32 *)(work + solo.at_draws))[sample & (KEPT - 1)]; }
+  __device__ u32 &code(u32 sample) const { return ((u32 *)(work + solo.at_codes))[sample & (KEPT - 1)]; }
+  __device__ uint4 *end2() const { return work + solo.at_end2; }
+
+  // What the voice remembers.
+  __device__ uint4 *lane() const { return p.lanes + (u64)voice().lane * p.lane_units; }
+  __device__ uint4 *row(u32 layer, u32 time) const {
+    const uint4 ring = this->ring(layer);
+    return lane() + ring.x + (time & ring.y) * p.residual.units;
+  }
+
+  // Packets of layers beyond the resident ones, counted through all samples; and where one is.
+  __device__ u32 streamed(u32 sample, u32 layer) const { return sample * (p.layers - solo.resident) + layer - solo.resident; }
+  __device__ uint4 *slot(u32 streamed) const {
+    return work + solo.at_packets + (solo.resident + (streamed & (solo.slots - 1))) * S::PACKET;
+  }
+  // The chain's weights of a layer, once they are there.
+  __device__ const uint4 *packet(u32 sample, u32 layer) const {
+    if (layer < solo.resident) return work + solo.at_packets + layer * S::PACKET;
+    const u32 index = streamed(sample, layer);
+    await(counters().loaded, index + 1);
+    return slot(index);
+  }
+
+  // Waits until a sample may be made; false when it will not be in this slice.
+  __device__ bool await_grant(u32 sample) const {
+    bool is_granted = false;
+    wait_until([&] {
+      is_granted = (int)(look(counters().granted) - sample) > 0;
+      // What was granted last is read again: it may have risen before the end was told.
+      return is_granted || look(counters().stop) != ~0u;
+    });
+    return is_granted || (int)(look(counters().granted) - sample) > 0;
+  }
+};

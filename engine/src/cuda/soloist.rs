@@ -1,0 +1,301 @@
+//! What a soloist is told beside the rest (`soloist.cuh`): the model's matrices once more, as the lanes of a
+//! warp hold them, and the layout of a block's shared memory. Only some shapes have one: those that the
+//! kernel was compiled for.
+
+use super::image::{After, Image, quantised, unit_of_bytes};
+use super::params::{Matrices, Params, Unit, Voice};
+use crate::config::Config;
+use crate::weights::{LayerLayout, Weights};
+
+/// A shape of which there is a soloist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The kernel's.
+    pub(super) entry: &'static str,
+    /// Of the residual stream and the gated units.
+    residual_channels: usize,
+    skip_channels: usize,
+    end_channels: usize,
+}
+
+const fn shape(entry: &'static str, [r, s, a]: [usize; 3]) -> Shape {
+    Shape { entry, residual_channels: r, skip_channels: s, end_channels: a }
+}
+
+/// The shapes, as `soloist.cu` lists them: that of the built-in instruments, and WaveNet's usual one.
+pub(super) const SHAPES: [Shape; 2] = [
+    shape("wavenet_soloist_32_64_128", [32, 64, 128]),
+    shape("wavenet_soloist_64_256_256", [64, 256, 256]),
+];
+
+const LEVELS: usize = 256;
+/// Channels of a conditioning vector at most.
+const MOST_CHANNELS: usize = 128;
+const LANES: usize = 32;
+const TILE_ROWS: usize = 16;
+const PART_COLUMNS: usize = 32;
+/// Units of a vector of gated units, padded.
+const VECTOR: usize = 4;
+/// Samples whose conditioning vectors are there, and that are kept for the host.
+const WINDOW: usize = 16;
+const KEPT: usize = 64;
+/// Packets that are on their way to shared memory, or in use, where not all stay there: a power of two.
+const SLOTS: usize = 4;
+
+/// The kernel's second argument: the twin of `Soloist` in `model.cuh`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Soloist {
+    packets: u32,
+    past_tiles: u32,
+    conditioning_tiles: u32,
+    skip_tiles: u32,
+    end1_tiles: u32,
+    end2_tiles: u32,
+    resident: u32,
+    slots: u32,
+    at_voice: u32,
+    at_rings: u32,
+    at_units: u32,
+    at_ahead: u32,
+    at_h: u32,
+    at_x: u32,
+    at_latest: u32,
+    at_conditioned: u32,
+    at_skip_input: u32,
+    at_hidden_input: u32,
+    at_maxima: u32,
+    at_logits: u32,
+    at_weights: u32,
+    at_nucleus: u32,
+    at_draws: u32,
+    at_codes: u32,
+    at_end2: u32,
+    at_packets: u32,
+}
+
+impl Shape {
+    /// Which of [`SHAPES`] a model has.
+    pub(super) fn of(config: &Config) -> Option<usize> {
+        let is_one = |shape: &Shape| {
+            config.levels == LEVELS
+                && config.residual_channels == shape.residual_channels
+                && config.gate_channels == shape.residual_channels
+                && config.skip_channels == shape.skip_channels
+                && config.end_channels == shape.end_channels
+                && config.conditioning_channels() <= MOST_CHANNELS
+        };
+        SHAPES.iter().position(is_one)
+    }
+
+    /// Warps of the chain, and as many ahead of it.
+    fn chain_warps(self) -> usize {
+        self.residual_channels / TILE_ROWS
+    }
+
+    /// Threads of a block: beside those, 32 rows of the head a warp, the herald and the loader.
+    pub(super) fn threads(self) -> u32 {
+        let head = self.skip_channels.max(self.end_channels) / LANES;
+        ((2 * self.chain_warps() + head + 2) * LANES) as u32
+    }
+
+    /// Units of what the chain needs of a layer.
+    fn packet_units(self) -> usize {
+        let r = self.residual_channels;
+        r / TILE_ROWS * 3 * (r / PART_COLUMNS) * LANES + r
+    }
+
+    /// Lays out shared memory; `None` where there is too little.
+    pub(super) fn lay_out(
+        self,
+        mut solo: Soloist,
+        params: &Params,
+        shared_bytes: u32,
+    ) -> Option<(Soloist, u32)> {
+        let (r, layers) = (self.residual_channels, params.layers as usize);
+        let unit = size_of::<Unit>();
+        // The counters.
+        let mut end = 4;
+        let mut room = |units: usize| {
+            end += units;
+            (end - units) as u32
+        };
+        solo.at_voice = room(size_of::<Voice>() / unit);
+        solo.at_rings = room(layers);
+        solo.at_units = room(layers * VECTOR);
+        solo.at_ahead = room(layers * r / 2);
+        solo.at_h = room(WINDOW * params.conditioning_vector.units as usize);
+        solo.at_x = room(self.chain_warps() * VECTOR);
+        solo.at_latest = room(layers * (VECTOR + 1));
+        solo.at_conditioned = room(layers * r / 2);
+        solo.at_skip_input = room(self.skip_channels / unit);
+        solo.at_hidden_input = room(self.end_channels / unit);
+        solo.at_maxima = room(3 * 2);
+        solo.at_logits = room(LEVELS / 4);
+        solo.at_weights = room(LEVELS / 4);
+        solo.at_nucleus = room(self.chain_warps() * LEVELS / 4);
+        solo.at_draws = room(KEPT / 4);
+        solo.at_codes = room(KEPT / 4);
+        solo.at_end2 = room(LEVELS * self.end_channels / unit);
+        solo.at_packets = room(0);
+        let free = (shared_bytes as usize / unit).checked_sub(solo.at_packets as usize)?;
+        let packets = free / self.packet_units();
+        let (resident, slots) =
+            if packets >= layers { (layers, 0) } else { (packets.checked_sub(SLOTS)?, SLOTS) };
+        solo.resident = resident as u32;
+        solo.slots = slots.max(1) as u32;
+        room((resident + slots) * self.packet_units());
+        Some((solo, (end * unit) as u32))
+    }
+
+    /// Adds the matrices to a model's image.
+    pub(super) fn image(self, weights: &Weights, image: &mut Image) -> Soloist {
+        let layout = weights.layout();
+        let (r, taps) = (self.residual_channels, weights.config().kernel_size);
+        let h = weights.config().conditioning_channels();
+        let get = |range: &std::ops::Range<usize>| weights.get(range);
+        let mut solo = Soloist::default();
+        let start = |image: &Image| image.weights.len() as u32;
+
+        // Filters and gates of 16 units, side by side.
+        let pairs = |matrix: &[f32], columns: usize| -> Vec<Vec<i8>> {
+            let rows = quantised(&[matrix], columns, After::Anything).remove(0);
+            let unit =
+                |unit: usize| [unit, r + unit].map(|first| rows[first..first + TILE_ROWS].to_vec());
+            (0..r).step_by(TILE_ROWS).flat_map(unit).flatten().collect()
+        };
+        let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
+            let of =
+                |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
+            [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
+        };
+        let residual_units = r / TILE_ROWS * (r / PART_COLUMNS) * LANES;
+        solo.packets = start(image);
+        for (index, layer) in layout.layers.iter().enumerate() {
+            if index == 0 {
+                image.weights.extend(vec![[0; 4]; 2 * residual_units]);
+            } else {
+                image.weights.extend(tiles(&pairs(&tap(layer, taps - 1), r), 2));
+            }
+            match &layer.residual {
+                None => image.weights.extend(vec![[0; 4]; residual_units]),
+                Some(residual) => {
+                    let rows = quantised(&[get(&residual.weight)], r, After::Gate).remove(0);
+                    // A lane's two rows of a tile are neighbours.
+                    let order = (0..r).map(|at| {
+                        let (tile, place) = (at / TILE_ROWS * TILE_ROWS, at % TILE_ROWS);
+                        rows[tile + 2 * (place % 8) + place / 8].clone()
+                    });
+                    image.weights.extend(tiles(&order.collect::<Vec<_>>(), r / TILE_ROWS));
+                }
+            }
+            let constants = self.constants(image, index, taps, layer.residual.is_some());
+            image.weights.extend(constants);
+        }
+        solo.past_tiles = start(image);
+        for layer in &layout.layers[1..] {
+            for k in 0..taps - 1 {
+                image.weights.extend(tiles(&pairs(&tap(layer, k), r), 2));
+            }
+        }
+        solo.conditioning_tiles = start(image);
+        if h > 0 {
+            // All layers of a warp follow each other.
+            let of_layers: Vec<Vec<Unit>> = layout
+                .layers
+                .iter()
+                .map(|layer| {
+                    let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
+                    let matrix: Vec<f32> =
+                        parts.into_iter().flatten().flat_map(get).copied().collect();
+                    tiles_of(&pairs(&matrix, h), 2, false)
+                })
+                .collect();
+            let each = of_layers[0].len() / self.chain_warps();
+            for warp in 0..self.chain_warps() {
+                for units in &of_layers {
+                    image.weights.extend(&units[warp * each..(warp + 1) * each]);
+                }
+            }
+        }
+        solo.skip_tiles = start(image);
+        let skips: Vec<&[f32]> =
+            layout.layers.iter().map(|layer| get(&layer.skip.weight)).collect();
+        for rows in quantised(&skips, r, After::GateOfAllLayers) {
+            image.weights.extend(tiles(&rows, 2));
+        }
+        let last = |image: &mut Image, weight, columns, group| {
+            let at = start(image);
+            let rows = quantised(&[get(weight)], columns, After::Relu).remove(0);
+            image.weights.extend(tiles(&rows, group));
+            at
+        };
+        solo.end1_tiles = last(image, &layout.end1.weight, self.skip_channels, 2);
+        let group = LEVELS / TILE_ROWS / (2 * self.chain_warps());
+        solo.end2_tiles = last(image, &layout.end2.weight, self.end_channels, group);
+        solo
+    }
+
+    /// Scales and biases of a layer's packet, as units.
+    fn constants(self, image: &Image, layer: usize, taps: usize, has_residual: bool) -> Vec<Unit> {
+        let r = self.residual_channels;
+        let float = |of: u32, at: usize| image.floats[of as usize + at].to_bits();
+        let Params { taps: tap, residuals, residual_bias, .. } = image.params;
+        let scale_of = |matrices: Matrices, index: usize, row: usize| {
+            float(matrices.scales, index * matrices.rows as usize + row)
+        };
+        let mut words = Vec::with_capacity(4 * r);
+        for unit in 0..r {
+            for row in [unit, r + unit] {
+                let index = (layer * taps).wrapping_sub(1);
+                words.push(if layer == 0 { 0 } else { scale_of(tap, index, row) });
+            }
+        }
+        for row in 0..r {
+            words.extend(if has_residual {
+                [scale_of(residuals, layer, row), float(residual_bias, layer * r + row)]
+            } else {
+                [0, 0]
+            });
+        }
+        words.chunks_exact(4).map(|four| [four[0], four[1], four[2], four[3]]).collect()
+    }
+}
+
+/// Rows of bytes as tiles of 16 rows and 32 columns, groups of so many tiles, shape `[groups][parts][tiles][32]`.
+fn tiles(rows: &[Vec<i8>], group: usize) -> Vec<Unit> {
+    tiles_of(rows, group, rows[0].len() > PART_COLUMNS)
+}
+
+/// A lane's bytes of two parts lie together in the vector where `is_wide`; else those of each part do.
+fn tiles_of(rows: &[Vec<i8>], group: usize, is_wide: bool) -> Vec<Unit> {
+    let parts = rows[0].len().div_ceil(PART_COLUMNS);
+    let mut units = Vec::new();
+    for rows in rows.chunks_exact(TILE_ROWS * group) {
+        for part in 0..parts {
+            for tile in rows.chunks_exact(TILE_ROWS) {
+                for lane in 0..LANES {
+                    let (g, t) = (lane / 4, lane % 4);
+                    let first = if is_wide {
+                        part / 2 * 64 + 16 * t + part % 2 * 8
+                    } else {
+                        part * PART_COLUMNS + 8 * t
+                    };
+                    let four = |row: usize, first: usize| -> Vec<i8> {
+                        (first..first + 4)
+                            .map(|at| tile[row].get(at).copied().unwrap_or(0))
+                            .collect()
+                    };
+                    let bytes = [
+                        four(g, first),
+                        four(g + 8, first),
+                        four(g, first + 4),
+                        four(g + 8, first + 4),
+                    ];
+                    units.push(unit_of_bytes(&bytes.concat()));
+                }
+            }
+        }
+    }
+    units
+}
