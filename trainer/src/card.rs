@@ -9,7 +9,6 @@ mod batch;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod joined;
-mod optimizer;
 mod parts;
 mod pass;
 
@@ -24,8 +23,8 @@ use crate::network::{Loss, Precision, Segment};
 use crate::optimizer::{AdamW, Moments};
 use batch::Batch;
 use joined::Joined;
-use optimizer::{Learning, Stride};
-use pass::{Forward, Measured};
+use parts::CrossEntropy;
+use pass::Forward;
 
 /// Rows that are measured at once where there are many segments.
 const ROWS_AT_ONCE: usize = 1 << 16;
@@ -37,8 +36,8 @@ pub struct Card {
     dtype: DType,
     threads: usize,
     joined: Joined,
-    /// `None` while the host's are the newest.
-    learning: Option<Learning>,
+    /// Weights, mean, square and average one after another, f32; `None` while the host's are the newest.
+    state: Option<Tensor>,
     /// Whether the host's are behind.
     is_ahead: bool,
     gradient: Option<(Tensor, f64)>,
@@ -76,7 +75,7 @@ impl Card {
             device,
             dtype: if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 },
             threads: threads.max(1),
-            learning: None,
+            state: None,
             is_ahead: false,
             gradient: None,
         })
@@ -102,29 +101,32 @@ impl Card {
         moments: &Moments,
         segments: &[Segment],
     ) -> candle_core::Result<(Loss, f64)> {
-        if self.learning.is_none() {
-            self.learning = Some(Learning {
-                weights: self.upload(weights.values())?,
-                mean: self.upload(&moments.mean)?,
-                square: self.upload(&moments.square)?,
-                average: self.upload(&moments.average)?,
-            });
-        }
-        let Some(learning) = &self.learning else { unreachable!("just uploaded") };
+        let state = match self.state.take() {
+            Some(state) => state,
+            None => {
+                let parts = [weights.values(), &moments.mean, &moments.square, &moments.average];
+                let joined: Vec<f32> =
+                    parts.iter().flat_map(|values| self.joined.join(values)).collect();
+                let len = joined.len();
+                Tensor::from_vec(joined, len, &self.device)?
+            }
+        };
+        let weights = state.narrow(0, 0, self.joined.len())?;
+        self.state = Some(state);
         let (flat, norm_square, measured, samples);
         match Batch::new(&self.config, segments, &self.device, self.dtype)? {
             None => {
-                self.gradient = Some((learning.weights.zeros_like()?, 0.0));
+                self.gradient = Some((weights.zeros_like()?, 0.0));
                 return Ok((Loss::default(), 0.0));
             }
             Some(batch) => {
-                let matrices = self.joined.views(&learning.weights.to_dtype(self.dtype)?)?;
+                let matrices = self.joined.views(&weights.to_dtype(self.dtype)?)?;
                 let forward = Forward::new(&self.config, &matrices, &batch)?;
-                let Measured { nats_and_hits, dlogits } = forward.measure(true)?;
+                let CrossEntropy { nats_and_hits, dlogits } = forward.measure(true)?;
                 let Some(dlogits) = dlogits else { unreachable!("asked for") };
                 let gradient = forward.backward(&dlogits)?;
                 flat = Joined::flatten(&gradient)?.to_dtype(DType::F32)?;
-                norm_square = flat.sqr()?.sum_all()?.reshape(1)?;
+                norm_square = parts::sum_of_squares(&flat)?.reshape(1)?;
                 (measured, samples) = (nats_and_hits, batch.samples);
             }
         }
@@ -141,17 +143,13 @@ impl Card {
     /// # Errors
     /// The device fails.
     pub fn step(&mut self, adam: &AdamW, moments: &mut Moments, learning_rate: f32) -> Result<()> {
-        let (Some(learning), Some((gradient, norm))) = (&mut self.learning, self.gradient.take())
-        else {
+        let (Some(state), Some((gradient, norm))) = (&self.state, self.gradient.take()) else {
             anyhow::bail!("a step without a gradient");
         };
         moments.step += 1;
-        let stride = Stride {
-            learning_rate: f64::from(learning_rate),
-            share: f64::from(adam.share_left(norm)),
-            step: moments.step,
-        };
-        learning.step(adam, &gradient, &stride).map_err(Error::from)?;
+        let stride = [learning_rate, adam.share_left(norm)];
+        let state = parts::adamw(adam, state, &gradient, stride, moments.step);
+        self.state = Some(state.map_err(Error::from)?);
         self.is_ahead = true;
         Ok(())
     }
@@ -161,16 +159,14 @@ impl Card {
     /// # Errors
     /// The device fails.
     pub fn fetch(&mut self, weights: &mut Weights, moments: &mut Moments) -> Result<()> {
-        let Some(learning) = self.learning.as_ref().filter(|_| self.is_ahead) else {
+        let Some(state) = self.state.as_ref().filter(|_| self.is_ahead) else {
             return Ok(());
         };
-        for (from, into) in [
-            (&learning.weights, weights.values_mut()),
-            (&learning.mean, &mut moments.mean),
-            (&learning.square, &mut moments.square),
-            (&learning.average, &mut moments.average),
-        ] {
-            self.joined.part(&from.to_vec1::<f32>().map_err(Error::from)?, into);
+        let state = state.to_vec1::<f32>().map_err(Error::from)?;
+        let into =
+            [weights.values_mut(), &mut moments.mean, &mut moments.square, &mut moments.average];
+        for (from, into) in state.chunks_exact(self.joined.len()).zip(into) {
+            self.joined.part(from, into);
         }
         self.is_ahead = false;
         Ok(())
@@ -178,7 +174,7 @@ impl Card {
 
     /// From here on the host's numbers count.
     pub fn forget(&mut self) {
-        (self.learning, self.gradient, self.is_ahead) = (None, None, false);
+        (self.state, self.gradient, self.is_ahead) = (None, None, false);
     }
 
     /// Loss of other weights over `count` segments, without a gradient.

@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use wavenet_engine::Config;
 
-use super::joined::{ONES, constant_rows};
+use super::joined::constant_rows;
 use crate::network::Segment;
 
 /// Segments side by side.
@@ -131,11 +131,4 @@ fn constant(
     let local = Tensor::from_vec(local, (width, frames, channels), device)?.to_dtype(dtype)?;
     let local = local.transpose(0, 1)?.contiguous()?.reshape((rows, channels))?;
     Tensor::cat(&[local, ones], 1)
-}
-
-/// The columns beside gated units. Shape: `[rows, ONES]`.
-pub(super) fn ones(rows: usize, device: &Device, dtype: DType) -> Result<Tensor> {
-    let mut one = [0.0_f32; ONES];
-    one[0] = 1.0;
-    Tensor::new(&[one], device)?.to_dtype(dtype)?.broadcast_as((rows, ONES))?.contiguous()
 }

@@ -161,6 +161,11 @@ impl Joined {
         Self { matrices, sources: collector.sources, parameters: layout.len }
     }
 
+    /// Length of the flat vector.
+    pub(super) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
     /// The model's values in the order of the flat vector.
     pub(super) fn join(&self, values: &[f32]) -> Vec<f32> {
         let value = |&source: &u32| values.get(source as usize).copied().unwrap_or_default();

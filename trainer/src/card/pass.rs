@@ -9,12 +9,12 @@
 //! Each layer computes only the rows that the layers above hear. candle's own `backward` would ask for
 //! twice as many kernels, and a card waits for those more than for the numbers.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use wavenet_engine::Config;
 
-use super::batch::{Batch, ones};
+use super::batch::Batch;
 use super::joined::{Matrices, ONES};
-use super::parts;
+use super::parts::{self, CrossEntropy, Taps};
 
 /// What the forward pass leaves for the backward pass.
 pub(super) struct Forward<'a> {
@@ -43,14 +43,6 @@ struct LayerKept {
     gated: Tensor,
 }
 
-/// Loss of a batch on the card.
-pub(super) struct Measured {
-    /// Sum over the counted rows in nats, and rows whose likeliest code was the true one. Shape: `[2]`.
-    pub(super) nats_and_hits: Tensor,
-    /// The gradient of the mean loss by the logits, f32; only where it was asked for.
-    pub(super) dlogits: Option<Tensor>,
-}
-
 /// The first frame that each layer has to compute, given the first that counts.
 fn starts(config: &Config, first_counted: usize) -> Vec<usize> {
     let mut starts = vec![first_counted; config.layers()];
@@ -72,7 +64,6 @@ impl<'a> Forward<'a> {
         weights: &'a Matrices<Tensor>,
         batch: &'a Batch,
     ) -> Result<Self> {
-        let (device, dtype) = (weights.skip.device(), weights.skip.dtype());
         let starts = starts(config, batch.first_counted);
         let counted = batch.counted_rows();
         let constant = match (&weights.class_embedding, &batch.classes) {
@@ -82,7 +73,6 @@ impl<'a> Forward<'a> {
             _ => batch.constant.clone(),
         };
         let rows_from = |frame: usize| (batch.frames - frame) * batch.width;
-        let ones = ones(rows_from(starts[0]), device, dtype)?;
 
         let first = starts[0].saturating_sub(reach(config, 0));
         let codes = batch.codes.narrow(0, first * batch.width, rows_from(first))?;
@@ -90,16 +80,10 @@ impl<'a> Forward<'a> {
         let mut layers = Vec::with_capacity(config.layers());
         for (index, &start) in starts.iter().enumerate() {
             let rows = rows_from(start);
-            // Before the first frame there is nothing.
-            let lead = reach(config, index).saturating_sub(start) * batch.width;
-            let led = if lead > 0 { x.pad_with_zeros(0, lead, 0)? } else { x.clone() };
-            let mut heard: Vec<Tensor> = (0..config.kernel_size)
-                .map(|tap| led.narrow(0, tap * config.dilations[index] * batch.width, rows))
-                .collect::<Result<_>>()?;
-            heard.push(constant.narrow(0, start * batch.width, rows)?);
-            let heard = Tensor::cat(&heard, 1)?;
+            let constant = constant.narrow(0, start * batch.width, rows)?;
+            let heard = parts::heard(&x, &constant, &taps(config, batch, index, start))?;
             let sums = heard.matmul(&weights.gates[index])?;
-            let gated = parts::gate(&sums, &ones.narrow(0, 0, rows)?)?;
+            let gated = parts::gate(&sums)?;
             if let Some(weight) = weights.residuals.get(index) {
                 x = (last_rows(&x, rows)? + gated.matmul(weight)?)?;
             }
@@ -108,37 +92,18 @@ impl<'a> Forward<'a> {
         let gated: Vec<Tensor> =
             (layers.iter()).map(|layer| last_rows(&layer.gated, counted)).collect::<Result<_>>()?;
         let gated = Tensor::cat(&gated, 1)?;
-        let skips = gated.matmul(&weights.skip)?.relu()?;
-        let hidden = skips.matmul(&weights.end1)?.broadcast_add(&weights.end1_bias)?.relu()?;
-        let logits = hidden.matmul(&weights.end2)?.broadcast_add(&weights.end2_bias)?;
+        let skips = parts::affine_end(&gated.matmul(&weights.skip)?, None, true)?;
+        let hidden = skips.matmul(&weights.end1)?;
+        let hidden = parts::affine_end(&hidden, Some(&weights.end1_bias), true)?;
+        let logits = hidden.matmul(&weights.end2)?;
+        let logits = parts::affine_end(&logits, Some(&weights.end2_bias), false)?;
         Ok(Self { config, batch, weights, layers, gated, skips, hidden, logits })
     }
 
     /// The loss, in f32.
-    pub(super) fn measure(&self, with_gradient: bool) -> Result<Measured> {
-        let logits = self.logits.to_dtype(DType::F32)?;
-        let targets = self.batch.targets.unsqueeze(1)?;
-        let likelihoods = parts::softmax(&logits)?;
-        let true_ones = likelihoods.gather(&targets, 1)?;
-        let likeliest = likelihoods.max_keepdim(D::Minus1)?;
-        let hits = true_ones.ge(&likeliest)?.to_dtype(DType::F32)?.squeeze(1)?;
-        // The smallest normal number: more than 87 nats a sample are not told apart.
-        let nats = true_ones.maximum(f32::MIN_POSITIVE)?.log()?.neg()?.squeeze(1)?;
-        let (nats, hits) = match &self.batch.counts {
-            Some(counts) => ((nats * counts)?, (hits * counts)?),
-            None => (nats, hits),
-        };
-        let nats_and_hits = Tensor::stack(&[nats.sum_all()?, hits.sum_all()?], 0)?;
-        if !with_gradient {
-            return Ok(Measured { nats_and_hits, dlogits: None });
-        }
-        let minus = Tensor::full(-1.0_f32, targets.shape(), targets.device())?;
-        let mut dlogits = likelihoods.scatter_add(&targets, &minus, 1)?;
-        if let Some(counts) = &self.batch.counts {
-            dlogits = dlogits.broadcast_mul(&counts.unsqueeze(1)?)?;
-        }
-        let dlogits = (dlogits / self.batch.samples as f64)?;
-        Ok(Measured { nats_and_hits, dlogits: Some(dlogits) })
+    pub(super) fn measure(&self, with_gradient: bool) -> Result<CrossEntropy> {
+        let Batch { targets, counts, samples, .. } = self.batch;
+        parts::cross_entropy(&self.logits, targets, counts.as_ref(), *samples, with_gradient)
     }
 
     /// The gradient by every matrix, of the type of the activations.
@@ -146,11 +111,10 @@ impl<'a> Forward<'a> {
         let (config, weights, batch) = (self.config, self.weights, self.batch);
         let (g, r, k) = (config.gate_channels, config.residual_channels, config.kernel_size);
         let dtype = self.logits.dtype();
-        let dlogits = dlogits.to_dtype(dtype)?;
         let one = Tensor::ones((1, batch.counted_rows()), dtype, dlogits.device())?;
 
-        let end2 = self.hidden.t()?.matmul(&dlogits)?;
-        let end2_bias = one.matmul(&dlogits)?;
+        let end2 = self.hidden.t()?.matmul(dlogits)?;
+        let end2_bias = one.matmul(dlogits)?;
         let dhidden = parts::relu_backward(&dlogits.matmul(&weights.end2.t()?)?, &self.hidden)?;
         let end1 = self.skips.t()?.matmul(&dhidden)?;
         let end1_bias = one.matmul(&dhidden)?;
@@ -185,19 +149,16 @@ impl<'a> Forward<'a> {
                     None => heard,
                 });
             }
-            let taps = parts::Taps {
-                channels: r,
-                back_rows: (0..k)
-                    .map(|tap| (k - 1 - tap) * config.dilations[index] * batch.width)
-                    .collect(),
-                missing_rows: layer.start.min(reach(config, index)) * batch.width,
-            };
+            let taps = taps(config, batch, index, layer.start);
             dx = Some(parts::input_gradient(dx.as_ref(), &dtaps, &taps)?);
         }
         gates.reverse();
         residuals.reverse();
         let embedding = match &dx {
-            Some(dx) => parts::by_code(&last_rows(&batch.codes, dx.dim(0)?)?, dx, config.levels)?,
+            Some(dx) => {
+                let codes = last_rows(&batch.codes, dx.dim(0)?)?;
+                parts::one_hot(&codes, config.levels, dtype)?.t()?.matmul(dx)?
+            }
             None => weights.embedding.zeros_like()?,
         };
         Ok(Matrices {
@@ -211,6 +172,16 @@ impl<'a> Forward<'a> {
             end2_bias,
             class_embedding: dclasses,
         })
+    }
+}
+
+/// The taps of a layer that computes from a frame on.
+fn taps(config: &Config, batch: &Batch, layer: usize, start: usize) -> Taps {
+    Taps {
+        count: config.kernel_size,
+        channels: config.residual_channels,
+        step_rows: config.dilations[layer] * batch.width,
+        missing_rows: start.min(reach(config, layer)) * batch.width,
     }
 }
 

@@ -146,4 +146,16 @@ fn the_flat_vector_has_every_parameter_once() {
 fn a_card_learns_what_the_processor_learns() {
     let device = Device::new_cuda(0).expect("an NVIDIA card");
     learns_the_same(&device, 1e-4);
+    for config in configs() {
+        let batch: Vec<Segment> = (0..3).map(|index| segment(&config, index)).collect();
+        let weights = lively_weights(&config);
+        let moments = Moments::new(weights.values());
+        let [(narrow, narrow_norm), (wide, norm)] =
+            [Precision::Bf16, Precision::F32].map(|precision| {
+                let mut card = Card::on(device.clone(), &config, precision, 1).unwrap();
+                card.gradient(&weights, &moments, &batch).unwrap()
+            });
+        assert!((narrow.nats - wide.nats).abs() < 0.02 * wide.nats, "{narrow:?} {wide:?}");
+        assert!((narrow_norm - norm).abs() < 0.1 * norm, "{narrow_norm} {norm}");
+    }
 }

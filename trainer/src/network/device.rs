@@ -10,7 +10,7 @@ pub enum Device {
     /// The processor, by the step written by hand
     #[default]
     Cpu,
-    /// An NVIDIA card, by candle's graph (a build with the feature `cuda`)
+    /// An NVIDIA card (a build with the feature `cuda`)
     Cuda,
     /// The processor, by candle's graph: what the others are compared with (feature `candle`)
     #[value(hide = true)]
