@@ -27,6 +27,8 @@ build() {
   cp "$test" "$folder/engine-tests"
   # Without symbols they are a tenth of the size.
   ! command -v strip >/dev/null || strip "$folder/wavenet" "$folder/engine-tests"
+  # Servers with a GPU seldom have ALSA's library, without which the program does not start.
+  cp -L "$(ldd "$folder/wavenet" | sed -n 's/.*libasound[^ ]* => \([^ ]*\).*/\1/p')" "$folder/"
   ls -l "$folder"
 }
 
@@ -89,6 +91,7 @@ run() {
   folder=$1
   [[ -x $folder/wavenet && -x $folder/engine-tests ]] ||
     die "$folder lacks the programs: run 'tests/gpu.sh build' where there is Rust, and bring $folder here"
+  export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   out=${OUT:-$folder}
   mkdir -p "$out"
   local card
@@ -112,17 +115,18 @@ run() {
   same_file "5000 streams of the piano" --streams 5000 --seconds 0.05 --dtype int8
 
   bench micro --micro
-  bench sweep --sweep --seconds 1
+  bench sweep --sweep --seconds 0.3
   local shape
-  for shape in 64,256,256,20 64,256,256,10; do
-    bench "one-$shape" --shape "$shape" --dtype int8
-    bench "many-$shape" --shape "$shape" --dtype int8 --voices 6000
+  for shape in 64,256,256,10 64,256,256,20 64,256,256,30 128,256,256,30; do
+    for voices in 1 132 750 2000 3000 6000 8000; do
+      bench "streams-$shape-$voices" --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5
+    done
   done
 
   printf '\n%s\n%s\n\n' "$card" "$(date -u +%F)"
   printf '%s\n' "${rows[@]}"
   echo
-  cat "$out"/micro.txt "$out"/sweep.txt "$out"/one-*.txt "$out"/many-*.txt 2>/dev/null
+  cat "$out"/micro.txt "$out"/sweep.txt "$out"/streams-*.txt 2>/dev/null
   printf '\n%s after %d s\n' "$( ((failed)) && echo 'something FAILED' || echo 'everything passed')" "$SECONDS"
   return $failed
 }

@@ -1,5 +1,5 @@
 //! The whole clip at once, in candle: the oracle that the kernels and the trainer's hand-written
-//! backward pass are held to, and later the trainer's graph on a GPU.
+//! backward pass are held to.
 //!
 //! Where a kernel walks sample by sample with queues, this computes one layer for all times and then
 //! the next, as van den Oord et al. 2016 write it (equation 5; docs/model-format.md has every

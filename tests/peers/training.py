@@ -1,6 +1,7 @@
 """How long a training step of the same WaveNet takes in PyTorch and in candle, beside ours, in the same minutes.
 
     training.py TRAINER [--rounds N] [--threads N ...] [--shapes R,S,A,LAYERS ...]
+    training.py TRAINER --device cuda [--rounds N] [--shapes R,S,A,LAYERS ...] [--seconds S]
 
 TRAINER is `wavenet-trainer`, built with the feature `candle`. A step is all of it: forward, loss, backward, clipping by the global norm, AdamW; f32; four segments of 8,192 random
 codes, every one of which counts. PyTorch runs in three formulations of the same function, eagerly and
@@ -8,11 +9,17 @@ compiled, and the fastest of each is the one reported: which it is depends on th
 told to keep what it has, since returning tens of megabytes to the system at each step and faulting them
 in again costs more than the mathematics. Everybody takes turns, and the fastest of all rounds counts.
 PyTorch is measured where it is installed. Run it by `./run peers`.
+
+On a card (TRAINER built with the feature `cuda`) both also round the factors of their products to TF32, or
+compute in bf16 with f32 weights, optimizer and loss; a third mode of PyTorch, `graphs`, is torch.compile with
+CUDA graphs. All its processes start at once and then take turns; those that are not ready after --seconds are
+left out, and named.
 """
 
 import argparse
 import json
 import os
+import selectors
 import subprocess
 import sys
 import time
@@ -105,25 +112,37 @@ def build(formulation, shape):
     return {"matmul": Matmul, "conv": Conv, "conv+": ConvAdd}[formulation]()
 
 
-def peer(formulation, mode, threads, shape):
+def peer(formulation, mode, threads, shape, device="cpu", precision="f32"):
     """A PyTorch process: each line on standard input is answered by the time of its best step in ms."""
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    model = build(formulation, shape)
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    model = build(formulation, shape).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
-    codes = torch.randint(0, LEVELS, (BATCH, WINDOW + 1))
+    codes = torch.randint(0, LEVELS, (BATCH, WINDOW + 1)).to(device)
     inputs, targets = codes[:, :-1].contiguous(), codes[:, 1:].contiguous()
-    loss_of = torch.compile(model) if mode == "compiled" else model
+    options = {"eager": None, "compiled": {}, "graphs": {"mode": "reduce-overhead"}}[mode]
+    loss_of = model if options is None else torch.compile(model, **options)
+    narrow = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    # A card's steps are short and wait for each other anyway: many in a row are timed as one.
+    in_a_row = 20 if device == "cuda" else 1
 
     def step():
+        wait()
         began = time.perf_counter()
-        loss_of(inputs, targets).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return 1e3 * (time.perf_counter() - began)
+        for _ in range(in_a_row):
+            with narrow:
+                loss = loss_of(inputs, targets)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        wait()
+        return 1e3 * (time.perf_counter() - began) / in_a_row
 
     # The first steps compile and take the memory.
     for _ in range(3):
@@ -134,15 +153,31 @@ def peer(formulation, mode, threads, shape):
 
 
 class PyTorch:
-    def __init__(self, formulation, mode, threads, shape):
-        self.name = f"PyTorch {mode}"
-        command = [sys.executable, __file__, "--peer", formulation, mode, str(threads), shape]
+    def __init__(self, formulation, mode, threads, shape, device="cpu", precision="f32"):
+        self.name, self.precision, self.formulation = f"PyTorch {mode}", precision, formulation
+        command = [sys.executable, __file__, "--peer", formulation, mode, str(threads), shape, device, precision]
         environment = os.environ | KEEP_MEMORY | {"OMP_NUM_THREADS": str(threads)}
+        if device == "cuda":
+            environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
         self.process = subprocess.Popen(
-            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if device == "cuda" else None,
         )
-        if self.process.stdout.readline() != "ready\n":
+        if device == "cpu" and not self.is_ready():
             raise SystemExit(f"{self.name} ({formulation}) did not start")
+
+    def is_ready(self, deadline=None):
+        """Waits for the first step; False where it failed or is late."""
+        if deadline is not None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.process.stdout, selectors.EVENT_READ)
+                if not selector.select(max(deadline - time.monotonic(), 0.01)):
+                    return False
+        return self.process.stdout.readline() == "ready\n"
 
     def step_ms(self):
         self.process.stdin.write("again\n")
@@ -152,25 +187,32 @@ class PyTorch:
     def end(self):
         self.process.communicate()
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
 
 class Ours:
     """`device` candle is the same step in candle, whose gradients are the ones that ours must equal."""
 
-    def __init__(self, name, program, device, threads, shape):
-        self.name = name
+    def __init__(self, name, program, device, threads, shape, precision="f32"):
+        self.name, self.precision, self.formulation = name, precision, ""
         # candle spreads its products over the threads that this variable gives it.
         self.environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
         if device == "candle":
             self.environment |= KEEP_MEMORY
         self.command = [program, "bench", "--json", "--device", device, "--threads", str(threads)]
         self.command += ["--shape", shape, "--batch", str(BATCH), "--window", str(WINDOW)]
-        self.command += ["--steps", str(STEPS if device == "cpu" else 2)]
+        self.command += ["--steps", str({"cpu": STEPS, "cuda": 100}.get(device, 2))]
+        self.command += ["--precision", precision] if device == "cuda" else []
+        # A card's steps differ little: what half of them take is nearer to many in a row.
+        self.figure = "step_ms" if device == "cuda" else "fastest_step_ms"
 
     def step_ms(self):
         answer = subprocess.run(
             self.command, check=True, capture_output=True, text=True, env=self.environment
         )
-        return json.loads(answer.stdout)["fastest_step_ms"]
+        return json.loads(answer.stdout)[self.figure]
 
     def end(self):
         pass
@@ -206,16 +248,68 @@ def compare(arguments, threads, shape):
         )
 
 
+def compare_on_card(arguments):
+    """Everybody on the card in turns; of PyTorch's formulations the fastest of each mode and precision."""
+    precisions = ("f32", "tf32", "bf16")
+    places = [(shape, precision) for shape in arguments.shapes for precision in precisions]
+    best = {place: {} for place in places}
+    ours = {
+        place: Ours("ours", arguments.trainer, "cuda", 1, place[0], place[1]) for place in places
+    }
+    for _ in range(arguments.rounds):
+        for place, one in ours.items():
+            try:
+                best[place]["ours"] = min(best[place].get("ours", float("inf")), one.step_ms())
+            except subprocess.CalledProcessError as error:
+                print(f"left out: ours, {place[1]}, {place[0]}: {error.stderr.strip()}")
+    deadline = time.monotonic() + arguments.seconds
+    theirs = [
+        (place, PyTorch(formulation, mode, 1, place[0], "cuda", place[1]))
+        for place in places
+        for mode in arguments.modes
+        for formulation in arguments.formulations
+    ]
+    ready = []
+    for place, one in theirs:
+        if one.is_ready(deadline):
+            ready.append((place, one))
+        else:
+            one.kill()
+            print(f"left out: {one.name} ({one.formulation}), {place[1]}, {place[0]}: failed or late")
+    for _ in range(arguments.rounds):
+        for place, one in ready:
+            try:
+                best[place][one.name] = min(best[place].get(one.name, float("inf")), one.step_ms())
+            except (ValueError, BrokenPipeError):
+                print(f"left out: {one.name} ({one.formulation}), {place[1]}, {place[0]}: failed")
+    for _, one in ready:
+        one.kill()
+    print(f"{'R,S,A,layers':<15} {'':>5} {'':<18} {'ms a step':>9} {'samples a second':>16} {'x ours':>8}")
+    for (shape, precision), times in best.items():
+        for name, step_ms in times.items():
+            rate = BATCH * WINDOW / step_ms * 1e3
+            print(
+                f"{shape:<15} {precision:>5} {name:<18} {step_ms:>9.3f} {rate:>16,.0f}"
+                f" {step_ms / times.get('ours', float('nan')):>8.2f}"
+            )
+
+
 def main():
     if sys.argv[1:2] == ["--peer"]:
-        formulation, mode, threads, shape = sys.argv[2:]
-        return peer(formulation, mode, int(threads), [int(part) for part in shape.split(",")])
+        formulation, mode, threads, shape, *rest = sys.argv[2:]
+        return peer(formulation, mode, int(threads), [int(part) for part in shape.split(",")], *rest)
     parser = argparse.ArgumentParser()
     parser.add_argument("trainer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--shapes", nargs="*", default=SHAPES)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--modes", nargs="*", default=["eager", "compiled", "graphs"], help="of PyTorch, on a card")
+    parser.add_argument("--formulations", nargs="*", default=["matmul", "conv", "conv+"], help="the same")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long PyTorch may get ready, on a card")
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        return compare_on_card(arguments)
     print(f"{'R,S,A,layers':<15} {'threads':>7} {'':<18} {'ms a step':>9} {'samples a second':>16} {'x ours':>8}")
     for shape in arguments.shapes:
         for threads in arguments.threads:

@@ -103,8 +103,7 @@ fn loss_and_gradient_equal_candles() {
     }
 }
 
-/// What `--device cuda` computes, on candle's own CPU device: stretches from the middle of a clip too,
-/// whose warm-up does not count.
+/// What `--device candle` computes: stretches from the middle of a clip too, whose warm-up does not count.
 #[test]
 fn the_graph_behind_the_trainers_interface_gives_the_same() {
     for config in configs() {

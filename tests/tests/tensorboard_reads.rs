@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wavenet_engine::Config;
 use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::Material;
-use wavenet_trainer::network::Device;
+use wavenet_trainer::network::{Device, Precision};
 use wavenet_trainer::prepare::{PrepareOptions, prepare};
 use wavenet_trainer::settings::{Training, default_model};
 use wavenet_trainer::training::{Budget, TrainOptions, train};
@@ -88,6 +88,8 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
             seed: 1,
             threads: 1,
             device: Device::Cpu,
+            precision: Precision::F32,
+            precision: Precision::F32,
             patience: None,
             finetune: None,
             checkpoint_steps: 10,

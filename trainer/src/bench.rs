@@ -17,7 +17,8 @@ use serde::Serialize;
 use wavenet_engine::kernels::roof::{Roof, best_rate};
 use wavenet_engine::{Config, Dtype, Isa, Packed, Philox, Weights};
 
-use crate::network::{Device, Network, Segment};
+use crate::learner::Learner;
+use crate::network::{Device, Precision, Segment};
 use crate::optimizer::{AdamW, Moments};
 use crate::settings::check_model;
 
@@ -35,6 +36,8 @@ pub struct BenchOptions {
     pub window: usize,
     /// What computes.
     pub device: Device,
+    /// How its numbers are rounded.
+    pub precision: Precision,
     /// Worker threads.
     pub threads: usize,
     /// Steps that are timed.
@@ -51,8 +54,8 @@ pub struct BenchReport {
     /// Samples of a batch over the median time.
     pub samples_per_second: f64,
     /// The time that the products of a step take at the peak rate of f32 multiply-adds of so many of the
-    /// processor's threads.
-    pub roof_ms: f64,
+    /// processor's threads; nothing of a card.
+    pub roof_ms: Option<f64>,
     /// Parameters of the model.
     pub parameters: usize,
     /// As asked.
@@ -63,6 +66,8 @@ pub struct BenchReport {
     pub window: usize,
     /// As asked.
     pub device: Device,
+    /// As asked.
+    pub precision: Precision,
     /// As asked.
     pub threads: usize,
 }
@@ -88,28 +93,33 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport> {
     check_model(&config).context("--shape")?;
     let mut weights = Weights::random(config.clone(), 1)?;
     let mut moments = Moments::new(weights.values());
-    let mut gradient = vec![0.0; weights.values().len()];
-    let mut network = Network::on(options.device, &config, options.threads)?;
-    let fill = |index: usize, segment: &mut Segment| -> Result<()> {
+    let BenchOptions { device, precision, threads, .. } = *options;
+    let mut learner = Learner::on(device, precision, &config, AdamW::default(), threads)?;
+    let segment = |index: usize| {
         let draws = Philox::new(7, index as u64);
         let codes: Vec<u8> = (0..=options.window as u64).map(|i| draws.draw(i) as u8).collect();
-        segment.inputs = codes[..options.window].to_vec();
-        segment.targets = codes[1..].to_vec();
-        segment.counted_from = 0;
-        Ok(())
+        Segment {
+            inputs: codes[..options.window].to_vec(),
+            targets: codes[1..].to_vec(),
+            ..Segment::default()
+        }
     };
+    let segments: Vec<Segment> = (0..options.batch).map(segment).collect();
     let packed = Packed::new(&weights, Dtype::F32, Isa::Auto)?;
     let (roof, mut peak) = (Roof::new(&packed, 0), 0.0_f64);
     let mut times_ms = Vec::with_capacity(options.steps);
     // The first two steps take the memory.
     for step in 0..options.steps + 2 {
+        // A step may leave something else in its segments.
+        let mut batch = segments.clone();
         let start = Instant::now();
-        network.gradient(&weights, options.batch, &fill, &mut gradient)?;
-        let adam = AdamW::default();
-        adam.clip(&mut gradient);
-        adam.step(&mut moments, 1e-3, &gradient, weights.values_mut());
+        learner.gradient(&weights, &moments, &mut batch)?;
+        learner.step(&mut weights, &mut moments, 1e-3)?;
         if step >= 2 {
             times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        // A card would end its step meanwhile, unnoticed.
+        if step >= 2 && device != Device::Cuda {
             peak = peak.max(best_rate(LOOKS, || roof.multiply_add(Dtype::F32)));
         }
     }
@@ -121,12 +131,13 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport> {
         step_ms,
         fastest_step_ms: times_ms[0],
         samples_per_second: samples / step_ms * 1e3,
-        roof_ms: multiply_adds / (peak * options.threads as f64) * 1e3,
+        roof_ms: (peak > 0.0).then(|| multiply_adds / (peak * options.threads as f64) * 1e3),
         parameters: weights.values().len(),
         shape: options.shape,
         batch: options.batch,
         window: options.window,
         device: options.device,
+        precision: options.precision,
         threads: options.threads,
     })
 }

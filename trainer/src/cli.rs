@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::ExportArgs;
-use crate::network::Device;
+use crate::network::{Device, Precision};
 use crate::settings::Conditioning;
 use crate::synth_recordings::Timbre;
 use crate::training::Budget;
@@ -171,6 +171,9 @@ pub struct TrainArgs {
     /// What computes the steps
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     pub device: Device,
+    /// How the numbers of a step are rounded
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
     /// Start from this model (or .state): its shape, and its weights as far as they fit
     #[arg(long, value_name = "FROM")]
     pub finetune: Option<PathBuf>,
@@ -312,6 +315,9 @@ pub struct BenchArgs {
     /// What computes the steps
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     pub device: Device,
+    /// How the numbers of a step are rounded
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -121,6 +121,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         budget: args.budget(),
         seed: args.data.seed,
         device: args.device,
+        precision: args.precision,
         threads: args.data.threads(),
         patience: args.patience,
         checkpoint_steps: args.checkpoint_steps,
@@ -367,26 +368,29 @@ fn bench_command(args: &BenchArgs) -> Result<String> {
         batch: args.batch as usize,
         window: args.window as usize,
         device: args.device,
+        precision: args.precision,
         threads: threads(args.threads),
         steps: args.steps as usize,
     })?;
     Ok(if args.json {
         serde_json::to_string(&report)?
     } else {
-        let roof = format!(
-            "; the fastest took {:.1} ms, where the processor's peak rate of f32 multiply-adds would \
-             allow {:.1} ms ({:.0} %)",
-            report.fastest_step_ms,
-            report.roof_ms,
-            100.0 * report.roof_ms / report.fastest_step_ms
-        );
+        let roof = report.roof_ms.filter(|_| args.device == Device::Cpu).map(|roof_ms| {
+            format!(
+                "; the fastest took {:.1} ms, where the processor's peak rate of f32 multiply-adds \
+                 would allow {roof_ms:.1} ms ({:.0} %)",
+                report.fastest_step_ms,
+                100.0 * roof_ms / report.fastest_step_ms
+            )
+        });
         format!(
-            "{:.1} ms a step, {:.0} samples a second ({} parameters, {} threads){}",
+            "{:.*} ms a step, {:.0} samples a second ({} parameters, {} threads){}",
+            if report.step_ms < 10.0 { 2 } else { 1 },
             report.step_ms,
             report.samples_per_second,
             report.parameters,
             report.threads,
-            if args.device == Device::Cpu { &roof } else { "" }
+            roof.unwrap_or_default()
         )
     })
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Result;
 use wavenet_engine::{Config, Weights};
 
-pub use device::Device;
+pub use device::{Device, Precision};
 pub use packed::Packed;
 
 /// Samples that go through all layers together: whole tiles of the products.

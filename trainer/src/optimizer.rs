@@ -61,10 +61,32 @@ impl AdamW {
     pub fn clip(&self, gradient: &mut [f32]) -> f64 {
         let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
         if norm > f64::from(self.clip_norm) {
-            let factor = (f64::from(self.clip_norm) / norm) as f32;
+            let factor = self.share_left(norm);
             gradient.iter_mut().for_each(|g| *g *= factor);
         }
         norm
+    }
+
+    /// What makes up for means that began at zero, at a step (from 1): of gradients, of their squares.
+    pub(crate) fn corrections(&self, step: u64) -> [f32; 2] {
+        let correction = |beta: f32| (1.0 - libm::pow(f64::from(beta), step as f64)) as f32;
+        [correction(self.beta1), correction(self.beta2)]
+    }
+
+    /// Decay of the average at a step (from 1): a young one would remember the random start, so it follows
+    /// faster at first.
+    pub(crate) fn average_decay_at(&self, step: u64) -> f32 {
+        let t = step as f64;
+        self.average_decay.min((1.0 + t as f32) / (10.0 + t as f32))
+    }
+
+    /// What is left of a gradient of a norm once it is shortened to the longest that is allowed.
+    pub(crate) fn share_left(&self, norm: f64) -> f32 {
+        if norm > f64::from(self.clip_norm) {
+            (f64::from(self.clip_norm) / norm) as f32
+        } else {
+            1.0
+        }
     }
 
     /// Moves the weights one step against a gradient (clipped beforehand).
@@ -76,11 +98,8 @@ impl AdamW {
         weights: &mut [f32],
     ) {
         moments.step += 1;
-        let t = moments.step as f64;
-        let correction = |beta: f32| (1.0 - libm::pow(f64::from(beta), t)) as f32;
-        let (correct1, correct2) = (correction(self.beta1), correction(self.beta2));
-        // A young average would remember the random start: it follows faster at first.
-        let average_decay = self.average_decay.min((1.0 + t as f32) / (10.0 + t as f32));
+        let [correct1, correct2] = self.corrections(moments.step);
+        let average_decay = self.average_decay_at(moments.step);
         let state = moments.mean.iter_mut().zip(&mut moments.square).zip(&mut moments.average);
         for (((mean, square), average), (&g, weight)) in state.zip(gradient.iter().zip(weights)) {
             *mean = self.beta1 * *mean + (1.0 - self.beta1) * g;

@@ -29,7 +29,7 @@ use crate::checkpoint::{self, Checkpoints, RunSettings};
 use crate::finetune::Finetune;
 use crate::log::{self, LogOptions};
 use crate::material::{Material, Prefetch};
-use crate::network::{Device, Segment};
+use crate::network::{Device, Precision, Segment};
 use crate::settings::{Training, check_model};
 use diagnosis::Finding;
 use history::History;
@@ -59,6 +59,8 @@ pub struct TrainOptions {
     pub seed: u64,
     /// What computes the steps.
     pub device: Device,
+    /// How its numbers are rounded.
+    pub precision: Precision,
     /// Worker threads.
     pub threads: usize,
     /// Steps between two checkpoints.
@@ -102,6 +104,7 @@ pub struct Outcome {
 /// One line.
 pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
     options.device.check()?;
+    options.precision.check(options.device)?;
     options.training.validate()?;
     check_model(config)?;
     checkpoint::check_out(&options.out)?;

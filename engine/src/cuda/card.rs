@@ -63,14 +63,23 @@ fn not_available(why: impl std::fmt::Display) -> Error {
     Error::Device(format!("cuda: not available ({why})"))
 }
 
+/// Whether NVIDIA's library is there. Beside candle the program is linked to it, and would not run without.
+fn has_driver() -> bool {
+    #[cfg(feature = "reference-cuda")]
+    let is_there = true;
+    // SAFETY: it loads NVIDIA's library, whose initialisers are NVIDIA's affair, and nothing else.
+    #[cfg(not(feature = "reference-cuda"))]
+    let is_there = unsafe { sys::is_culib_present() };
+    is_there
+}
+
 impl Cuda {
     /// The first card.
     ///
     /// # Errors
     /// [`Error::Device`] with the reason why there is none.
     pub(super) fn open() -> Result<Self> {
-        // SAFETY: it loads NVIDIA's library, whose initialisers are NVIDIA's affair, and nothing else.
-        if !unsafe { sys::is_culib_present() } {
+        if !has_driver() {
             return Err(not_available("no NVIDIA driver is installed"));
         }
         let because = |error: DriverError| match failed(error) {

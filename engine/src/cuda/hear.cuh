@@ -7,7 +7,8 @@
 __device__ inline float fresh(const float *from) {
 #ifdef __CUDACC_RTC__
   float value;
-  asm volatile("ld.relaxed.sys.global.f32 %0, [%1];" : "=f"(value) : "l"(from));
+  // Not as a relaxed load of the whole system: lanes would go over the bus one by one.
+  asm volatile("ld.global.cv.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
   return value;
 #else
   return *(const volatile float *)from;

@@ -98,14 +98,14 @@ struct Params {
 // columns, as the lanes of a warp hold them.
 struct Soloist {
   u32 packets;             // [layers][PACKET]
-  u32 past_tiles;          // [layers - 1][kernel_size - 1][AHEAD][filter, gate][R_PARTS][32]
-  u32 conditioning_tiles;  // [AHEAD][layers][parts][filter, gate][32]
+  u32 past_tiles;          // [layers - 1][kernel_size - 1][R / 32][R_PARTS][2][filter, gate][32]
+  u32 conditioning_tiles;  // [layers][R / 32][parts][2][filter, gate][32]
   u32 skip_tiles;          // [layers][S / 16][R_PARTS][32]
   u32 end1_tiles;          // [A / 16][S_PARTS][32]
   u32 end2_tiles;          // [LEVELS / 16][A_PARTS][32]
   // Of the block's shared memory.
   u32 resident;  // layers whose packets stay there
   u32 slots;     // packets of other layers, at a time: a power of two
-  u32 at_voice, at_rings, at_units, at_ahead, at_h, at_x, at_latest, at_conditioned, at_skip_input, at_hidden_input, at_maxima, at_logits,
+  u32 at_voice, at_rings, at_units, at_ahead, at_h, at_x, at_latest, at_skip_input, at_hidden_input, at_maxima, at_logits,
       at_weights, at_nucleus, at_draws, at_codes, at_end2, at_packets;
 };

@@ -28,7 +28,7 @@ struct Shape {
   static constexpr u32 VECTOR = 4;  // units of R bytes, padded
   static constexpr u32 R_PARTS = R / 32, S_PARTS = S / 32, A_PARTS = A / 32, TILES = R / 16;
   // Warps.
-  static constexpr u32 CHAIN = R / 16, AHEAD = R / 16, HEAD = (S > A ? S : A) / 32, END = CHAIN + AHEAD;
+  static constexpr u32 CHAIN = R / 32, AHEAD = 3 * R / 32, HEAD = (S > A ? S : A) / 32, END = CHAIN + AHEAD;
   static constexpr u32 FIRST_AHEAD = CHAIN, FIRST_HEAD = CHAIN + AHEAD, HERALD = FIRST_HEAD + HEAD, LOADER = HERALD + 1;
   static constexpr u32 BLOCK = 32 * (LOADER + 1);
   // The chain's weights of one layer, in units: the present tap, the residual, and their scales and biases.
@@ -47,10 +47,10 @@ struct Counters {
   u32 passed;     // the chain: layers whose gated units are there, of all samples
   u32 made;       // the chain: codes
   u32 loaded;     // the loader: packets
-  u32 summed[8];  // each warp of those ahead
+  u32 summed[6];  // each warp of those ahead
   u32 hidden_scale;
   u32 heard;      // the chain: the code that it hears now
-  u32 rest;
+  u32 rest[3];
 };
 
 // Counters and what they stand for lie in shared memory, which a multiprocessor reads and writes in the order in which a
@@ -167,20 +167,6 @@ struct Rows16 {
       }
     }
   }
-  // The same with a sum for even parts and one for odd: none waits for the product before.
-  __device__ void multiply_apart(const uint4 *vector, int (*even)[4], int (*odd)[4]) const {
-    static_assert(PARTS <= 2, "short products");
-    const u32 t = threadIdx.x & 3;
-    if constexpr (PARTS == 1) {
-      multiply(vector, even);
-    } else {
-      const uint4 unit = vector[t];
-#pragma unroll
-      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][0], unit.x, unit.y, even[tile]);
-#pragma unroll
-      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][1], unit.z, unit.w, odd[tile]);
-    }
-  }
   __device__ static void add(const uint4 &part, u32 low, u32 high, int *sums) {
     multiply_16x8(part.x, part.y, part.z, part.w, low, high, sums);
   }
@@ -234,8 +220,6 @@ struct Desk {
   __device__ uint4 *x(u32 warp, u32 layer) const {
     return warp == 0 ? latest(layer) : work + solo.at_x + (warp - 1) * S::VECTOR;
   }
-  // Products with the conditioning vector, of each row.
-  __device__ int *conditioned(u32 layer) const { return (int *)(work + solo.at_conditioned) + layer * 2 * S::R; }
   __device__ uint4 *skip_input() const { return work + solo.at_skip_input; }
   __device__ uint4 *hidden_input() const { return work + solo.at_hidden_input; }
   // The largest of each warp: of the skips, of the hidden channels, of the logits; eight each.

@@ -34,6 +34,8 @@ const MOST_CHANNELS: usize = 128;
 const LANES: usize = 32;
 const TILE_ROWS: usize = 16;
 const PART_COLUMNS: usize = 32;
+/// Tiles that a warp of the chain, or ahead of it, has at once: twice filters and gates of the same units.
+const PAIRS: usize = 4;
 /// Units of a vector of gated units, padded.
 const VECTOR: usize = 4;
 /// Samples whose conditioning vectors are there, and that are kept for the host.
@@ -61,7 +63,6 @@ pub(super) struct Soloist {
     at_h: u32,
     at_x: u32,
     at_latest: u32,
-    at_conditioned: u32,
     at_skip_input: u32,
     at_hidden_input: u32,
     at_maxima: u32,
@@ -88,15 +89,15 @@ impl Shape {
         SHAPES.iter().position(is_one)
     }
 
-    /// Warps of the chain, and as many ahead of it.
+    /// Warps of the chain; three times as many are ahead of it.
     fn chain_warps(self) -> usize {
-        self.residual_channels / TILE_ROWS
+        self.residual_channels / LANES
     }
 
     /// Threads of a block: beside those, 32 rows of the head a warp, the herald and the loader.
     pub(super) fn threads(self) -> u32 {
         let head = self.skip_channels.max(self.end_channels) / LANES;
-        ((2 * self.chain_warps() + head + 2) * LANES) as u32
+        ((4 * self.chain_warps() + head + 2) * LANES) as u32
     }
 
     /// Units of what the chain needs of a layer.
@@ -127,7 +128,6 @@ impl Shape {
         solo.at_h = room(WINDOW * params.conditioning_vector.units as usize);
         solo.at_x = room(self.chain_warps() * VECTOR);
         solo.at_latest = room(layers * (VECTOR + 1));
-        solo.at_conditioned = room(layers * r / 2);
         solo.at_skip_input = room(self.skip_channels / unit);
         solo.at_hidden_input = room(self.end_channels / unit);
         solo.at_maxima = room(3 * 2);
@@ -175,7 +175,7 @@ impl Shape {
             if index == 0 {
                 image.weights.extend(vec![[0; 4]; 2 * residual_units]);
             } else {
-                image.weights.extend(tiles(&pairs(&tap(layer, taps - 1), r), 2));
+                image.weights.extend(tiles(&pairs(&tap(layer, taps - 1), r), PAIRS));
             }
             match &layer.residual {
                 None => image.weights.extend(vec![[0; 4]; residual_units]),
@@ -195,27 +195,15 @@ impl Shape {
         solo.past_tiles = start(image);
         for layer in &layout.layers[1..] {
             for k in 0..taps - 1 {
-                image.weights.extend(tiles(&pairs(&tap(layer, k), r), 2));
+                image.weights.extend(tiles(&pairs(&tap(layer, k), r), PAIRS));
             }
         }
         solo.conditioning_tiles = start(image);
         if h > 0 {
-            // All layers of a warp follow each other.
-            let of_layers: Vec<Vec<Unit>> = layout
-                .layers
-                .iter()
-                .map(|layer| {
-                    let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-                    let matrix: Vec<f32> =
-                        parts.into_iter().flatten().flat_map(get).copied().collect();
-                    tiles_of(&pairs(&matrix, h), 2, false)
-                })
-                .collect();
-            let each = of_layers[0].len() / self.chain_warps();
-            for warp in 0..self.chain_warps() {
-                for units in &of_layers {
-                    image.weights.extend(&units[warp * each..(warp + 1) * each]);
-                }
+            for layer in &layout.layers {
+                let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
+                let matrix: Vec<f32> = parts.into_iter().flatten().flat_map(get).copied().collect();
+                image.weights.extend(tiles_of(&pairs(&matrix, h), PAIRS, false));
             }
         }
         solo.skip_tiles = start(image);
@@ -231,7 +219,7 @@ impl Shape {
             at
         };
         solo.end1_tiles = last(image, &layout.end1.weight, self.skip_channels, 2);
-        let group = LEVELS / TILE_ROWS / (2 * self.chain_warps());
+        let group = LEVELS / TILE_ROWS / (4 * self.chain_warps());
         solo.end2_tiles = last(image, &layout.end2.weight, self.end_channels, group);
         solo
     }

@@ -1,5 +1,5 @@
-// The chain of a soloist: the only steps that all others wait for. A warp has 16 gated units, filter and gate side by
-// side in one lane. The residual stream is every warp's own, all of it: to share the work would cost two more
+// The chain of a soloist: the only steps that all others wait for. A warp has 32 gated units, filter and gate of each
+// in one lane. The residual stream is every warp's own, all of it: to share the work would cost two more
 // meetings a layer. So a layer is one meeting, where the gated units change hands.
 #pragma once
 #include "soloist_end.cuh"
@@ -78,7 +78,9 @@ __device__ inline u8 gated_byte(float filter, float gate) {
 template <typename S>
 __device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
   const Params &p = d.p;
-  const u32 warp = threadIdx.x / 32, t = threadIdx.x & 3, unit = 16 * warp + 8 * (t & 1) + (threadIdx.x & 31) / 4;
+  const u32 warp = threadIdx.x / 32, t = threadIdx.x & 3;
+  // Row g or g + 8 of the first or the second pair of tiles, filters and gates.
+  const u32 unit = 32 * warp + 8 * t + (threadIdx.x & 31) / 4;
   const float *table = p.floats + p.tables + ((p.kernel_size - 1) * p.levels + code) * 2 * S::R;
   const float2 heard = make_float2(table[unit], table[S::R + unit]);
   Stream<S> x;
@@ -95,7 +97,7 @@ __device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
     float4 constants[Stream<S>::PAIRS];
     x.load_constants((const float4 *)(packet + S::TAP + S::RESIDUAL + S::R / 2), constants);
     const u8 byte = gated_byte(sum.x, sum.y);
-    if (t < 2) ((u8 *)d.units(layer))[unit] = byte;
+    ((u8 *)d.units(layer))[unit] = byte;
     join(CHAIN_MEETS, 32 * S::CHAIN);
     tell(d.counters().passed, ++passed);
     if (layer + 1 == p.layers) return;
@@ -105,17 +107,19 @@ __device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
     x.add(sums, constants);
     ++layer;
     packet = d.packet(sample, layer);
-    Rows16<2, S::R_PARTS> taps;
-    taps.load(packet + warp * 2 * S::R_PARTS * 32);
+    Rows16<4, S::R_PARTS> taps;
+    taps.load(packet + warp * 4 * S::R_PARTS * 32);
     const float2 scale = ((const float2 *)(packet + S::TAP + S::RESIDUAL))[unit];
     sum = d.ahead(layer)[unit];
     uint4 *vector = d.x(warp, layer);
     x.quantise(vector);
     if (threadIdx.x == 0) vector[S::VECTOR].x = __float_as_uint(x.scale);
-    int even[2][4] = {}, odd[2][4] = {};
-    taps.multiply_apart(vector, even, odd);
-    sum.x = onto(sum.x, t & 1 ? even[0][2] + odd[0][2] : even[0][0] + odd[0][0], scale.x, x.scale);
-    sum.y = onto(sum.y, t & 1 ? even[1][2] + odd[1][2] : even[1][0] + odd[1][0], scale.y, x.scale);
+    int of_taps[4][4] = {};
+    taps.multiply(vector, of_taps);
+    const int filter = t & 1 ? (t & 2 ? of_taps[2][2] : of_taps[0][2]) : (t & 2 ? of_taps[2][0] : of_taps[0][0]);
+    const int gate = t & 1 ? (t & 2 ? of_taps[3][2] : of_taps[1][2]) : (t & 2 ? of_taps[3][0] : of_taps[1][0]);
+    sum.x = onto(sum.x, filter, scale.x, x.scale);
+    sum.y = onto(sum.y, gate, scale.y, x.scale);
   }
 }
 

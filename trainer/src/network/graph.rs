@@ -1,5 +1,5 @@
 //! Loss and gradient by candle's graph of the whole clip (`wavenet_engine::reference`), behind the
-//! same interface as the step written by hand: the way to a GPU, and what the other is compared with.
+//! same interface as the step written by hand: what that and the card's (`card.rs`) are compared with.
 //!
 //! Segment after segment, so that the graph of one is all that must fit into the device's memory.
 

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicBool;
 use wavenet_engine::Config;
 
 use super::*;
-use crate::network::Device;
+use crate::network::{Device, Precision};
 use crate::prepared::{Entry, Facts, Index, Prepared, PreparedWriter, Split, VERSION};
 use crate::settings::{Training, default_model};
 use crate::training::{Budget, train};
@@ -63,6 +63,7 @@ fn names_from_outside_stay_text_and_nothing_is_loaded() {
         budget: Budget::Steps(3),
         seed: 1,
         device: Device::Cpu,
+        precision: Precision::F32,
         threads: 1,
         patience: None,
         finetune: None,

@@ -17,8 +17,9 @@ use super::{Budget, Outcome, TrainOptions, best, rollback, validation};
 use super::{other_recordings, other_settings, settings_of};
 use crate::checkpoint::{self, Checkpoint, Checkpoints, RunSettings};
 use crate::finetune::Finetune;
+use crate::learner::Learner;
 use crate::material::{Material, Prefetch, Stretch};
-use crate::network::{Network, Segment};
+use crate::network::Segment;
 use crate::optimizer::{AdamW, Schedule};
 
 pub(super) struct Session<'a> {
@@ -26,13 +27,11 @@ pub(super) struct Session<'a> {
     options: &'a TrainOptions,
     settings: RunSettings,
     total_steps: Option<u64>,
-    network: Network,
-    adam: AdamW,
+    learner: Learner,
     schedule: Schedule,
     validation: Vec<Stretch>,
-    /// All that decides the rest of the run.
+    /// All that decides the rest of the run; its numbers are the learner's once they are fetched.
     now: Checkpoint,
-    gradient: Vec<f32>,
     /// The segments of a step.
     batch: Vec<Segment>,
     /// Room for the weights that are measured or written as the model.
@@ -90,13 +89,18 @@ impl<'a> Session<'a> {
             options,
             total_steps,
             settings,
-            network: Network::on(options.device, config, options.threads)?,
-            adam: AdamW {
-                weight_decay: training.weight_decay,
-                clip_norm: training.clip_norm,
-                average_decay: training.average_decay,
-                ..AdamW::default()
-            },
+            learner: Learner::on(
+                options.device,
+                options.precision,
+                config,
+                AdamW {
+                    weight_decay: training.weight_decay,
+                    clip_norm: training.clip_norm,
+                    average_decay: training.average_decay,
+                    ..AdamW::default()
+                },
+                options.threads,
+            )?,
             schedule: Schedule {
                 peak: training.learning_rate,
                 curve: training.schedule,
@@ -104,7 +108,6 @@ impl<'a> Session<'a> {
                 final_share: training.final_share,
             },
             validation,
-            gradient: vec![0.0; now.weights.values().len()],
             batch: vec![Segment::default(); training.batch],
             averaged: now.weights.clone(),
             checkpoints,
@@ -138,13 +141,18 @@ impl<'a> Session<'a> {
         self.share_done() >= 1.0 || self.is_out_of_patience()
     }
 
+    /// Brings the numbers of this moment up to date.
+    fn fetch(&mut self) -> Result<()> {
+        let Checkpoint { weights, moments, .. } = &mut self.now;
+        self.learner.fetch(weights, moments)
+    }
+
     /// One step, or back to the last checkpoint.
     pub(super) fn step(&mut self, windows: &mut Prefetch<'_, '_>) -> Result<()> {
         let step = self.now.step();
         windows.fill(step * self.batch.len() as u64, &mut self.batch)?;
-        let (weights, batch) = (&self.now.weights, &mut self.batch);
-        let loss = self.network.gradient_of(weights, batch, &mut self.gradient)?;
-        let norm = self.adam.clip(&mut self.gradient);
+        let Checkpoint { weights, moments, .. } = &self.now;
+        let (loss, norm) = self.learner.gradient(weights, moments, &mut self.batch)?;
         let levels = self.settings.model.levels;
         let (trend, is_good) = match rollback::judge(loss, norm, self.now.run.trend, levels) {
             Verdict::Exploded(problem) => return self.roll_back(&problem),
@@ -152,6 +160,7 @@ impl<'a> Session<'a> {
         };
         let is_due = step.is_multiple_of(self.options.checkpoint_steps);
         if is_due && step != self.now.run.anchor_step {
+            self.fetch()?;
             if !self.now.is_finite() {
                 return self.roll_back("the loss is no longer a number");
             }
@@ -162,7 +171,7 @@ impl<'a> Session<'a> {
         let rate = self.schedule.at(step, self.share_done())
             * rollback::rate_scale(self.now.run.rollbacks);
         let Checkpoint { weights, moments, .. } = &mut self.now;
-        self.adam.step(moments, rate, &self.gradient, weights.values_mut());
+        self.learner.step(weights, moments, rate)?;
         self.watch.step(Step {
             step: self.now.step(),
             share_done: self.share_done(),
@@ -188,9 +197,10 @@ impl<'a> Session<'a> {
         if self.now.run.record.validated_step == Some(self.now.step()) {
             return Ok(true);
         }
+        self.fetch()?;
         self.averaged.values_mut().copy_from_slice(&self.now.moments.average);
-        let network = &mut self.network;
-        let loss = validation::measure(network, &self.averaged, self.material, &self.validation)?;
+        let learner = &mut self.learner;
+        let loss = validation::measure(learner, &self.averaged, self.material, &self.validation)?;
         let bits = loss.bits_per_sample();
         if !bits.is_finite() || !self.now.is_finite() {
             self.roll_back("the loss is no longer a number")?;
@@ -230,6 +240,7 @@ impl<'a> Session<'a> {
             _ => self.checkpoints.load_step(anchor)?,
         };
         self.now.run.rollbacks = rollbacks + 1;
+        self.learner.forget();
         // The best was measured, wherever it led to.
         self.now.best = best;
         self.now.run.record.best = record;
@@ -241,6 +252,7 @@ impl<'a> Session<'a> {
     /// Saves the state, then the model: whichever moment the power fails, both are whole, and the
     /// state knows the model that belongs to it. An anchor is what the run may go back to.
     fn save(&mut self, is_anchor: bool) -> Result<()> {
+        self.fetch()?;
         self.now.run.elapsed_s = self.elapsed_s();
         self.now.run.history = self.watch.history.clone();
         self.checkpoints.save(&mut self.now, is_anchor)?;
@@ -260,8 +272,9 @@ impl<'a> Session<'a> {
     }
 
     /// Ends a run that was asked to stop, so that it can go on as though it had not been.
-    pub(super) fn interrupt(self) -> Result<Outcome> {
+    pub(super) fn interrupt(mut self) -> Result<Outcome> {
         ensure!(self.now.step() > 0, "interrupted before the first step; no model was written");
+        self.fetch()?;
         ensure!(
             self.now.is_finite(),
             "interrupted while the loss exploded; nothing more was saved"
@@ -277,8 +290,8 @@ impl<'a> Session<'a> {
         }
         let (weights, best::Mark { step: best_step, .. }) = best::model_of(&self.now);
         self.averaged.values_mut().copy_from_slice(weights);
-        let network = &mut self.network;
-        let loss = validation::measure(network, &self.averaged, self.material, &self.validation)?;
+        let learner = &mut self.learner;
+        let loss = validation::measure(learner, &self.averaged, self.material, &self.validation)?;
         let valid_bits = loss.bits_per_sample();
         let unigram_bits = self.material.unigram_bits(&self.validation)?;
         let is_out_of_patience = self.is_out_of_patience();

@@ -4,8 +4,9 @@
 use anyhow::{Context, Result, ensure};
 use wavenet_engine::Weights;
 
+use crate::learner::Learner;
 use crate::material::{Material, Stretch};
-use crate::network::{Loss, Network, Segment};
+use crate::network::{Loss, Segment};
 use crate::prepared::Split;
 
 /// Frames of validation audio heard while training, and at the end.
@@ -31,7 +32,7 @@ pub(super) fn thorough(material: &Material) -> Vec<Stretch> {
 
 /// Loss of a model on some stretches.
 pub(super) fn measure(
-    network: &mut Network,
+    learner: &mut Learner,
     weights: &Weights,
     material: &Material,
     stretches: &[Stretch],
@@ -40,5 +41,5 @@ pub(super) fn measure(
         let stretch = stretches.get(index).context("a stretch too many")?;
         material.fill(*stretch, segment)
     };
-    network.loss(weights, stretches.len(), &fill)
+    learner.loss(weights, stretches.len(), &fill)
 }

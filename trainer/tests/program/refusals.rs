@@ -44,6 +44,8 @@ fn command_lines_that_are_none() {
         ("bench --batch 0", "--batch"),
         ("bench --device cuda", "--release -p wavenet-trainer --features cuda"),
         ("train --data tones --out x.safetensors --device cuda", "--features cuda"),
+        ("bench --precision bf16", "only --device cuda"),
+        ("train --data tones --out x.safetensors --precision tf32", "only --device cuda"),
         ("bench --device gpu", "possible values: cpu, cuda"),
         ("bench --steps 0", "--steps"),
         ("eval --data tones", "--model"),
