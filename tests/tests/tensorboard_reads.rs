@@ -89,7 +89,6 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
             threads: 1,
             device: Device::Cpu,
             precision: Precision::F32,
-            precision: Precision::F32,
             patience: None,
             finetune: None,
             checkpoint_steps: 10,
