@@ -109,6 +109,7 @@ fn bench_gives_the_promised_names_and_they_agree() {
         "device",
         "fastest_step_ms",
         "parameters",
+        "precision",
         "roof_ms",
         "samples_per_second",
         "shape",
