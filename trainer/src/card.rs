@@ -13,13 +13,12 @@ mod parts;
 mod pass;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use wavenet_engine::{Config, Error, Weights};
 
-use crate::network::{Loss, Precision, Segment};
+use crate::network::{Loss, Precision, Segment, run};
 use crate::optimizer::{AdamW, Moments};
 use batch::Batch;
 use joined::Joined;
@@ -234,27 +233,9 @@ fn fill_all(
     segments: &mut [Segment],
     fill: &(dyn Fn(usize, &mut Segment) -> Result<()> + Sync),
 ) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let (threads, slots): (_, Vec<Mutex<&mut Segment>>) =
-        (threads.min(segments.len()), segments.iter_mut().map(Mutex::new).collect());
-    let work = || -> Result<()> {
-        while let index = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(slot) = slots.get(index)
-        {
-            fill(first + index, &mut slot.lock().unwrap_or_else(|poison| poison.into_inner()))?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut result = work();
-        for handle in handles {
-            match handle.join() {
-                Ok(outcome) => result = result.and(outcome),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
+    let slots: Vec<Mutex<&mut Segment>> = segments.iter_mut().map(Mutex::new).collect();
+    run(threads, &mut vec![(); threads], slots.len(), |(), index| {
+        fill(first + index, &mut slots[index].lock().unwrap_or_else(|poison| poison.into_inner()))
     })
 }
 

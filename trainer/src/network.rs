@@ -272,15 +272,15 @@ impl Network {
     }
 }
 
-/// Runs `job` for every index, each thread taking the next one that is free.
-fn run(
+/// Runs `job` for every index, each thread taking the next one that is free; a thread a workspace.
+pub(crate) fn run<W: Send>(
     threads: usize,
-    workspaces: &mut [Workspace],
+    workspaces: &mut [W],
     count: usize,
-    job: impl Fn(&mut Workspace, usize) -> Result<()> + Sync,
+    job: impl Fn(&mut W, usize) -> Result<()> + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
-    let work = |workspace: &mut Workspace| -> Result<()> {
+    let work = |workspace: &mut W| -> Result<()> {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count {

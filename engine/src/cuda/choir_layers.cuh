@@ -8,6 +8,7 @@
 // with a barrier after each. Weights are on their way before the barrier that comes before their use.
 #pragma once
 #include "choir_vectors.cuh"
+#include "copies.cuh"
 
 __device__ inline float within_tanh(float x) {
 #ifdef __CUDACC_RTC__

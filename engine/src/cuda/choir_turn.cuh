@@ -96,28 +96,8 @@ __device__ inline u32 pick_of_256(float *logits, float temperature, u64 share, u
     weights[0] = left.x, weights[1] = left.y, weights[2] = left.z, weights[3] = left.w;
     weights[4] = right.x, weights[5] = right.y, weights[6] = right.z, weights[7] = right.w;
   }
-  u32 all = 0;
-#pragma unroll
-  for (u32 i = 0; i < 8; ++i) all += weights[i];
-  u32 sum = all;
-#pragma unroll
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const u32 lower = __shfl_up_sync(ALL, sum, distance);
-    if (lane >= (u32)distance) sum += lower;
-  }
-  const u32 total = __shfl_sync(ALL, sum, 31);
-  if (total == 0) return likeliest;
-  const u32 target = (u32)(((u64)drawn * total) >> 32);
-  const u32 before = sum - all;
-  const bool is_here = before <= target && target < sum;
-  // How many of the lane's codes end at the target or below.
-  u32 code = lane * 8, end = before;
-#pragma unroll
-  for (u32 i = 0; i < 8; ++i) {
-    end += weights[i];
-    code += end <= target ? 1 : 0;
-  }
-  return __shfl_sync(ALL, code, __ffs(__ballot_sync(ALL, is_here)) - 1);
+  const u32 code = drawn_of_256(weights, drawn);
+  return code < 256 ? code : likeliest;
 }
 
 // Draws the next code of each voice, and goes on to the next sample.
@@ -145,13 +125,7 @@ __device__ inline void choose_all(const Stage &b) {
     __syncwarp();
     const u32 code = pick_of_256(b.logits(v), voice.temperature, voice.share, drawn);
     __syncwarp();
-    if (lane > 0) continue;
-    b.codes(v)[(u32)voice.made & b.ring(0).y] = (u8)voice.code;
-    p.codes[(u64)b.order(v) * (p.codes_mask + 1) + ((u32)voice.made & p.codes_mask)] = (u8)code;
-    voice.code = code;
-    ++voice.made;
-    ++voice.done;
-    if (voice.done == voice.goal || voice.done % 32 == 0) publish(b, v);
+    if (lane == 0) take(b, v, code, b.ring(0).y);
   }
   __syncthreads();
 }

@@ -61,22 +61,3 @@ __device__ inline void make_bytes(const Stage &b, const Made<N, Stage> &made, u3
     }
   }
 }
-
-// Copies a unit from the device's memory to working memory, some time before `await_copies` returns.
-__device__ inline void copy_later(uint4 *to, const uint4 *from) {
-#ifdef __CUDACC_RTC__
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from)
-               : "memory");
-#else
-  copy_unit_later(to, from);
-#endif
-}
-
-// Waits for this thread's copies.
-__device__ inline void await_copies() {
-#ifdef __CUDACC_RTC__
-  asm volatile("cp.async.wait_all;" ::: "memory");
-#else
-  await_units();
-#endif
-}

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::params::{Params, Unit, Voice};
-use super::soloist::Soloist;
+use super::soloist::{self, Soloist};
 use crate::config::{Config, Dtype};
 use crate::error::Result;
 
@@ -88,15 +88,10 @@ pub(super) const TAILORED: [ChoirShape; 3] = [
 ];
 
 impl ChoirShape {
-    /// A model's, as an index of [`TAILORED`], where a choir is compiled for it that this card can run.
-    pub(super) fn of(config: &Config, dtype: Dtype, card: &Card) -> Option<usize> {
-        let is = |shape: &Self| {
-            let [residual, skip, end] = [shape.residual, shape.skip, shape.end].map(|n| n as usize);
-            (config.residual_channels, config.gate_channels) == (residual, residual)
-                && (config.skip_channels, config.end_channels) == (skip, end)
-        };
-        let can = dtype == Dtype::Int8 && card.capability >= WIDE && config.levels == 256;
-        TAILORED.iter().position(is).filter(|_| can)
+    /// Which of [`TAILORED`] a model has.
+    fn of(config: &Config) -> Option<usize> {
+        let channels = |shape: &Self| [shape.residual, shape.skip, shape.end].map(|n| n as usize);
+        TAILORED.iter().position(|shape| has_shape(config, channels(shape)))
     }
 
     /// Threads of a block: a warp for 8 units.
@@ -117,6 +112,30 @@ pub(super) struct OfShape {
     pub(super) soloist: Option<usize>,
     /// One of [`TAILORED`].
     pub(super) choir: Option<usize>,
+}
+
+/// Codes of the kernels that are compiled for a shape.
+pub(super) const LEVELS: usize = 256;
+
+/// Whether a model has a shape: residual and gated, skip and end channels.
+pub(super) fn has_shape(config: &Config, [residual, skip, end]: [usize; 3]) -> bool {
+    config.levels == LEVELS
+        && (config.residual_channels, config.gate_channels) == (residual, residual)
+        && (config.skip_channels, config.end_channels) == (skip, end)
+}
+
+impl OfShape {
+    /// What this card can run, and so many lanes want: up to one a multiprocessor none plays in a choir.
+    pub(super) fn of(config: &Config, dtype: Dtype, card: &Card, lanes: usize) -> Self {
+        if dtype != Dtype::Int8 || card.capability < WIDE {
+            return Self { soloist: None, choir: None };
+        }
+        let has_choir = lanes > card.multiprocessors as usize;
+        Self {
+            soloist: soloist::Shape::of(config),
+            choir: has_choir.then(|| ChoirShape::of(config)).flatten(),
+        }
+    }
 }
 
 /// How a kernel is started.

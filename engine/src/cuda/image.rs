@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::params::{Matrices, Params, Unit, Vector};
-use super::soloist::{SHAPES, Shape, Soloist};
+use super::soloist::{SHAPES, Soloist};
 use crate::config::{Config, Dtype};
 use crate::kernels::{Packed, SilentRows, rounded, row_scale};
 use crate::mulaw::MuLaw;
@@ -32,9 +32,8 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// `has_soloists`: the card can play them.
-    pub(super) fn new(weights: &Weights, packed: &Packed, has_soloists: bool) -> Self {
-        let has_soloists = has_soloists && packed.dtype() == Dtype::Int8;
+    /// `soloist`: the shape of the one that will play it, if any.
+    pub(super) fn new(weights: &Weights, packed: &Packed, soloist: Option<usize>) -> Self {
         let (config, layout) = (weights.config(), weights.layout());
         let dtype = packed.dtype();
         let vector = |channels| vector(channels, dtype);
@@ -94,7 +93,7 @@ impl Image {
         image.add_floats(weights, packed);
         image.add_silence(packed.silent_rows());
         image.add_rings(config);
-        if let Some(index) = has_soloists.then(|| Shape::of(config)).flatten() {
+        if let Some(index) = soloist {
             image.soloist = Some((index, SHAPES[index].image(weights, &mut image)));
         }
         image

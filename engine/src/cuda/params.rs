@@ -123,15 +123,35 @@ fn pitch(channels: u32) -> u32 {
     (channels + 23) / 32 * 32 + 8
 }
 
+/// Rooms of memory that follow each other, in units.
+pub(super) struct Rooms {
+    end: u32,
+}
+
+impl Rooms {
+    /// The first begins after so many units.
+    pub(super) fn after(units: u32) -> Self {
+        Self { end: units }
+    }
+
+    /// Where the next one begins, of so many units.
+    pub(super) fn next(&mut self, units: u32) -> u32 {
+        self.end += units;
+        self.end - units
+    }
+
+    /// Where the last one ends.
+    pub(super) fn end(&self) -> u32 {
+        self.end
+    }
+}
+
 impl Params {
     /// Lays out the working memory of a block that plays so many voices.
     pub(super) fn set_voices(&mut self, voices: u32) {
         // The first unit is a flag that all threads look at.
-        let mut end = 1;
-        let mut room = |units: u32| {
-            end += units;
-            end - units
-        };
+        let mut rooms = Rooms::after(1);
+        let mut room = |units| rooms.next(units);
         let floats = |channels: u32| voices * pitch(channels) / 4;
         self.voices = voices;
         self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
@@ -148,16 +168,13 @@ impl Params {
         self.at_hidden = room(floats(self.end.channels));
         self.at_hidden_input = room(voices * self.end.units);
         self.at_logits = room(floats(self.levels));
-        self.work_units = end;
+        self.work_units = rooms.end();
     }
 
     /// The same for a choir whose shape is known (`choir_stage.cuh`): what is needed one after another shares its room.
     pub(super) fn set_tailored_voices(&mut self, voices: u32) {
-        let mut end = 1;
-        let mut room = |units: u32| {
-            end += units;
-            end - units
-        };
+        let mut rooms = Rooms::after(1);
+        let mut room = |units| rooms.next(units);
         let floats = |channels: u32| voices * pitch(channels) / 4;
         self.voices = voices;
         self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
@@ -173,6 +190,6 @@ impl Params {
         let units = voices * (self.layers * self.gate.units + 1);
         self.at_units = room(units.max(floats(self.levels)));
         self.at_logits = self.at_units;
-        self.work_units = end;
+        self.work_units = rooms.end();
     }
 }

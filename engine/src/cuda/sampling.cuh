@@ -125,3 +125,30 @@ __device__ inline u32 pick(float *logits, u32 levels, float temperature, u64 sha
     while ((before += weights[code]) <= target) ++code;
   return __shfl_sync(ALL, code, __ffs(__ballot_sync(ALL, is_here)) - 1);
 }
+
+// The code that is drawn among 256, whose weights lie 8 a lane, in order; 256 where no code has any. All lanes get it.
+__device__ inline u32 drawn_of_256(const u32 (&weights)[8], u32 drawn) {
+  const u32 lane = threadIdx.x & 31;
+  u32 all = 0;
+#pragma unroll
+  for (u32 i = 0; i < 8; ++i) all += weights[i];
+  u32 sum = all;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const u32 lower = __shfl_up_sync(ALL, sum, distance);
+    if (lane >= (u32)distance) sum += lower;
+  }
+  const u32 total = __shfl_sync(ALL, sum, 31);
+  if (total == 0) return 256;
+  const u32 target = (u32)(((u64)drawn * total) >> 32);
+  const u32 before = sum - all;
+  const bool is_here = before <= target && target < sum;
+  // How many of the lane's codes end at the target or below.
+  u32 code = lane * 8, end = before;
+#pragma unroll
+  for (u32 i = 0; i < 8; ++i) {
+    end += weights[i];
+    code += end <= target ? 1 : 0;
+  }
+  return __shfl_sync(ALL, code, __ffs(__ballot_sync(ALL, is_here)) - 1);
+}

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Order;
-use super::driver::{ChoirShape, Driver, Mapped, OfShape, WIDE, as_bytes};
+use super::driver::{Driver, Mapped, OfShape, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
@@ -73,10 +73,9 @@ impl Session {
         lanes: usize,
         threads: Threads,
     ) -> Result<Self> {
-        let image = Image::new(weights, packed, driver.card().capability >= WIDE);
-        let soloist = image.soloist.map(|(index, _)| index);
-        let choir = ChoirShape::of(packed.config(), packed.dtype(), driver.card());
-        driver.load(packed.dtype(), OfShape { soloist, choir })?;
+        let of_shape = OfShape::of(packed.config(), packed.dtype(), driver.card(), lanes);
+        driver.load(packed.dtype(), of_shape)?;
+        let image = Image::new(weights, packed, of_shape.soloist);
         let mut params = image.params;
         let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
             let address = driver.allocate(bytes.len().max(16))?;
@@ -113,7 +112,7 @@ impl Session {
             has_tiles: packed.dtype() == Dtype::Int8,
             image_units: image.weights.len() as u32,
             soloist: image.soloist,
-            tailored: choir,
+            tailored: of_shape.choir,
         };
         Ok(Self {
             driver,

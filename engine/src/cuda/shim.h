@@ -159,22 +159,31 @@ static inline float reciprocal_roughly(float x) {
 }
 
 // Copies that come to pass when they are waited for; before that nobody may read the place or change the source.
-struct Copy { uint4 *to; const uint4 *from; uint4 value; };
+struct Copy { uint4 *to; const uint4 *from; uint4 value; unsigned group; };
 enum { MOST_COPIES = 64 };
 static Copy copies[MOST_THREADS][MOST_COPIES];
-static unsigned copy_counts[MOST_THREADS];
+static unsigned copy_counts[MOST_THREADS], copy_groups[MOST_THREADS];
 static inline void copy_unit_later(uint4 *to, const uint4 *from) {
-  if (copy_counts[threadIdx.x] == MOST_COPIES) abort();
-  copies[threadIdx.x][copy_counts[threadIdx.x]++] = {to, from, *from};
+  unsigned &count = copy_counts[threadIdx.x];
+  if (count == MOST_COPIES) abort();
+  copies[threadIdx.x][count++] = {to, from, *from, copy_groups[threadIdx.x]};
   memset(to, 0xa5, sizeof *to);
 }
-static inline void await_units() {
+static inline void end_group_of_units() { ++copy_groups[threadIdx.x]; }
+// Those of groups that have ended, but for the last so many.
+static inline void await_units(unsigned left) {
+  Copy *all = copies[threadIdx.x];
+  unsigned kept = 0;
   for (unsigned i = 0; i < copy_counts[threadIdx.x]; ++i) {
-    const Copy &copy = copies[threadIdx.x][i];
+    const Copy copy = all[i];
+    if (copy.group + left >= copy_groups[threadIdx.x]) {
+      all[kept++] = copy;
+      continue;
+    }
     if (memcmp(copy.from, &copy.value, sizeof copy.value)) abort();
     *copy.to = copy.value;
   }
-  copy_counts[threadIdx.x] = 0;
+  copy_counts[threadIdx.x] = kept;
 }
 
 // The matrix units: products of bytes, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX ISA).

@@ -3,7 +3,6 @@
 #ifndef __CUDACC_RTC__
 #include "shim.h"
 #endif
-#include "copies.cuh"
 #include "soloist_ahead.cuh"
 #include "soloist_chain.cuh"
 #include "soloist_head.cuh"

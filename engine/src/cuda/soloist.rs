@@ -2,8 +2,9 @@
 //! warp hold them, and the layout of a block's shared memory. Only some shapes have one: those that the
 //! kernel was compiled for.
 
+use super::driver::{LEVELS, has_shape};
 use super::image::{After, Image, quantised, unit_of_bytes};
-use super::params::{Matrices, Params, Unit, Voice};
+use super::params::{Matrices, Params, Rooms, Unit, Voice};
 use crate::config::Config;
 use crate::weights::{LayerLayout, Weights};
 
@@ -28,7 +29,6 @@ pub(super) const SHAPES: [Shape; 2] = [
     shape("wavenet_soloist_64_256_256", [64, 256, 256]),
 ];
 
-const LEVELS: usize = 256;
 /// Channels of a conditioning vector at most.
 const MOST_CHANNELS: usize = 128;
 const LANES: usize = 32;
@@ -78,15 +78,10 @@ pub(super) struct Soloist {
 impl Shape {
     /// Which of [`SHAPES`] a model has.
     pub(super) fn of(config: &Config) -> Option<usize> {
-        let is_one = |shape: &Shape| {
-            config.levels == LEVELS
-                && config.residual_channels == shape.residual_channels
-                && config.gate_channels == shape.residual_channels
-                && config.skip_channels == shape.skip_channels
-                && config.end_channels == shape.end_channels
-                && config.conditioning_channels() <= MOST_CHANNELS
-        };
-        SHAPES.iter().position(is_one)
+        let channels =
+            |shape: &Shape| [shape.residual_channels, shape.skip_channels, shape.end_channels];
+        let is = |shape: &Shape| has_shape(config, channels(shape));
+        SHAPES.iter().position(is).filter(|_| config.conditioning_channels() <= MOST_CHANNELS)
     }
 
     /// Warps of the chain; three times as many are ahead of it.
@@ -115,18 +110,16 @@ impl Shape {
     ) -> Option<(Soloist, u32)> {
         let (r, layers) = (self.residual_channels, params.layers as usize);
         let unit = size_of::<Unit>();
-        // The counters.
-        let mut end = 4;
-        let mut room = |units: usize| {
-            end += units;
-            (end - units) as u32
-        };
+        // The counters come first.
+        let mut rooms = Rooms::after(4);
+        let mut room = |units: usize| rooms.next(units as u32);
         solo.at_voice = room(size_of::<Voice>() / unit);
         solo.at_rings = room(layers);
         solo.at_units = room(layers * VECTOR);
         solo.at_ahead = room(layers * r / 2);
         solo.at_h = room(WINDOW * params.conditioning_vector.units as usize);
-        solo.at_x = room(self.chain_warps() * VECTOR);
+        // The first warp of the chain keeps it where the latest inputs are.
+        solo.at_x = room((self.chain_warps() - 1) * VECTOR);
         solo.at_latest = room(layers * (VECTOR + 1));
         solo.at_skip_input = room(self.skip_channels / unit);
         solo.at_hidden_input = room(self.end_channels / unit);
@@ -145,7 +138,7 @@ impl Shape {
         solo.resident = resident as u32;
         solo.slots = slots.max(1) as u32;
         room((resident + slots) * self.packet_units());
-        Some((solo, (end * unit) as u32))
+        Some((solo, rooms.end() * unit as u32))
     }
 
     /// Adds the matrices to a model's image.

@@ -128,30 +128,15 @@ __device__ inline u32 choose_code(const Desk<S> &d, u32 sample) {
   static_assert(EACH == 8, "two units a lane");
   const u32 *weights = d.weights();
   if (voice.share < 1ull << 32) {
-    u32 *own = d.nucleus(threadIdx.x / 32);
+    u32 *kept = d.nucleus(threadIdx.x / 32);
 #pragma unroll 1
-    for (u32 code = lane; code < S::LEVELS; code += 32) own[code] = weights[code];
+    for (u32 code = lane; code < S::LEVELS; code += 32) kept[code] = weights[code];
     __syncwarp();
-    keep_nucleus(own, S::LEVELS, voice.share);
-    weights = own;
+    keep_nucleus(kept, S::LEVELS, voice.share);
+    weights = kept;
   }
   const uint4 first = ((const uint4 *)weights)[2 * lane], last = ((const uint4 *)weights)[2 * lane + 1];
-  const u32 all[EACH] = {first.x, first.y, first.z, first.w, last.x, last.y, last.z, last.w};
-  u32 before[EACH + 1] = {};
-#pragma unroll
-  for (u32 i = 0; i < EACH; ++i) before[i + 1] = before[i] + all[i];
-  u32 sum = before[EACH];
-#pragma unroll
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const u32 lower = __shfl_up_sync(ALL, sum, distance);
-    if (lane >= (u32)distance) sum += lower;
-  }
-  const u32 total = __shfl_sync(ALL, sum, 31);
-  if (total == 0) return likeliest(d, largest);
-  const u32 target = (u32)(((u64)d.draw(sample) * total) >> 32), base = sum - before[EACH];
-  const bool is_here = base <= target && target < sum;
-  u32 code = lane * EACH;
-#pragma unroll
-  for (u32 i = 1; i < EACH; ++i) code += base + before[i] <= target;
-  return __shfl_sync(ALL, code, __ffs(__ballot_sync(ALL, is_here)) - 1);
+  const u32 own[EACH] = {first.x, first.y, first.z, first.w, last.x, last.y, last.z, last.w};
+  const u32 code = drawn_of_256(own, d.draw(sample));
+  return code < S::LEVELS ? code : likeliest(d, largest);
 }

@@ -2,6 +2,7 @@
 // codes back, so that nobody else waits for the bus. It grants samples a little ahead; when the slice is over it
 // grants no more.
 #pragma once
+#include "copies.cuh"
 #include "sampling.cuh"
 #include "soloist.cuh"
 
@@ -131,14 +132,14 @@ __device__ inline void load_packets(const Desk<S> &d) {
       const uint4 *from = p.weights + d.solo.packets + layer * S::PACKET;
       uint4 *to = d.slot(index);
 #pragma unroll 1
-      for (u32 i = lane; i < S::PACKET; i += 32) copy_async(to + i, from + i);
-      commit_copies();
+      for (u32 i = lane; i < S::PACKET; i += 32) copy_later(to + i, from + i);
+      end_group();
       if (layer == resident) continue;
-      wait_for_copies<1>();
+      await_groups<1>();
       __syncwarp();
       if (lane == 0) tell(d.counters().loaded, index);
     }
-    wait_for_copies<0>();
+    await_groups<0>();
     __syncwarp();
     if (lane == 0) tell(d.counters().loaded, (sample + 1) * each);
   }

@@ -42,6 +42,18 @@ __device__ inline void publish(const Block &b, u32 v) {
   *(volatile u32 *)&b.p.mail[b.order(v)].done = b.voice(v).done;
 }
 
+// Goes on to a voice's next sample: the code that it heard is past, and `code` is told to the host. By one thread.
+__device__ inline void take(const Block &b, u32 v, u32 code, u32 codes_mask) {
+  const Params &p = b.p;
+  Voice &voice = b.voice(v);
+  b.codes(v)[(u32)voice.made & codes_mask] = (u8)voice.code;
+  p.codes[(u64)b.order(v) * (p.codes_mask + 1) + ((u32)voice.made & p.codes_mask)] = (u8)code;
+  voice.code = code;
+  ++voice.made;
+  ++voice.done;
+  if (voice.done == voice.goal || voice.done % 32 == 0) publish(b, v);
+}
+
 // Draws the next code of each voice, by a warp a voice, and goes on to the next sample.
 __device__ inline void choose(const Block &b) {
   const Params &p = b.p;
@@ -56,13 +68,7 @@ __device__ inline void choose(const Block &b) {
     const u32 drawn = draw(voice.key, voice.stream, voice.made);
     const u32 code = pick(b.logits(v), p.levels, voice.temperature, voice.share, drawn);
     __syncwarp();
-    if (lane > 0) continue;
-    b.codes(v)[(u32)voice.made & p.rings[0].y] = (u8)voice.code;
-    p.codes[(u64)b.order(v) * (p.codes_mask + 1) + ((u32)voice.made & p.codes_mask)] = (u8)code;
-    voice.code = code;
-    ++voice.made;
-    ++voice.done;
-    if (voice.done == voice.goal || voice.done % 32 == 0) publish(b, v);
+    if (lane == 0) take(b, v, code, p.rings[0].y);
   }
   __syncthreads();
 }
