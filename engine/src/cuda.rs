@@ -19,6 +19,7 @@ mod lanes;
 mod micro;
 mod params;
 mod plan;
+mod relay;
 mod session;
 mod soloist;
 
@@ -49,12 +50,29 @@ pub fn describe() -> String {
     }
 }
 
+/// How a GPU computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the numeric contract says: the processor's bytes.
+    #[default]
+    Exact,
+    /// A voice alone as fast as it goes, in bf16 on the matrix units: other bytes than the processor's, and other ones
+    /// on another kind of card. For the shapes and cards that have it: `cuda/relay.rs`.
+    Fast,
+}
+
 /// Lanes of a model on the GPU, all in the state of endless silence. `packed` is made of `weights`.
 ///
 /// # Errors
-/// [`Error::Device`] where there is no GPU, or not enough memory on it.
-pub fn lanes(weights: &Weights, packed: Arc<Packed>, lanes: usize) -> Result<Lanes> {
-    let session = Session::new(open()?, weights, &packed, lanes, Threads::default())?;
+/// [`Error::Device`] where there is no GPU, or not enough memory on it; if they shall be fast, also where the card has
+/// no clusters, and [`Error::Unsupported`] where the model has another shape than those that are fast.
+pub fn lanes(
+    weights: &Weights,
+    packed: Arc<Packed>,
+    lanes: usize,
+    precision: Precision,
+) -> Result<Lanes> {
+    let session = Session::new(open()?, weights, &packed, lanes, Threads::default(), precision)?;
     Ok(Lanes::on_device(packed, session, lanes))
 }
 

@@ -209,7 +209,8 @@ impl Controls {
         }
     }
 
-    /// Why a GPU that made the sound was given up, if one was: the processor goes on with the same sound.
+    /// Why a GPU that made the sound was given up, if one was: the processor goes on with the
+    /// same sound, or after the fast mode in its own arithmetic.
     pub fn loss(&self) -> Option<&str> {
         self.shared.loss.get().map(String::as_str)
     }

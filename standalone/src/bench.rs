@@ -18,7 +18,7 @@ use wavenet_engine::weights::Layout;
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling, State, Weights};
 
 use crate::cli::{BenchArgs, Isa, Place, RunArgs, Shape};
-use crate::model::{Model, slowness};
+use crate::model::{Model, check_place, slowness};
 use roofline::{Roofline, Roofs};
 
 /// A model file may hold 1 GiB; more random weights than that are not made either.
@@ -59,6 +59,7 @@ struct Report {
 /// # Errors
 /// If the model cannot be loaded or built, or what is asked has no kernel.
 pub fn bench(args: &BenchArgs) -> Result<String> {
+    check_place(args.place, &args.run)?;
     if args.place.device == Place::Cuda {
         return gpu::bench(args);
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wavenet_engine as engine;
+use wavenet_engine::cuda::Precision;
 
 pub use play::{DevicesArgs, OutputArgs, PlayArgs};
 pub use values::Shape;
@@ -39,7 +40,8 @@ Examples:
   wavenet render --model voices.safetensors --class theo --temperature 0.8 --out theo.wav
   wavenet render --model birds.safetensors --streams 1000 --seconds 10 --out birds
 
-The same model, seed and options give the same bytes on every machine and at every block size.";
+The same model, seed and options give the same bytes on every machine and at every block size; with --fast only on
+GPUs of one kind.";
 
 const STREAM_EXAMPLES: &str = "\
 Examples:
@@ -53,7 +55,8 @@ Examples:
   wavenet bench --shape 64,256,256,10 --seconds 5
   wavenet bench --sweep
   wavenet bench --model piano.safetensors --voices 8 --json
-  wavenet bench --device cuda --sweep";
+  wavenet bench --device cuda --sweep
+  wavenet bench --device cuda --fast";
 
 /// Plays WaveNet models: a neural network that makes sound, one sample at a time.
 #[derive(Debug, Parser)]
@@ -230,8 +233,8 @@ pub struct InspectArgs {
     #[arg(long)]
     pub json: bool,
     /// Where it shall run: with `cuda`, the GPU is described too.
-    #[command(flatten)]
-    pub place: PlaceArgs,
+    #[arg(long, visible_alias = "backend", value_enum, default_value_t = Place::Auto)]
+    pub device: Place,
 }
 
 /// `wavenet bench`.
@@ -249,11 +252,11 @@ pub struct BenchArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub voices: u32,
     /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
-    #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype"])]
+    #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype", "fast"])]
     pub sweep: bool,
     /// Measure what handing on a word costs on the GPU, and products with the matrix units and without; needs
     /// --device cuda.
-    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json"])]
+    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json", "fast"])]
     pub micro: bool,
     /// How long to measure [default: 3; with --sweep 0.5 a figure].
     #[arg(long, value_name = "S")]
@@ -271,13 +274,24 @@ pub struct BenchArgs {
 }
 
 /// Where a model is run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Running the model")]
 pub struct PlaceArgs {
     /// The processor, or an NVIDIA GPU: the same sound. `auto` is the GPU for --streams where there is one,
     /// else the processor.
     #[arg(long, visible_alias = "backend", value_enum, default_value_t = Place::Auto)]
     pub device: Place,
+    /// Compute in bf16 on the GPU: faster for a voice alone, but not the same bytes as elsewhere; needs
+    /// --device cuda, and a model and a GPU that have it.
+    #[arg(long)]
+    pub fast: bool,
+}
+
+impl PlaceArgs {
+    /// How a GPU shall compute.
+    pub fn precision(self) -> Precision {
+        if self.fast { Precision::Fast } else { Precision::Exact }
+    }
 }
 
 /// Where.
@@ -397,11 +411,36 @@ mod tests {
             ("wavenet bench --shape 1,2,3", "64,256,256,10"),
             ("wavenet bench --shape 1,2,3,99999999999", "128 layers"),
             ("wavenet bench --model a --shape 1,2,3,4", "cannot be used with"),
+            ("wavenet bench --device cuda --fast --sweep", "cannot be used with"),
+            ("wavenet bench --device cuda --fast --micro", "cannot be used with"),
+            ("wavenet inspect --device cuda --fast", "--fast"),
         ] {
             let message = refused(line);
             assert!(message.contains(expected), "{line}: {message}");
             assert_eq!(message.lines().count(), 1, "{line}: {message}");
             assert!(!message.starts_with("error"), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_is_exact_unless_it_shall_be_fast() {
+        for line in [
+            "wavenet render --out x.wav --device cuda",
+            "wavenet stream --device cuda",
+            "wavenet play --backend cuda",
+            "wavenet bench --device cuda",
+        ] {
+            for (fast, expected) in [("", Precision::Exact), (" --fast", Precision::Fast)] {
+                let line = format!("{line}{fast}");
+                let place = match Cli::try_parse_from(line.split(' ')).unwrap().command {
+                    Command::Render(args) => args.place,
+                    Command::Stream(args) => args.place,
+                    Command::Play(args) => args.place(),
+                    Command::Bench(args) => args.place,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!((place.device, place.precision()), (Place::Cuda, expected), "{line}");
+            }
         }
     }
 }

@@ -62,7 +62,7 @@ enum Conditioning<'a> {
 pub fn inspect(args: &InspectArgs) -> Result<String> {
     let model = Model::load(args.model.as_deref())?;
     let mut report = Report::new(&model);
-    report.cuda = (args.place.device == Place::Cuda).then(cuda::describe);
+    report.cuda = (args.device == Place::Cuda).then(cuda::describe);
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.table() })
 }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use wavenet_engine::cuda::{self, Precision};
 use wavenet_engine::synth::{Settings, Synth};
-use wavenet_engine::{Dtype, Error, Packed, Weights, cuda};
+use wavenet_engine::{Dtype, Error, Packed, Weights};
 use wavenet_models::Choice;
 
-use crate::cli::{Place, RunArgs};
+use crate::cli::{Place, PlaceArgs, RunArgs};
 
 /// A model and where it came from.
 #[derive(Debug)]
@@ -92,10 +93,13 @@ pub fn help(synth: &mut Synth, run: &RunArgs) -> Result<()> {
 /// Whether what was asked for goes together.
 ///
 /// # Errors
-/// If two threads shall share the work of a GPU.
-pub fn check_place(place: Place, run: &RunArgs) -> Result<()> {
-    let is_alone = place != Place::Cuda || run.threads == 1;
-    ensure!(is_alone, "--threads is the processor's; leave it out on the GPU");
+/// If two threads shall share the work of a GPU, or the processor shall be a fast GPU.
+pub fn check_place(place: PlaceArgs, run: &RunArgs) -> Result<()> {
+    if place.device == Place::Cuda {
+        ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
+    } else {
+        ensure!(!place.fast, "--fast is the GPU's; add --device cuda (of play: --backend cuda)");
+    }
     Ok(())
 }
 
@@ -103,7 +107,12 @@ pub fn check_place(place: Place, run: &RunArgs) -> Result<()> {
 ///
 /// # Errors
 /// As [`synth`], and if there is no GPU that can play the model.
-pub fn synth_at(place: Place, model: &Model, settings: Settings, run: &RunArgs) -> Result<Synth> {
+pub fn synth_at(
+    place: PlaceArgs,
+    model: &Model,
+    settings: Settings,
+    run: &RunArgs,
+) -> Result<Synth> {
     check_place(place, run)?;
     let mut synth = synth_alone(place, model, settings, run)?;
     help(&mut synth, run)?;
@@ -115,26 +124,32 @@ pub fn synth_at(place: Place, model: &Model, settings: Settings, run: &RunArgs) 
 /// # Errors
 /// If a setting does not fit the model, or there is no GPU that can play it.
 pub fn synth_alone(
-    place: Place,
+    place: PlaceArgs,
     model: &Model,
     settings: Settings,
     run: &RunArgs,
 ) -> Result<Synth> {
     let packed = model.pack(run)?;
-    if place != Place::Cuda {
+    if place.device != Place::Cuda {
         return Ok(Synth::new(packed, settings)?);
     }
-    let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices)?;
+    let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices, place.precision())?;
     Ok(Synth::on_lanes(lanes, settings)?)
 }
 
 /// Says once that the GPU was given up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LossNote {
+    precision: Precision,
     is_said: bool,
 }
 
 impl LossNote {
+    /// Of a GPU that computes so.
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, is_said: false }
+    }
+
     /// Looks at what a player tells, and says it on standard error.
     pub fn look(&mut self, loss: Option<&str>) {
         if let Some(news) = self.news(loss) {
@@ -146,7 +161,11 @@ impl LossNote {
     pub fn news(&mut self, loss: Option<&str>) -> Option<String> {
         let why = loss.filter(|_| !self.is_said)?;
         self.is_said = true;
-        Some(format!("the GPU is given up ({why}); the processor goes on with the same sound"))
+        let how = match self.precision {
+            Precision::Exact => "with the same sound",
+            Precision::Fast => "in its own arithmetic",
+        };
+        Some(format!("the GPU is given up ({why}); the processor goes on {how}"))
     }
 }
 
@@ -177,5 +196,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = Model::load(Some(folder.path())).unwrap_err();
         assert!(format!("{error:#}").contains("not a file"));
+    }
+
+    #[test]
+    fn a_loss_is_said_once_and_promises_no_more_than_is_kept() {
+        let mut exact = LossNote::new(Precision::Exact);
+        assert_eq!(exact.news(None), None);
+        assert!(exact.news(Some("lost")).unwrap().contains("(lost)"));
+        assert_eq!(exact.news(Some("lost")), None);
+        let fast = LossNote::new(Precision::Fast).news(Some("lost")).unwrap();
+        assert!(!fast.contains("the same") && fast.contains("goes on"), "{fast}");
     }
 }

@@ -51,7 +51,7 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
             MAX_PICTURE_FRAMES / u64::from(out_hz)
         );
     }
-    let synth = synth_at(args.place.device, &model, settings, &args.run)?;
+    let synth = synth_at(args.place, &model, settings, &args.run)?;
     if let Some(note) = slowness(synth.packed()) {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
@@ -60,7 +60,7 @@ pub fn render(args: &RenderArgs, interrupted: &AtomicBool) -> Result<String> {
 
     let began = Instant::now();
     let mut sink = Sink { wav, peak: 0.0, picture: places.png.is_some().then(Vec::new) };
-    play(&score, renderer, usize::from(args.block), &mut sink, interrupted)?;
+    play(args, &score, renderer, &mut sink, interrupted)?;
     let took_s = began.elapsed().as_secs_f64();
 
     if let (Some(png), Some(samples)) = (&places.png, &sink.picture) {
@@ -138,19 +138,19 @@ impl Sink {
 }
 
 fn play(
+    args: &RenderArgs,
     score: &Score,
     mut renderer: Renderer,
-    block: usize,
     sink: &mut Sink,
     interrupted: &AtomicBool,
 ) -> Result<()> {
     let mut bar = Bar::new(score.frames);
     let mut events = score.events.iter().copied().peekable();
-    let mut samples = vec![0.0; block];
+    let mut samples = vec![0.0; usize::from(args.block)];
     let mut frame = 0;
-    let mut loss = LossNote::default();
+    let mut loss = LossNote::new(args.place.precision());
     while frame < score.frames {
-        let length = (score.frames - frame).min(block as u64);
+        let length = (score.frames - frame).min(samples.len() as u64);
         let known = frame + length + renderer.lookahead_frames();
         while let Some(event) = events.next_if(|event| event.frame < known) {
             renderer.push(event);

@@ -30,7 +30,7 @@ pub fn stream(args: &StreamArgs, out: &mut dyn Write, interrupted: &AtomicBool) 
     let model = Model::load(args.model.as_deref())?;
     let settings = settings(&args.sound, model.weights.config())?;
     let mut piece = piece(args)?;
-    let synth = synth_at(args.place.device, &model, settings, &args.run)?;
+    let synth = synth_at(args.place, &model, settings, &args.run)?;
     if let Some(note) = slowness(synth.packed()) {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
@@ -63,7 +63,7 @@ fn write_all(
     let mut samples = vec![0.0; (args.rate * CHUNK_MS / 1000).max(1) as usize];
     let mut bytes = Vec::new();
     let mut frame = 0_u64;
-    let mut loss = LossNote::default();
+    let mut loss = LossNote::new(args.place.precision());
     while frame < frames && !interrupted.load(Ordering::Relaxed) {
         let length = (frames - frame).min(samples.len() as u64);
         let samples = &mut samples[..length as usize];

@@ -1,12 +1,13 @@
 """Compiles the GPU's kernel with NVIDIA's run-time compiler, which needs no GPU.
 
     nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights, of bytes one more for cards with
-                      wider matrix units, one of the soloists and one for each shape whose choir is compiled
-                      for it, and those of `--micro`: what the program carries
+                      wider matrix units, one of the soloists, one of the relays and one for each shape whose
+                      choir is compiled for it, and those of `--micro`: what the program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
                       every card that it is compiled for
 
-The oldest compiler that knows all of them makes the PTX: so the oldest drivers read it (525 and later).
+The oldest compiler that knows all of them makes the PTX: so the oldest drivers read it (525 and later). Messages
+between the blocks of a cluster are younger: relays have the next compiler, and a driver from 530 on.
 """
 
 import ctypes
@@ -23,6 +24,8 @@ DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
+# A voice on many multiprocessors.
+CARDS_WITH_CLUSTERS = ["sm_90"]
 # Channels of the residual stream, of skips and of the layer before the last, whose choir is compiled for them:
 # `TAILORED` in driver.rs has the same.
 SHAPES = [(32, 64, 128), (64, 256, 256), (128, 256, 256)]
@@ -32,6 +35,7 @@ WIDE_FOR = "compute_80"
 FILES["int8_wide"] = (WIDE_FOR, "wavenet.cu", ["INT8"])
 # A voice alone, for shapes that the compiler knows.
 FILES["soloist"] = (WIDE_FOR, "soloist.cu", ["INT8"])
+FILES["relay"] = ("compute_90", "relay.cu", ["BF16"])
 FILES["micro"] = (PTX_FOR, "micro.cu", ["MICRO"])
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro.cu", ["CLUSTER"])
@@ -47,13 +51,19 @@ for shape in SHAPES:
     FILES["choir_" + "_".join(map(str, shape))] = (WIDE_FOR, "choir.cu", of_shape(*shape))
 
 
-def library():
-    folder = pathlib.Path(next(iter(nvidia.cuda_nvrtc.__path__))) / "lib"
+def library(package):
+    folder = pathlib.Path(package) / "lib"
     ctypes.CDLL(str(next(folder.glob("libnvrtc-builtins.so*"))), mode=ctypes.RTLD_GLOBAL)
     return ctypes.CDLL(str(next(folder.glob("libnvrtc.so*"))))
 
 
-NVRTC = library()
+OLDEST = library(next(iter(nvidia.cuda_nvrtc.__path__)))
+# Beside the environment's own packages, for it has the same name: nvrtc-requirements.txt.
+NEXT = library(pathlib.Path(sys.prefix) / "nvrtc" / "nvidia" / "cuda_nvrtc")
+
+
+def compiler_of(name):
+    return NEXT if name == "relay.cu" else OLDEST
 
 
 def text_of(program, size, get):
@@ -70,10 +80,11 @@ def strings(values):
 
 def compile_for(target, name, defines):
     """The PTX, and what the compiler says."""
+    nvrtc = compiler_of(name)
     program = ctypes.c_void_p()
     headers = [(FOLDER / header).read_text() for header in HEADERS]
     source = (FOLDER / name).read_text().encode()
-    made = NVRTC.nvrtcCreateProgram(
+    made = nvrtc.nvrtcCreateProgram(
         ctypes.byref(program), source, name.encode(), len(HEADERS), strings(headers), strings(HEADERS)
     )
     assert made == 0, made
@@ -83,12 +94,12 @@ def compile_for(target, name, defines):
     options += ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"]
     if target.startswith("sm_"):
         options.append("--ptxas-options=-v")
-    failed = NVRTC.nvrtcCompileProgram(program, len(options), strings(options))
-    log = text_of(program, NVRTC.nvrtcGetProgramLogSize, NVRTC.nvrtcGetProgramLog)
+    failed = nvrtc.nvrtcCompileProgram(program, len(options), strings(options))
+    log = text_of(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
     if failed:
         sys.exit(f"{name}, {defines} for {target}: {log}")
-    ptx = text_of(program, NVRTC.nvrtcGetPTXSize, NVRTC.nvrtcGetPTX)
-    NVRTC.nvrtcDestroyProgram(ctypes.byref(program))
+    ptx = text_of(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     return ptx, log
 
 
@@ -128,6 +139,8 @@ def check():
         if card >= "sm_80":
             texts += [(card, "choir.cu", of_shape(*shape)) for shape in SHAPES]
             texts.append((card, "soloist.cu", ["INT8"]))
+        if card in CARDS_WITH_CLUSTERS:
+            texts.append((card, "relay.cu", ["BF16"]))
     kernels = [use for card, name, defines in texts for use in usage(name, defines, card)]
     print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
 

@@ -5,9 +5,9 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, OfShape, TAILORED, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, TAILORED, WIDE};
 use super::params::Params;
-use super::soloist::{SHAPES, Soloist};
+use super::{relay, soloist};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 
@@ -45,6 +45,8 @@ pub(super) struct Cuda {
     soloists: Vec<sys::CUfunction>,
     /// The choir that is tailored to it, if there is one, of 8, 16, 24 and 32 voices.
     tailored: Vec<sys::CUfunction>,
+    /// The relay of its shape, if that shall play.
+    relays: Vec<sys::CUfunction>,
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
 }
@@ -52,7 +54,7 @@ pub(super) struct Cuda {
 // SAFETY: CUDA's handles may be used from any thread; every call makes the context current first.
 unsafe impl Send for Cuda {}
 
-pub(super) fn failed(error: DriverError) -> Error {
+fn failed(error: DriverError) -> Error {
     let text = |found: std::result::Result<&std::ffi::CStr, DriverError>| {
         found.map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
     };
@@ -111,10 +113,11 @@ impl Cuda {
                 functions: Vec::new(),
                 soloists: Vec::new(),
                 tailored: Vec::new(),
+                relays: Vec::new(),
                 allocated: Vec::new(),
                 mapped: Vec::new(),
             };
-            cuda.enter()?;
+            let _entered = cuda.enter()?;
             cuda.stream =
                 result::stream::create(result::stream::StreamKind::NonBlocking).map_err(because)?;
             Ok(cuda)
@@ -123,10 +126,17 @@ impl Cuda {
 
     /// Compiles a text for the card.
     pub(super) fn module(&mut self, ptx: &str) -> Result<sys::CUmodule> {
-        self.enter()?;
+        let _entered = self.enter()?;
         let image = with_nul(ptx)?;
         // SAFETY: the image is text that ends with NUL.
         unsafe { result::module::load_data(image.as_ptr().cast()) }.map_err(failed)
+    }
+
+    /// Forgets a module of which nothing runs any more.
+    pub(super) fn unload(&mut self, module: sys::CUmodule) -> Result<()> {
+        let _entered = self.enter()?;
+        // SAFETY: it was loaded here, and nothing of it runs.
+        unsafe { result::module::unload(module) }.map_err(failed)
     }
 
     /// An entry of a module that is loaded.
@@ -158,7 +168,7 @@ impl Cuda {
         (blocks, threads, shared_bytes): (u32, u32, u32),
         arguments: &mut [*mut c_void],
     ) -> Result<()> {
-        self.enter()?;
+        let _entered = self.enter()?;
         // SAFETY: the arguments are the function's, which the call copies; addresses among them are of
         // memory that lives until the stream was waited for.
         unsafe {
@@ -174,10 +184,66 @@ impl Cuda {
         .map_err(failed)
     }
 
-    /// Makes the context this thread's.
-    fn enter(&self) -> Result<()> {
-        // SAFETY: the context is retained as long as this lives.
-        unsafe { result::ctx::set_current(self.context) }.map_err(failed)
+    /// The same in clusters.
+    fn start_clusters(
+        &mut self,
+        function: sys::CUfunction,
+        launch: Launch,
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
+        let _entered = self.enter()?;
+        let mut value = sys::CUlaunchAttributeValue { pad: [0; 64] };
+        value.clusterDim.x = launch.of_cluster;
+        value.clusterDim.y = 1;
+        value.clusterDim.z = 1;
+        let id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        let mut attribute = sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.blocks,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: launch.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared_bytes,
+            hStream: self.stream,
+            attrs: &raw mut attribute,
+            numAttrs: 1,
+        };
+        // SAFETY: as above; the configuration is read before the call returns.
+        unsafe {
+            let (config, arguments) = (&raw const config, arguments.as_mut_ptr());
+            sys::cuLaunchKernelEx(config, function, arguments, std::ptr::null_mut())
+        }
+        .result()
+        .map_err(failed)
+    }
+
+    /// Makes the context this thread's, for as long as what it gives lives: a host may have one of its own.
+    fn enter(&self) -> Result<Entered> {
+        Entered::new(self.context)
+    }
+}
+
+/// A context that is this thread's.
+struct Entered {
+    /// It stays on the thread that it was made for.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+impl Entered {
+    fn new(context: sys::CUcontext) -> Result<Self> {
+        // SAFETY: the context is retained by a `Cuda`, or refused.
+        unsafe { sys::cuCtxPushCurrent_v2(context) }.result().map_err(failed)?;
+        Ok(Self { _here: std::marker::PhantomData })
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: it writes one address; what was pushed is on top again.
+        let _ = unsafe { sys::cuCtxPopCurrent_v2(&raw mut context) };
     }
 }
 
@@ -214,11 +280,22 @@ impl Driver for Cuda {
     }
 
     fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
+        if let Some(index) = of_shape.relay {
+            let entry = relay::SHAPES[index].entry;
+            self.relays = self.functions(include_str!("ptx/relay.ptx"), &[entry])?;
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+            // SAFETY: the function is of a module that is loaded.
+            return unsafe {
+                result::function::set_function_attribute(self.relays[0], attribute, 1)
+            }
+            .map_err(failed);
+        }
         let ptx = ptx(dtype, self.card.capability);
         self.functions = self.functions(ptx, &["wavenet_solo", "wavenet_choir"])?;
         if let Some(index) = of_shape.soloist {
             let ptx = include_str!("ptx/soloist.ptx");
-            self.soloists = self.functions(ptx, &[SHAPES[index].entry])?;
+            self.soloists = self.functions(ptx, &[soloist::SHAPES[index].entry])?;
         }
         if let Some(index) = of_shape.choir {
             self.tailored = self.functions(TAILORED_PTX[index], &TAILORED_ENTRIES)?;
@@ -227,7 +304,7 @@ impl Driver for Cuda {
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<u64> {
-        self.enter()?;
+        let _entered = self.enter()?;
         // SAFETY: the memory was just allocated, and is freed when this is dropped.
         unsafe {
             let address = result::malloc_sync(bytes.max(1)).map_err(failed)?;
@@ -238,14 +315,14 @@ impl Driver for Cuda {
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.enter()?;
+        let _entered = self.enter()?;
         // SAFETY: the session writes to what it allocated, no more than that; memory that is not pinned is
         // copied aside before the call returns.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream) }.map_err(failed)
     }
 
     fn map(&mut self, bytes: usize) -> Result<Mapped> {
-        self.enter()?;
+        let _entered = self.enter()?;
         let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
         let bytes = bytes.max(16);
         // SAFETY: the memory was just allocated, is all ours, and is freed when this is dropped.
@@ -259,24 +336,26 @@ impl Driver for Cuda {
         }
     }
 
-    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()> {
+    fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
         let function = match launch.entry {
             Entry::Solo => self.functions[0],
             Entry::Choir => self.functions[1],
             Entry::Soloist(_) => self.soloists[0],
             Entry::Tailored => self.tailored[params.voices as usize / 8 - 1],
+            Entry::Relay => self.relays[0],
         };
-        // Others have one argument, and the driver reads no second.
-        let mut arguments = [
-            std::ptr::from_ref(params).cast_mut().cast::<c_void>(),
-            std::ptr::from_ref(soloist).cast_mut().cast::<c_void>(),
-        ];
+        // Where there is nothing more the kernel has one argument, and the driver reads no second.
+        let mut arguments =
+            [std::ptr::from_ref(params).cast_mut().cast::<c_void>(), more.address().cast_mut()];
+        if launch.of_cluster > 1 {
+            return self.start_clusters(function, launch, &mut arguments);
+        }
         let Launch { blocks, threads, shared_bytes, .. } = launch;
         self.start(function, (blocks, threads, shared_bytes), &mut arguments)
     }
 
     fn has_ended(&mut self) -> Result<bool> {
-        self.enter()?;
+        let _entered = self.enter()?;
         // SAFETY: the stream lives as long as this.
         match unsafe { sys::cuStreamQuery(self.stream) } {
             sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
@@ -285,7 +364,7 @@ impl Driver for Cuda {
     }
 
     fn wait(&mut self) -> Result<()> {
-        self.enter()?;
+        let _entered = self.enter()?;
         // SAFETY: the stream lives as long as this.
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed)
     }
@@ -296,7 +375,7 @@ impl Drop for Cuda {
         // A device that was lost refuses all of it, and has freed its memory itself.
         // SAFETY: everything was made here, and nothing runs any more once the stream was waited for.
         unsafe {
-            let _ = result::ctx::set_current(self.context);
+            let entered = self.enter();
             if !self.stream.is_null() {
                 let _ = result::stream::synchronize(self.stream);
                 let _ = result::stream::destroy(self.stream);
@@ -310,6 +389,7 @@ impl Drop for Cuda {
             for &module in &self.modules {
                 let _ = result::module::unload(module);
             }
+            drop(entered);
             let _ = result::primary_ctx::release(self.device);
         }
     }

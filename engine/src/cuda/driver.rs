@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::Precision;
 use super::params::{Params, Unit, Voice};
+use super::relay::{self, Relay};
 use super::soloist::{self, Soloist};
 use crate::config::{Config, Dtype};
 use crate::error::Result;
@@ -69,6 +71,8 @@ pub(super) enum Entry {
     Choir,
     /// The same, of one of the shapes in [`TAILORED`].
     Tailored,
+    /// One voice a cluster.
+    Relay,
 }
 
 /// A shape that a choir is compiled for: `choir.cu`.
@@ -112,6 +116,8 @@ pub(super) struct OfShape {
     pub(super) soloist: Option<usize>,
     /// One of [`TAILORED`].
     pub(super) choir: Option<usize>,
+    /// One of [`relay::SHAPES`]: then nothing else plays.
+    pub(super) relay: Option<usize>,
 }
 
 /// Codes of the kernels that are compiled for a shape.
@@ -126,15 +132,29 @@ pub(super) fn has_shape(config: &Config, [residual, skip, end]: [usize; 3]) -> b
 
 impl OfShape {
     /// What this card can run, and so many lanes want: up to one a multiprocessor none plays in a choir.
-    pub(super) fn of(config: &Config, dtype: Dtype, card: &Card, lanes: usize) -> Self {
+    ///
+    /// # Errors
+    /// As [`relay::Shape::of`], where it shall be fast.
+    pub(super) fn of(
+        config: &Config,
+        dtype: Dtype,
+        card: &Card,
+        lanes: usize,
+        precision: Precision,
+    ) -> Result<Self> {
+        let nothing = Self { soloist: None, choir: None, relay: None };
+        if precision == Precision::Fast {
+            return Ok(Self { relay: Some(relay::Shape::of(config, card)?), ..nothing });
+        }
         if dtype != Dtype::Int8 || card.capability < WIDE {
-            return Self { soloist: None, choir: None };
+            return Ok(nothing);
         }
         let has_choir = lanes > card.multiprocessors as usize;
-        Self {
+        Ok(Self {
             soloist: soloist::Shape::of(config),
             choir: has_choir.then(|| ChoirShape::of(config)).flatten(),
-        }
+            ..nothing
+        })
     }
 }
 
@@ -143,8 +163,29 @@ impl OfShape {
 pub(super) struct Launch {
     pub(super) entry: Entry,
     pub(super) blocks: u32,
+    /// Blocks of a cluster; 1 where there are none.
+    pub(super) of_cluster: u32,
     pub(super) threads: u32,
     pub(super) shared_bytes: u32,
+}
+
+/// What a kernel is told beside [`Params`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum More {
+    Nothing,
+    Soloist(Soloist),
+    Relay(Relay),
+}
+
+impl More {
+    /// Where it lies. Kernels that are told nothing more have one argument.
+    pub(super) fn address(&self) -> *const std::ffi::c_void {
+        match self {
+            Self::Nothing => std::ptr::null(),
+            Self::Soloist(soloist) => std::ptr::from_ref(soloist).cast(),
+            Self::Relay(relay) => std::ptr::from_ref(relay).cast(),
+        }
+    }
 }
 
 /// A device. Every call may fail once the device is lost; what was allocated is freed with it.
@@ -158,8 +199,8 @@ pub(super) trait Driver: Send + std::fmt::Debug {
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Memory that both sides see, all zeros.
     fn map(&mut self, bytes: usize) -> Result<Mapped>;
-    /// Starts the kernel. Only a soloist reads what `soloist` says.
-    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()>;
+    /// Starts the kernel.
+    fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()>;
     /// Whether the kernel has ended.
     fn has_ended(&mut self) -> Result<bool>;
     /// Waits until it has.

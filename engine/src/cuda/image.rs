@@ -149,7 +149,8 @@ impl Image {
     }
 
     /// Where each layer's ring lies in a lane, and the lane's size.
-    fn add_rings(&mut self, config: &Config) {
+    pub(super) fn add_rings(&mut self, config: &Config) {
+        self.rings.clear();
         let mut end = 0;
         for (layer, &dilation) in config.dilations.iter().enumerate() {
             // A layer's input of this sample may be stored before the oldest past one is read; codes are not.
@@ -331,7 +332,7 @@ pub(super) fn unit_of_bytes(bytes: &[i8]) -> Unit {
     std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|j| byte(4 * i + j))))
 }
 
-fn unit_of_bf16(eight: &[f32]) -> Unit {
+pub(super) fn unit_of_bf16(eight: &[f32]) -> Unit {
     let bits = |i: usize| u32::from(half::bf16::from_f32(eight[i]).to_bits());
     std::array::from_fn(|i| bits(2 * i) | bits(2 * i + 1) << 16)
 }

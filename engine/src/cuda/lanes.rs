@@ -1,5 +1,5 @@
 //! Lanes that make codes, wherever that is: on the GPU while it is there, else on the processor, with
-//! the same bytes.
+//! the same bytes; but for the fast mode, which has its own.
 //!
 //! What a lane remembers is a function of what it last heard, so a lost GPU loses nothing: the host
 //! keeps the codes and vectors of one receptive field, and the processor hears them again.

@@ -6,9 +6,9 @@ mod products;
 
 use std::time::Instant;
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::sys;
 
-use super::card::{Cuda, failed};
+use super::card::Cuda;
 use super::driver::{Cost, Driver, Mapped, WIDE, as_bytes};
 use super::params::Unit;
 use crate::error::{Error, Result};
@@ -132,8 +132,7 @@ impl Bench {
         }
         self.look(what, turns)?;
         let cycles = self.cycles() as f64 / f64::from(turns);
-        // SAFETY: nothing of the module runs any more.
-        unsafe { result::module::unload(module) }.map_err(failed)?;
+        self.cuda.unload(module)?;
         let nanoseconds = 1e9 * best / f64::from(turns) / ways;
         Ok(Cost { what, nanoseconds, cycles: Some(cycles / ways) })
     }
@@ -196,8 +195,7 @@ impl Bench {
         }
         let took = began.elapsed().as_secs_f64();
         self.cuda.wait()?;
-        // SAFETY: nothing of the module runs any more.
-        unsafe { result::module::unload(module) }.map_err(failed)?;
+        self.cuda.unload(module)?;
         let nanoseconds = 1e9 * took / f64::from(TURNS_OF_HOST - 1) / 2.0;
         Ok(Cost { what, nanoseconds, cycles: None })
     }

@@ -109,3 +109,18 @@ struct Soloist {
   u32 at_voice, at_rings, at_units, at_ahead, at_h, at_x, at_latest, at_skip_input, at_hidden_input, at_maxima, at_logits,
       at_weights, at_nucleus, at_draws, at_codes, at_end2, at_packets;
 };
+
+// What more a relay is told (relay.cuh). Of the model: units of the weights, matrices by tiles of 16 rows and parts of 32
+// columns, [tiles][parts][2][32]; and floats.
+struct Relay {
+  u32 blocks, chains, skippers;  // blocks of a cluster, and of them those with layers and those that sum skips alone
+  u32 early;                     // layers whose skips those sum
+  u32 resident, resident_skips;  // packets and skips that each keeps in shared memory, from its first on
+  u32 joined;                    // [layers - 1]: present tap times the residual before it
+  u32 residuals;                 // [layers - 1]
+  u32 packets, packet;           // [layers - 1]: present tap, past taps, conditioning; units of one
+  u32 first_conditioning;        // of layer 0
+  u32 skips;                     // [layers]
+  u32 end1, end2;
+  u32 gate_bias;                 // float: [layers][R] pairs, with what the residual's bias before it brings
+};

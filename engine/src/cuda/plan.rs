@@ -1,8 +1,9 @@
 //! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
 
-use super::driver::{Card, ChoirShape, Entry, Launch, TAILORED};
+use super::driver::{Card, ChoirShape, Entry, Launch, More, TAILORED};
 use super::params::{Params, Unit};
-use super::soloist::{SHAPES, Soloist};
+use super::relay::{self, Relay};
+use super::soloist::{self, Soloist};
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SOLO: u32 = 32;
@@ -45,33 +46,39 @@ pub(super) struct Planner {
     pub(super) soloist: Option<(usize, Soloist)>,
     /// The choir that is compiled for its shape.
     pub(super) tailored: Option<usize>,
+    /// Which of the relays' shapes, and what that one is told more: then it plays all.
+    pub(super) relay: Option<(usize, Relay)>,
 }
 
 impl Planner {
     /// Lays out the memory of blocks that make so many orders, in `params`, and says how they are started.
     /// Where `params.work_is_shared` is 0 each block needs its working memory in `params.scratch`.
-    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> (Launch, Soloist) {
+    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> (Launch, More) {
+        if let Some((index, mut relay)) = self.relay {
+            let launch = relay::SHAPES[index].plan(&mut relay, params, card, orders);
+            return (launch, More::Relay(relay));
+        }
         let unit = size_of::<Unit>() as u32;
         let is_solo = orders <= card.multiprocessors;
         let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
         params.orders_count = orders;
         if let Some((index, soloist)) = self.soloist.filter(|_| is_solo) {
-            let shape = SHAPES[index];
+            let shape = soloist::SHAPES[index];
             if let Some((soloist, shared_bytes)) = shape.lay_out(soloist, params, card.shared_bytes)
             {
                 params.set_voices(1);
                 params.work_is_shared = 1;
                 let entry = Entry::Soloist(index);
-                let launch =
-                    Launch { entry, blocks: orders, threads: shape.threads(), shared_bytes };
-                return (launch, soloist);
+                let threads = shape.threads();
+                let launch = Launch { entry, blocks: orders, of_cluster: 1, threads, shared_bytes };
+                return (launch, More::Soloist(soloist));
             }
         }
         params.told_rows = told_rows.min(params.conditioning_mask + 1);
         if let Some(index) = self.tailored.filter(|_| !is_solo)
             && let Some(launch) = plan_tailored(params, card, orders, TAILORED[index])
         {
-            return (launch, Soloist::default());
+            return (launch, More::Nothing);
         }
         let (entry, threads) = if is_solo {
             params.set_voices(1);
@@ -99,7 +106,7 @@ impl Planner {
         let room = (card.shared_bytes - shared_bytes) / unit;
         params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
         shared_bytes += params.resident_units * unit;
-        (Launch { entry, blocks, threads, shared_bytes }, Soloist::default())
+        (Launch { entry, blocks, of_cluster: 1, threads, shared_bytes }, More::Nothing)
     }
 }
 
@@ -137,7 +144,8 @@ fn plan_tailored(
     params.work_is_shared = 1;
     params.resident_units = 0;
     let (blocks, shared_bytes) = (orders.div_ceil(voices), params.work_units * unit);
-    Some(Launch { entry: Entry::Tailored, blocks, threads: shape.threads(), shared_bytes })
+    let threads = shape.threads();
+    Some(Launch { entry: Entry::Tailored, blocks, of_cluster: 1, threads, shared_bytes })
 }
 
 /// How many voices a block plays, a multiple of `together` and not above `most`: as few as keep every

@@ -92,6 +92,13 @@ __device__ inline void keep_nucleus(u32 *weights, u32 levels, u64 share) {
   __syncwarp();
 }
 
+// The weight of a code (docs/model-format.md, section 8): of its logit and the largest.
+__device__ inline u32 weight_of(float logit, float largest, float temperature) {
+  float distance = logit - largest;
+  if (temperature != 1.0f) distance /= temperature;
+  return truncate(exp_(distance) * 8388608.0f);
+}
+
 // Chooses a code; the logits are used up. All lanes get it.
 __device__ inline u32 pick(float *logits, u32 levels, float temperature, u64 share, u32 drawn) {
   const u32 lane = threadIdx.x & 31;
@@ -100,11 +107,7 @@ __device__ inline u32 pick(float *logits, u32 levels, float temperature, u64 sha
   if (temperature <= 0.0f || max == negative_infinity()) return likeliest;
   u32 *weights = (u32 *)logits;
 #pragma unroll 1
-  for (u32 code = lane; code < levels; code += 32) {
-    float distance = logits[code] - max;
-    if (temperature != 1.0f) distance /= temperature;
-    weights[code] = truncate(exp_(distance) * 8388608.0f);
-  }
+  for (u32 code = lane; code < levels; code += 32) weights[code] = weight_of(logits[code], max, temperature);
   __syncwarp();
   if (share < 1ull << 32) keep_nucleus(weights, levels, share);
   // Eight codes a lane, in order.
@@ -151,4 +154,65 @@ __device__ inline u32 drawn_of_256(const u32 (&weights)[8], u32 drawn) {
     code += end <= target ? 1 : 0;
   }
   return __shfl_sync(ALL, code, __ffs(__ballot_sync(ALL, is_here)) - 1);
+}
+
+// The largest of a warp.
+__device__ inline u32 largest_of_warp(u32 value) {
+#ifdef __CUDACC_RTC__
+  asm volatile("redux.sync.max.u32 %0, %0, 0xffffffff;" : "+r"(value));
+  return value;
+#else
+  for (int distance = 16; distance > 0; distance /= 2) {
+    u32 other = __shfl_xor_sync(ALL, value, distance);
+    value = other > value ? other : value;
+  }
+  return value;
+#endif
+}
+
+// A float as a number of the same order; 0 for NaN.
+__device__ inline u32 order_of(float value) {
+  const u32 bits = __float_as_uint(value);
+  if (value != value) return 0;
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float of_order(u32 order) {
+  if (order == 0) return negative_infinity();
+  return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
+}
+
+__device__ inline bool is_greedy(float temperature, float largest) {
+  return temperature <= 0.0f || largest == negative_infinity();
+}
+
+// The lowest code of the largest of 256 logits; the last where none is a number. All lanes get it.
+__device__ inline u32 likeliest_of_256(const float *logits, u32 largest) {
+  const float max = of_order(largest);
+  const u32 lane = threadIdx.x & 31;
+  u32 code = 255;
+#pragma unroll 1
+  for (u32 i = 8; i-- > 0;) {
+    const u32 equal = __ballot_sync(ALL, logits[32 * i + lane] == max);
+    if (equal && largest) code = 32 * i + __ffs(equal) - 1;
+  }
+  return code;
+}
+
+// The code that is chosen among 256, by one warp, all of which gets it: of their logits, the order of the largest, and
+// the weights that follow from them. `kept` is room for the nucleus.
+__device__ inline u32 chosen_of_256(float temperature, u64 share, const float *logits, const u32 *weights, u32 *kept,
+                                    u32 drawn, u32 largest) {
+  const u32 lane = threadIdx.x & 31;
+  if (is_greedy(temperature, of_order(largest))) return likeliest_of_256(logits, largest);
+  if (share < 1ull << 32) {
+#pragma unroll 1
+    for (u32 code = lane; code < 256; code += 32) kept[code] = weights[code];
+    __syncwarp();
+    keep_nucleus(kept, 256, share);
+    weights = kept;
+  }
+  const uint4 first = ((const uint4 *)weights)[2 * lane], last = ((const uint4 *)weights)[2 * lane + 1];
+  const u32 own[8] = {first.x, first.y, first.z, first.w, last.x, last.y, last.z, last.w};
+  const u32 code = drawn_of_256(own, drawn);
+  return code < 256 ? code : likeliest_of_256(logits, largest);
 }

@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
-use super::Order;
 use super::driver::{Driver, Mapped, OfShape, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
+use super::relay;
+use super::{Order, Precision};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::Packed;
@@ -72,10 +73,18 @@ impl Session {
         packed: &Packed,
         lanes: usize,
         threads: Threads,
+        precision: Precision,
     ) -> Result<Self> {
-        let of_shape = OfShape::of(packed.config(), packed.dtype(), driver.card(), lanes);
-        driver.load(packed.dtype(), of_shape)?;
-        let image = Image::new(weights, packed, of_shape.soloist);
+        let (config, dtype) = (packed.config(), packed.dtype());
+        let of_shape = OfShape::of(config, dtype, driver.card(), lanes, precision)?;
+        driver.load(dtype, of_shape)?;
+        let (image, relay) = match of_shape.relay {
+            None => (Image::new(weights, packed, of_shape.soloist), None),
+            Some(index) => {
+                let (image, relay) = relay::SHAPES[index].image(weights, packed);
+                (image, Some((index, relay)))
+            }
+        };
         let mut params = image.params;
         let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
             let address = driver.allocate(bytes.len().max(16))?;
@@ -89,7 +98,6 @@ impl Session {
         let lane_bytes = params.lane_units as usize * size_of::<Unit>();
         params.lanes = driver.allocate(lanes * lane_bytes)?;
         params.orders = driver.allocate(lanes * size_of::<Voice>())?;
-        let config = packed.config();
         let channels = config.conditioning_channels();
         let row_bytes = (channels * size_of::<f32>()).max(1);
         let fitting = (MOST_RING_BYTES / (lanes * row_bytes)).clamp(1, RING);
@@ -109,10 +117,11 @@ impl Session {
         params.most_cycles = SLICE_MS * u64::from(driver.card().clock_khz);
         let planner = Planner {
             threads,
-            has_tiles: packed.dtype() == Dtype::Int8,
+            has_tiles: dtype == Dtype::Int8,
             image_units: image.weights.len() as u32,
             soloist: image.soloist,
             tailored: of_shape.choir,
+            relay,
         };
         Ok(Self {
             driver,
@@ -200,7 +209,7 @@ impl Session {
         self.driver.write(self.params.orders, as_bytes(&voices))?;
         self.feed(orders, progress, conditioning);
         let (card, count) = (self.driver.card(), orders.len() as u32);
-        let (launch, soloist) = self.planner.plan(&mut self.params, card, count);
+        let (launch, more) = self.planner.plan(&mut self.params, card, count);
         if self.params.work_is_shared == 0 {
             let bytes =
                 launch.blocks as usize * self.params.work_units as usize * size_of::<Unit>();
@@ -209,7 +218,7 @@ impl Session {
                 self.scratch_bytes = bytes;
             }
         }
-        self.driver.launch(launch, &self.params, &soloist)
+        self.driver.launch(launch, &self.params, &more)
     }
 
     /// Keeps the logits of each order's last sample from now on, where the result says. Shape: `[lanes][levels]`.

@@ -1,6 +1,8 @@
 // The kernel as a library of the processor's: what the tests load in place of a GPU.
 #if defined(WAVENET_R)
 #include "choir.cu"
+#elif defined(WAVENET_RELAY)
+#include "relay.cu"
 #else
 #include "wavenet.cu"
 #if defined(WAVENET_INT8)
@@ -14,7 +16,7 @@
 // The kernel's arguments.
 struct Arguments {
   const Params *params;
-  const Soloist *soloist;
+  const void *more;  // a Soloist or a Relay
 };
 
 #if defined(WAVENET_R)
@@ -23,15 +25,23 @@ static void choir_16(const void *all) { wavenet_choir_16(*((const Arguments *)al
 static void choir_24(const void *all) { wavenet_choir_24(*((const Arguments *)all)->params); }
 static void choir_32(const void *all) { wavenet_choir_32(*((const Arguments *)all)->params); }
 static void (*const kernels[])(const void *) = {choir_8, choir_16, choir_24, choir_32};
+#elif defined(WAVENET_RELAY)
+static void relay_32(const void *all) {
+  wavenet_relay_32_64_128(*((const Arguments *)all)->params, *(const Relay *)((const Arguments *)all)->more);
+}
+static void relay_64(const void *all) {
+  wavenet_relay_64_256_256(*((const Arguments *)all)->params, *(const Relay *)((const Arguments *)all)->more);
+}
+static void (*const kernels[])(const void *) = {relay_32, relay_64};
 #else
 static void solo(const void *all) { wavenet_solo(*((const Arguments *)all)->params); }
 static void choir(const void *all) { wavenet_choir(*((const Arguments *)all)->params); }
 #if defined(WAVENET_INT8) && __CUDA_ARCH__ >= 800
 static void soloist_32(const void *all) {
-  wavenet_soloist_32_64_128(*((const Arguments *)all)->params, *((const Arguments *)all)->soloist);
+  wavenet_soloist_32_64_128(*((const Arguments *)all)->params, *(const Soloist *)((const Arguments *)all)->more);
 }
 static void soloist_64(const void *all) {
-  wavenet_soloist_64_256_256(*((const Arguments *)all)->params, *((const Arguments *)all)->soloist);
+  wavenet_soloist_64_256_256(*((const Arguments *)all)->params, *(const Soloist *)((const Arguments *)all)->more);
 }
 static void (*const kernels[])(const void *) = {solo, choir, soloist_32, soloist_64};
 #else
@@ -39,19 +49,20 @@ static void (*const kernels[])(const void *) = {solo, choir};
 #endif
 #endif
 
-extern "C" void shim_launch(unsigned entry, const Params *params, const Soloist *soloist, unsigned blocks,
+extern "C" void shim_launch(unsigned entry, const Params *params, const void *more, unsigned blocks, unsigned of_cluster,
                             unsigned threads, unsigned shared_bytes, uint64_t seed) {
   looks = 0;
-  const Arguments arguments = {params, soloist};
+  const Arguments arguments = {params, more};
   if (entry >= sizeof kernels / sizeof *kernels) abort();
-  launch(kernels[entry], &arguments, blocks, threads, shared_bytes, seed);
+  launch(kernels[entry], &arguments, blocks, threads, shared_bytes, seed, of_cluster);
 }
 
 extern "C" unsigned shim_soloist_bytes() { return sizeof(Soloist); }
+extern "C" unsigned shim_relay_bytes() { return sizeof(Relay); }
 extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
 extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
 
-#if !defined(WAVENET_R)
+#if !defined(WAVENET_R) && !defined(WAVENET_RELAY)
 // One choice of a code, by one warp.
 struct Choice {
   float *logits;
@@ -94,6 +105,23 @@ static void multiply_narrow(const void *argument) {
 extern "C" void shim_mma(int is_wide, const unsigned *a, const unsigned *b, int *sums, uint64_t seed) {
   Fragments all = {a, b, sums};
   launch(is_wide ? multiply_wide : multiply_narrow, &all, 1, WARP, 0, seed);
+}
+
+// The same of bf16; the sums are floats.
+struct FloatFragments {
+  const unsigned *a, *b;
+  float *sums;
+};
+
+static void multiply_floats(const void *argument) {
+  const FloatFragments &all = *(const FloatFragments *)argument;
+  const unsigned *a = all.a + 4 * threadIdx.x, *b = all.b + 2 * threadIdx.x;
+  mma_m16n8k16(a[0], a[1], a[2], a[3], b[0], b[1], all.sums + 4 * threadIdx.x);
+}
+
+extern "C" void shim_mma_of_floats(const unsigned *a, const unsigned *b, float *sums, uint64_t seed) {
+  FloatFragments all = {a, b, sums};
+  launch(multiply_floats, &all, 1, WARP, 0, seed);
 }
 
 #if defined(WAVENET_INT8)

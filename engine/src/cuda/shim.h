@@ -4,7 +4,8 @@
 // A block's threads are fibers on one OS thread. A fiber runs until it meets a barrier, of its block, of a group of
 // warps or of its warp (a shuffle is one), and goes on when all have come; or until it looks at a counter in vain.
 // Between barriers the fibers run one after another in an order that a seed shuffles: where a barrier is missing,
-// some order gives other bytes. Barriers that not all threads reach end the program with a message.
+// some order gives other bytes. Barriers that not all threads reach end the program with a message. The blocks of a
+// cluster run side by side; what one sends another comes when chance has it.
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -30,8 +31,9 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 
 // Of the fiber that runs, and of its block.
 static uint3 threadIdx, blockIdx, blockDim;
-// The dynamic shared memory of the block that runs.
-static uint4 shared[1 << 16];
+// The dynamic shared memory of the block that runs, and of all blocks of its cluster.
+enum { MOST_SHARED = 1 << 16, MOST_BLOCKS = 16 };
+static uint4 memories[MOST_BLOCKS][MOST_SHARED], *shared;
 
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 static inline unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
@@ -50,7 +52,7 @@ static inline long long clock64() { return looks++; }
 enum { WARP = 32, MOST_THREADS = 1024, STACK_BYTES = 1 << 16 };
 
 // What a fiber waits for; nothing where it only let others run.
-enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, ITS_GROUP, THE_END };
+enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, ITS_GROUP, ITS_CLUSTER, THE_END };
 
 struct Fiber {
   jmp_buf place;
@@ -63,9 +65,12 @@ struct Fiber {
 // The named barriers of a block: how many are there, and how often all were.
 struct Group { unsigned there, meetings; };
 enum { GROUPS = 16 };
-static Group groups[GROUPS];
+static Group groups[MOST_BLOCKS][GROUPS];
 
-static Fiber fibers[MOST_THREADS];
+static Fiber all_fibers[MOST_BLOCKS][MOST_THREADS];
+// Which block of its cluster runs, and its fibers.
+static unsigned rank_of_block;
+static Fiber *fibers;
 static char *stacks;
 static jmp_buf scheduler;
 static ucontext_t scheduler_context;
@@ -73,8 +78,8 @@ static void (*body)(const void *);
 static const void *body_argument;
 // What the lanes of each warp bring when they meet, this time and next time.
 struct Brought { unsigned words[6]; };
-static Brought brought[2][MOST_THREADS];
-static unsigned shuffles[MOST_THREADS];
+static Brought brought[MOST_BLOCKS][2][MOST_THREADS];
+static unsigned shuffles[MOST_BLOCKS][MOST_THREADS];
 
 static void wait_for(Wait wait) {
   Fiber &fiber = fibers[threadIdx.x];
@@ -86,7 +91,7 @@ static void wait_for(Wait wait) {
 static inline void yield() { wait_for(NOTHING); }
 
 static void arrive_at_group(unsigned group, unsigned threads) {
-  Group &all = groups[group];
+  Group &all = groups[rank_of_block][group];
   if (++all.there < threads) return;
   all.there = 0;
   ++all.meetings;
@@ -95,7 +100,7 @@ static void arrive_at_group(unsigned group, unsigned threads) {
 static void join_group(unsigned group, unsigned threads) {
   Fiber &fiber = fibers[threadIdx.x];
   fiber.group = group;
-  fiber.meeting = groups[group].meetings;
+  fiber.meeting = groups[rank_of_block][group].meetings;
   arrive_at_group(group, threads);
   wait_for(ITS_GROUP);
 }
@@ -105,7 +110,7 @@ static inline void __syncwarp() { wait_for(ITS_WARP); }
 
 // Meets the other lanes of the warp; returns what they brought.
 static const Brought *meet(Brought mine) {
-  Brought *all = brought[shuffles[threadIdx.x]++ & 1];
+  Brought *all = brought[rank_of_block][shuffles[rank_of_block][threadIdx.x]++ & 1];
   all[threadIdx.x] = mine;
   wait_for(ITS_WARP);
   return all + threadIdx.x / WARP * WARP;
@@ -158,6 +163,9 @@ static inline float reciprocal_roughly(float x) {
   return __uint_as_float(__float_as_uint(1.0f / x) + __float_as_uint(x) % 3 - 1);
 }
 
+// As a card's, it is off by up to one in 2^11.
+static inline float tanh_roughly(float x) { return __uint_as_float(__float_as_uint(tanhf(x)) & ~0xfffu); }
+
 // Copies that come to pass when they are waited for; before that nobody may read the place or change the source.
 struct Copy { uint4 *to; const uint4 *from; uint4 value; unsigned group; };
 enum { MOST_COPIES = 64 };
@@ -186,7 +194,13 @@ static inline void await_units(unsigned left) {
   copy_counts[threadIdx.x] = kept;
 }
 
-// The matrix units: products of bytes, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX ISA).
+static inline unsigned bf16_of(float x) {
+  const unsigned bits = __float_as_uint(x);
+  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static inline float float_of_bf16(unsigned low_bits) { return __uint_as_float(low_bits << 16); }
+
+// The matrix units: products of bytes and of bf16, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX ISA).
 // Row r of the first factor and column c of the second lie with the four lanes of group r % 8 or c, four
 // bytes of 16 a lane; what is beyond 8 rows or 16 bytes, in further words.
 static inline void mma_m8n8k16(unsigned a, unsigned b, int *sums) {
@@ -209,10 +223,98 @@ static inline void mma_m16n8k32(unsigned a0, unsigned a1, unsigned a2, unsigned 
     }
 }
 
+static inline void mma_m16n8k16(unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1,
+                                float *sums) {
+  const Brought *all = meet({a0, a1, a2, a3, b0, b1});
+  const int lane = threadIdx.x & 31, row = lane / 4;
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < 8; ++k) {
+      const int column = lane % 4 * 2 + i % 2, far = k / 4;
+      const unsigned of_row = all[row * 4 + k % 4].words[i / 2 + 2 * far];
+      const unsigned of_column = all[column * 4 + k % 4].words[4 + far];
+      for (int half = 0; half < 2; ++half)
+        sums[i] += float_of_bf16(of_row >> 16 * half) * float_of_bf16(of_column >> 16 * half);
+    }
+}
+
+// Shared memory of a block of the cluster, by its rank and the bytes from its beginning.
+static inline unsigned cluster_rank() { return rank_of_block; }
+static inline unsigned shared_place(const void *own) {
+  return rank_of_block << 24 | (unsigned)((const char *)own - (const char *)shared);
+}
+static inline unsigned place_of_rank(unsigned rank, unsigned place) { return rank << 24 | (place & 0xffffff); }
+static inline char *at_place(unsigned place) { return (char *)memories[place >> 24] + (place & 0xffffff); }
+static inline void wait_for_cluster() { wait_for(ITS_CLUSTER); }
+
+// A bell as it lies in shared memory: how many come in a phase, how many have not yet, bytes that are to come (less
+// those that came before they were expected), and the phase.
+struct ShimBell { unsigned short arrivals, missing; int bytes : 31; unsigned phase : 1; };
+static inline void ring_if_all_came(ShimBell &bell) {
+  if (bell.missing || bell.bytes) return;
+  bell.missing = bell.arrivals;
+  ++bell.phase;
+}
+static inline void bell_init(void *place, unsigned arrivals) {
+  *(ShimBell *)place = {(unsigned short)arrivals, (unsigned short)arrivals, 0, 0};
+}
+static inline void bell_come(void *place, unsigned bytes) {
+  ShimBell &bell = *(ShimBell *)place;
+  if (!bell.missing) abort();
+  bell.bytes += (int)bytes;
+  --bell.missing;
+  ring_if_all_came(bell);
+}
+enum { MOST_LOOKS = 10000000 };
+static inline void wait_for_bell(const void *place, unsigned parity) {
+  const volatile ShimBell *bell = (const volatile ShimBell *)place;
+  for (unsigned look = 0; bell->phase == parity; ++look, yield())
+    if (look == MOST_LOOKS) abort();
+  __syncwarp();
+}
+
+// Words on their way to another block.
+struct Message { unsigned to, bell, count, words[4]; };
+enum { MOST_MESSAGES = 1 << 16 };
+static const unsigned NO_BELL = ~0u;
+static Message messages[MOST_MESSAGES];
+static unsigned messages_under_way;
+static inline void send_words(unsigned to, const unsigned *words, unsigned count, unsigned bell) {
+  if (messages_under_way == MOST_MESSAGES || to % (4 * count)) abort();
+  if (bell != NO_BELL && to >> 24 != bell >> 24) abort();
+  Message &message = messages[messages_under_way++];
+  message = {to, bell, count, {}};
+  memcpy(message.words, words, 4 * count);
+}
+// Lets some of them arrive: without a seed all.
+static void deliver(uint64_t *seed) {
+  unsigned kept = 0;
+  for (unsigned i = 0; i < messages_under_way; ++i) {
+    const Message message = messages[i];
+    *seed = *seed ? *seed * 6364136223846793005u + 1442695040888963407u : 0;
+    if (*seed >> 33 & 1) {
+      messages[kept++] = message;
+      continue;
+    }
+    memcpy(at_place(message.to), message.words, 4 * message.count);
+    if (message.bell == NO_BELL) continue;
+    ShimBell &bell = *(ShimBell *)at_place(message.bell);
+    bell.bytes -= 4 * (int)message.count;
+    ring_if_all_came(bell);
+  }
+  messages_under_way = kept;
+}
+
 static void run_fiber() {
   body(body_argument);
   fibers[threadIdx.x].wait = THE_END;
   _longjmp(scheduler, 1);
+}
+
+// Makes a block of the cluster the one that runs.
+static void enter_block(unsigned rank) {
+  rank_of_block = rank;
+  fibers = all_fibers[rank];
+  shared = memories[rank];
 }
 
 static void resume(unsigned thread) {
@@ -226,7 +328,7 @@ static void resume(unsigned thread) {
 }
 
 static bool can_run(const Fiber &fiber) {
-  return fiber.wait == NOTHING || (fiber.wait == ITS_GROUP && groups[fiber.group].meetings != fiber.meeting);
+  return fiber.wait == NOTHING || (fiber.wait == ITS_GROUP && groups[rank_of_block][fiber.group].meetings != fiber.meeting);
 }
 
 // Whether all of some fibers wait for the same.
@@ -242,10 +344,11 @@ static void release(unsigned first, unsigned count) {
 }
 
 // Nobody can go on.
-static void give_up(unsigned threads) {
-  fprintf(stderr, "threads wait for each other (1 their warp, 2 their block, 3 a group, 4 the end):\n");
-  for (unsigned thread = 0; thread < threads; ++thread)
-    fprintf(stderr, "%d%s", fibers[thread].wait, thread % WARP == WARP - 1 ? "\n" : "");
+static void give_up(unsigned blocks, unsigned threads) {
+  fprintf(stderr, "threads wait for each other (1 their warp, 2 their block, 3 a group, 4 their cluster, 5 the end):\n");
+  for (unsigned block = 0; block < blocks; ++block)
+    for (unsigned thread = 0; thread < threads; ++thread)
+      fprintf(stderr, "%d%s", all_fibers[block][thread].wait, thread % WARP == WARP - 1 ? "\n" : "");
   abort();
 }
 
@@ -260,50 +363,85 @@ static void shuffle(unsigned *order, unsigned count, uint64_t *seed) {
   }
 }
 
-// Runs a kernel over a grid, block after block.
+static void begin_block(unsigned threads) {
+  memset(shared, 0xa5, sizeof *memories);
+  memset(groups[rank_of_block], 0, sizeof *groups);
+  for (unsigned thread = 0; thread < threads; ++thread) {
+    Fiber &fiber = fibers[thread];
+    fiber.has_begun = false;
+    fiber.wait = NOTHING;
+    shuffles[rank_of_block][thread] = 0;
+    copy_counts[thread] = 0;
+    getcontext(&fiber.first);
+    fiber.first.uc_stack.ss_sp = stacks + ((size_t)rank_of_block * MOST_THREADS + thread) * STACK_BYTES;
+    fiber.first.uc_stack.ss_size = STACK_BYTES;
+    fiber.first.uc_link = NULL;
+    makecontext(&fiber.first, run_fiber, 0);
+  }
+}
+
+// Lets every warp of the block run as far as it comes; whether one could.
+static bool run_block(unsigned threads, uint64_t *seed) {
+  static unsigned warps[MOST_THREADS / WARP], lanes[WARP];
+  bool is_any = false;
+  shuffle(warps, threads / WARP, seed);
+  for (unsigned w = 0; w < threads / WARP; ++w) {
+    const unsigned first = warps[w] * WARP;
+    do {
+      if (all_wait_for(ITS_WARP, first, WARP)) release(first, WARP);
+      shuffle(lanes, WARP, seed);
+      for (unsigned lane = 0; lane < WARP; ++lane) {
+        if (!can_run(fibers[first + lanes[lane]])) continue;
+        resume(first + lanes[lane]);
+        is_any = true;
+      }
+    } while (all_wait_for(ITS_WARP, first, WARP));
+  }
+  if (all_wait_for(ITS_BLOCK, 0, threads)) {
+    release(0, threads);
+    is_any = true;
+  }
+  return is_any;
+}
+
+// Runs a kernel over a grid, cluster after cluster.
 static void launch(void (*kernel)(const void *), const void *argument, unsigned blocks, unsigned threads,
-                   unsigned shared_bytes, uint64_t seed) {
-  if (!stacks) stacks = (char *)malloc((size_t)MOST_THREADS * STACK_BYTES);
-  if (!stacks || threads % WARP || threads > MOST_THREADS || shared_bytes > sizeof shared) abort();
+                   unsigned shared_bytes, uint64_t seed, unsigned of_cluster = 1) {
+  if (!stacks) stacks = (char *)malloc((size_t)MOST_BLOCKS * MOST_THREADS * STACK_BYTES);
+  if (!stacks || threads % WARP || threads > MOST_THREADS || shared_bytes > sizeof *memories) abort();
+  if (of_cluster > MOST_BLOCKS || blocks % of_cluster) abort();
   body = kernel;
   body_argument = argument;
   blockDim.x = threads;
-  static unsigned warps[MOST_THREADS / WARP], lanes[WARP];
-  for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
-    memset(shared, 0xa5, sizeof shared);
-    for (unsigned thread = 0; thread < threads; ++thread) {
-      Fiber &fiber = fibers[thread];
-      fiber.has_begun = false;
-      fiber.wait = NOTHING;
-      shuffles[thread] = 0;
-      copy_counts[thread] = 0;
-      getcontext(&fiber.first);
-      fiber.first.uc_stack.ss_sp = stacks + (size_t)thread * STACK_BYTES;
-      fiber.first.uc_stack.ss_size = STACK_BYTES;
-      fiber.first.uc_link = NULL;
-      makecontext(&fiber.first, run_fiber, 0);
+  for (unsigned first = 0; first < blocks; first += of_cluster) {
+    for (unsigned rank = 0; rank < of_cluster; ++rank) {
+      enter_block(rank);
+      begin_block(threads);
     }
-    memset(groups, 0, sizeof groups);
-    while (!all_wait_for(THE_END, 0, threads)) {
-      bool is_any = false;
-      shuffle(warps, threads / WARP, &seed);
-      for (unsigned w = 0; w < threads / WARP; ++w) {
-        const unsigned first = warps[w] * WARP;
-        do {
-          if (all_wait_for(ITS_WARP, first, WARP)) release(first, WARP);
-          shuffle(lanes, WARP, &seed);
-          for (unsigned lane = 0; lane < WARP; ++lane) {
-            if (!can_run(fibers[first + lanes[lane]])) continue;
-            resume(first + lanes[lane]);
-            is_any = true;
-          }
-        } while (all_wait_for(ITS_WARP, first, WARP));
+    unsigned ended = 0;
+    while (ended < of_cluster) {
+      unsigned meeting = 0;
+      bool is_any = messages_under_way > 0;
+      ended = 0;
+      for (unsigned rank = 0; rank < of_cluster; ++rank) {
+        enter_block(rank);
+        if (all_wait_for(THE_END, 0, threads)) {
+          ++ended;
+          continue;
+        }
+        blockIdx.x = first + rank;
+        is_any = run_block(threads, &seed) || is_any;
+        deliver(&seed);
+        meeting += all_wait_for(ITS_CLUSTER, 0, threads);
       }
-      if (all_wait_for(ITS_BLOCK, 0, threads)) {
-        release(0, threads);
-      } else if (!is_any) {
-        give_up(threads);
-      }
+      if (meeting == of_cluster)
+        for (unsigned rank = 0; rank < of_cluster; ++rank) {
+          enter_block(rank);
+          release(0, threads);
+        }
+      else if (!is_any && ended < of_cluster)
+        give_up(of_cluster, threads);
     }
+    if (messages_under_way) abort();
   }
 }

@@ -1,6 +1,7 @@
 //! A device for tests: the kernel's own text, compiled for this processor, in memory of this process. It
 //! fails when told to.
 
+use std::ffi::c_void;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -8,8 +9,9 @@ use std::thread::JoinHandle;
 
 use libloading::Library;
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, OLDEST, OfShape, TAILORED, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, TAILORED, WIDE};
 use super::params::{Params, Unit, Voice};
+use super::relay::Relay;
 use super::soloist::Soloist;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
@@ -36,7 +38,7 @@ struct Kernel {
     library: Library,
 }
 
-type LaunchFn = unsafe extern "C" fn(u32, *const Params, *const Soloist, u32, u32, u32, u64);
+type LaunchFn = unsafe extern "C" fn(u32, *const Params, *const c_void, u32, u32, u32, u32, u64);
 
 /// Compiles the kernel, once a type and once more for newer cards.
 fn kernel(dtype: Dtype, capability: (u32, u32)) -> &'static Kernel {
@@ -59,6 +61,15 @@ fn tailored_kernel(index: usize) -> &'static Kernel {
         let mut defines = vec!["WAVENET_INT8".into(), "__CUDA_ARCH__=800".into()];
         defines.extend(channels.map(|(name, count)| format!("WAVENET_{name}={count}")));
         compile(&defines)
+    })
+}
+
+/// The relays, compiled once.
+fn relay_kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| {
+        let defines = ["WAVENET_RELAY", "WAVENET_BF16", "__CUDA_ARCH__=900"];
+        compile(&defines.map(String::from))
     })
 }
 
@@ -85,6 +96,7 @@ fn compile(defines: &[String]) -> Kernel {
         assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
         assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
         assert_eq!(number(b"shim_soloist_bytes") as usize, size_of::<Soloist>());
+        assert_eq!(number(b"shim_relay_bytes") as usize, size_of::<Relay>());
     }
     Kernel { library }
 }
@@ -111,6 +123,23 @@ pub(super) fn mma(
     unsafe {
         let run = library.get::<MmaFn>(b"shim_mma").expect("it is there");
         run(is_wide.into(), a.as_ptr().cast(), b.as_ptr().cast(), sums.as_mut_ptr().cast(), seed);
+    }
+}
+
+/// The same of bf16, two a register: 16 rows and 16 columns.
+pub(super) fn mma_of_floats(
+    a: &[[u32; 4]; 32],
+    b: &[[u32; 2]; 32],
+    sums: &mut [[f32; 4]; 32],
+    seed: u64,
+) {
+    type MmaFn = unsafe extern "C" fn(*const u32, *const u32, *mut f32, u64);
+    let library = &any_kernel().library;
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let run = library.get::<MmaFn>(b"shim_mma_of_floats").expect("it is there");
+        run(a.as_ptr().cast(), b.as_ptr().cast(), sums.as_mut_ptr().cast(), seed);
     }
 }
 
@@ -168,8 +197,8 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
 }
 
 impl Kernel {
-    fn run(&self, launch: Launch, params: &Params, soloist: &Soloist, seed: u64) {
-        let Launch { entry, blocks, threads, shared_bytes } = launch;
+    fn run(&self, launch: Launch, params: &Params, more: &More, seed: u64, relay: Option<usize>) {
+        let Launch { entry, blocks, of_cluster, threads, shared_bytes } = launch;
         let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: so it is declared in shim.cpp; the addresses are of memory of a shim, which waits for this
         // before it goes.
@@ -179,10 +208,12 @@ impl Kernel {
                 Entry::Solo => 0,
                 Entry::Choir => 1,
                 Entry::Soloist(index) => 2 + index as u32,
-                // In a library of its own.
+                // In libraries of their own.
                 Entry::Tailored => params.voices / 8 - 1,
+                Entry::Relay => relay.expect("it was loaded") as u32,
             };
-            run(entry, params, soloist, blocks, threads, shared_bytes, seed);
+            let more = more.address();
+            run(entry, params, more, blocks, of_cluster, threads, shared_bytes, seed);
         }
     }
 }
@@ -196,6 +227,8 @@ pub(super) struct Shim {
     card: Card,
     kernel: Option<&'static Kernel>,
     tailored: Option<&'static Kernel>,
+    /// Which of the relays' shapes.
+    relay: Option<usize>,
     memory: Vec<Vec<Unit>>,
     fault: Fault,
     seed: u64,
@@ -223,6 +256,7 @@ impl Shim {
             card,
             kernel: None,
             tailored: None,
+            relay: None,
             memory: Vec::new(),
             fault: Fault::Never,
             seed: 0,
@@ -237,6 +271,12 @@ impl Shim {
     /// Stands for a card with wider tiles, or not.
     pub(super) fn wide_if(mut self, is_wide: bool) -> Self {
         self.card.capability = if is_wide { WIDE } else { OLDEST };
+        self
+    }
+
+    /// Stands for a card with clusters.
+    pub(super) fn with_clusters(mut self) -> Self {
+        self.card.capability = (9, 0);
         self
     }
 
@@ -282,6 +322,11 @@ impl Driver for Shim {
     }
 
     fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
+        self.relay = of_shape.relay;
+        if of_shape.relay.is_some() {
+            self.kernel = Some(relay_kernel());
+            return Ok(());
+        }
         self.kernel = Some(kernel(dtype, self.card.capability));
         self.tailored = of_shape.choir.map(tailored_kernel);
         Ok(())
@@ -303,7 +348,7 @@ impl Driver for Shim {
         Ok(unsafe { Mapped::new(host, bytes.max(16), host as u64) })
     }
 
-    fn launch(&mut self, launch: Launch, params: &Params, soloist: &Soloist) -> Result<()> {
+    fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
         self.launches += 1;
         if self.fault == Fault::Launch(self.launches - 1) {
             return Err(Error::Device("the launch failed".into()));
@@ -315,13 +360,14 @@ impl Driver for Shim {
         let params = Params { most_cycles, most_turns, ..*params };
         self.entries.lock().expect("no panic").push(launch.entry);
         let kernel = if launch.entry == Entry::Tailored { self.tailored } else { self.kernel };
-        let (kernel, seed) = (kernel.expect("the kernel is loaded first"), self.seed);
+        let kernel = kernel.expect("the kernel is loaded first");
+        let (seed, relay) = (self.seed, self.relay);
         if self.is_live {
-            let soloist = *soloist;
+            let more = *more;
             self.running =
-                Some(std::thread::spawn(move || kernel.run(launch, &params, &soloist, seed)));
+                Some(std::thread::spawn(move || kernel.run(launch, &params, &more, seed, relay)));
         } else {
-            kernel.run(launch, &params, soloist, seed);
+            kernel.run(launch, &params, more, seed, relay);
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 #ifndef __CUDACC_RTC__
 #include "shim.h"
 #endif
+#include "herald.cuh"
 #include "soloist_ahead.cuh"
 #include "soloist_chain.cuh"
 #include "soloist_head.cuh"
-#include "soloist_herald.cuh"
+#include "soloist_loader.cuh"
 
 template <typename S>
 __device__ inline void play_alone(const Params &p, const Soloist &solo) {
@@ -40,7 +41,7 @@ __device__ inline void play_alone(const Params &p, const Soloist &solo) {
   } else if (warp < S::HERALD) {
     Head<S>().play(d);
   } else if (warp == S::HERALD) {
-    Herald<S>(d).play(began);
+    Herald<Desk<S>>(d).play(began);
   } else {
     load_packets(d);
   }

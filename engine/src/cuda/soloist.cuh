@@ -7,8 +7,8 @@
 //   ahead   soloist_ahead.cuh   bias, past taps and conditioning of the next sample, close behind the chain
 //   head    soloist_head.cuh    skips while the layers run, then the first product of the end
 //   end     soloist_end.cuh     chain and ahead again: the second product, and the choice of the code
-//   herald  soloist_herald.cuh  goals, conditioning vectors, draws and codes: everything between host and block;
-//                               and a loader, where not all of the chain's weights fit into shared memory
+//   herald  herald.cuh          goals, conditioning vectors, draws and codes: everything between host and block
+//   loader  soloist_loader.cuh  the chain's weights, where not all of them fit into shared memory
 //
 // They tell each other how far they are through counters in shared memory, which only rise, and meet at named
 // barriers where all of a group must be there. The products are the matrix units' with one vector in all columns
@@ -17,8 +17,10 @@
 // Every sum has the order of the numeric contract; those of bytes are exact in any.
 #pragma once
 #include "hear.cuh"
+#include "sampling.cuh"
 #include "tiles.cuh"
 #include "vectors.cuh"
+#include "waiting.cuh"
 
 // The shape of a model, which the compiler must know to keep weights in registers: channels of the residual stream
 // and of the gated units, of the skips, and of the end.
@@ -52,74 +54,6 @@ struct Counters {
   u32 heard;      // the chain: the code that it hears now
   u32 rest[3];
 };
-
-// Counters and what they stand for lie in shared memory, which a multiprocessor reads and writes in the order in which a
-// warp asks, and warps in that of their barriers. So the compiler must keep the order, and no fence is needed: one
-// would wait for every load that is on its way, above all for weights that are fetched ahead. What lies in the
-// device's memory is never told by a counter, only by the barriers at the end of a sample.
-__device__ inline void keep_order() {
-#ifdef __CUDACC_RTC__
-  asm volatile("" ::: "memory");
-#endif
-}
-
-__device__ inline u32 look(const u32 &counter) { return *(const volatile u32 *)&counter; }
-
-// Tells a counter; what this thread, and those that it met, wrote to shared memory before can be read by who sees it.
-__device__ inline void tell(u32 &counter, u32 value) {
-  keep_order();
-  *(volatile u32 *)&counter = value;
-}
-
-// Between two looks.
-__device__ inline void pause() {
-#ifndef __CUDACC_RTC__
-  yield();
-#endif
-}
-
-// Waits until a condition holds. It must hold for good, and all lanes must see the same.
-template <typename Condition>
-__device__ inline void wait_until(Condition holds) {
-  while (!holds()) pause();
-  keep_order();
-  __syncwarp();
-}
-
-// Waits until a counter is at least so much.
-__device__ inline void await(const u32 &counter, u32 value) {
-  wait_until([&] { return (int)(look(counter) - value) >= 0; });
-}
-
-// Meets others at a barrier, or lets them know without waiting for them.
-__device__ inline void join(u32 barrier, u32 threads) {
-#ifdef __CUDACC_RTC__
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-#else
-  join_group(barrier, threads);
-#endif
-}
-__device__ inline void arrive(u32 barrier, u32 threads) {
-#ifdef __CUDACC_RTC__
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-#else
-  arrive_at_group(barrier, threads);
-#endif
-}
-
-// The largest of a warp.
-__device__ inline u32 largest_of_warp(u32 value) {
-#ifdef __CUDACC_RTC__
-  asm volatile("redux.sync.max.u32 %0, %0, 0xffffffff;" : "+r"(value));
-  return value;
-#else
-  for (int distance = 16; distance > 0; distance /= 2) {
-    u32 other = __shfl_xor_sync(ALL, value, distance);
-    value = other > value ? other : value;
-  }
-  return value;
-#endif
-}
 
 // A unit of weights that is read once a sample: the first cache is for others. Not moved across a wait.
 __device__ inline uint4 stream(const uint4 *from) {
@@ -249,6 +183,34 @@ struct Desk {
     const u32 index = streamed(sample, layer);
     await(counters().loaded, index + 1);
     return slot(index);
+  }
+
+  // What the herald works with.
+  static constexpr u32 AHEAD_OF_MADE = WINDOW;
+  __device__ u32 order() const { return blockIdx.x; }
+  __device__ u32 made(u32) const { return look(counters().made); }
+  __device__ void grant(u32 first, u32 count) const {
+    if ((threadIdx.x & 31) == 0) tell(counters().granted, first + count);
+  }
+  __device__ void stop(u32 first) const {
+    if ((threadIdx.x & 31) == 0) tell(counters().stop, first);
+  }
+  // Makes bytes of a conditioning vector.
+  template <u32 N>
+  __device__ void keep_vector(u32 sample, const float (&channels)[N]) const {
+    const u32 lane = threadIdx.x & 31;
+    u32 largest = 0;
+#pragma unroll
+    for (u32 i = 0; i < N; ++i) {
+      const u32 magnitude = __float_as_uint(channels[i]) & 0x7fffffffu;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    const Scale scaled(largest_of_warp(largest), 127.0f);
+    uint4 *vector = h(sample);
+#pragma unroll
+    for (u32 i = 0; i < N; ++i)
+      if (lane + 32 * i < p.conditioning_vector.channels) ((u8 *)vector)[lane + 32 * i] = (u8)scaled.byte(channels[i]);
+    if (lane == 0) vector[p.conditioning_vector.scale].x = __float_as_uint(scaled.scale);
   }
 
   // Waits until a sample may be made; false when it will not be in this slice.

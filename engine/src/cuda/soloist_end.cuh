@@ -26,17 +26,6 @@ struct EndWeights : Rows16<END_TILES<S>, (S::A_PARTS > 4 ? 4 : S::A_PARTS)> {
   }
 };
 
-// A float as a number of the same order; 0 for NaN.
-__device__ inline u32 order_of(float value) {
-  const u32 bits = __float_as_uint(value);
-  if (value != value) return 0;
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-__device__ inline float of_order(u32 order) {
-  if (order == 0) return negative_infinity();
-  return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
-}
-
 // The largest of all logits.
 template <typename S>
 __device__ inline u32 largest_logit(const Desk<S> &d) {
@@ -45,10 +34,6 @@ __device__ inline u32 largest_logit(const Desk<S> &d) {
 #pragma unroll
   for (u32 warp = 0; warp < S::END; ++warp) largest = maxima[warp] > largest ? maxima[warp] : largest;
   return largest;
-}
-
-__device__ inline bool is_greedy(float temperature, float largest) {
-  return temperature <= 0.0f || largest == negative_infinity();
 }
 
 template <typename S>
@@ -96,47 +81,14 @@ struct End {
     const float max = of_order(largest_logit(d));
     if (is_greedy(temperature, max)) return;
 #pragma unroll
-    for (u32 i = 0; i < CODES; ++i) {
-      float distance = logits[i] - max;
-      if (temperature != 1.0f) distance /= temperature;
-      d.weights()[codes[i]] = truncate(exp_(distance) * 8388608.0f);
-    }
+    for (u32 i = 0; i < CODES; ++i) d.weights()[codes[i]] = weight_of(logits[i], max, temperature);
   }
 };
-
-// The lowest code of the largest logit; the last where none is a number. All lanes get it.
-template <typename S>
-__device__ inline u32 likeliest(const Desk<S> &d, u32 largest) {
-  const float max = of_order(largest);
-  const u32 lane = threadIdx.x & 31;
-  u32 code = S::LEVELS - 1;
-#pragma unroll 1
-  for (u32 i = S::LEVELS / 32; i-- > 0;) {
-    const u32 equal = __ballot_sync(ALL, d.logits()[32 * i + lane] == max);
-    if (equal && largest) code = 32 * i + __ffs(equal) - 1;
-  }
-  return code;
-}
 
 // Chooses the code of a sample; every warp that asks gets the same.
 template <typename S>
 __device__ inline u32 choose_code(const Desk<S> &d, u32 sample) {
-  const u32 lane = threadIdx.x & 31, largest = largest_logit(d);
   const Voice &voice = d.voice();
-  if (is_greedy(voice.temperature, of_order(largest))) return likeliest(d, largest);
-  constexpr u32 EACH = S::LEVELS / 32;
-  static_assert(EACH == 8, "two units a lane");
-  const u32 *weights = d.weights();
-  if (voice.share < 1ull << 32) {
-    u32 *kept = d.nucleus(threadIdx.x / 32);
-#pragma unroll 1
-    for (u32 code = lane; code < S::LEVELS; code += 32) kept[code] = weights[code];
-    __syncwarp();
-    keep_nucleus(kept, S::LEVELS, voice.share);
-    weights = kept;
-  }
-  const uint4 first = ((const uint4 *)weights)[2 * lane], last = ((const uint4 *)weights)[2 * lane + 1];
-  const u32 own[EACH] = {first.x, first.y, first.z, first.w, last.x, last.y, last.z, last.w};
-  const u32 code = drawn_of_256(own, d.draw(sample));
-  return code < S::LEVELS ? code : likeliest(d, largest);
+  return chosen_of_256(voice.temperature, voice.share, d.logits(), d.weights(), d.nucleus(threadIdx.x / 32), d.draw(sample),
+                       largest_logit(d));
 }

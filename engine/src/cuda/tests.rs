@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::Precision;
 use super::driver::{Driver, Entry};
 use super::lanes::{Lanes, Order};
 use super::plan::Threads;
@@ -18,6 +19,7 @@ use crate::mulaw::MuLaw;
 use crate::sampling::{Philox, Sampling, pick};
 use crate::weights::Weights;
 
+pub(crate) mod fast;
 mod on_card;
 mod tailored;
 mod tiles;
@@ -46,7 +48,8 @@ fn packed(weights: &Weights, dtype: Dtype) -> Arc<Packed> {
 
 fn on_shim(weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
     let packed = packed(weights, dtype);
-    let session = Session::new(Box::new(shim), weights, &packed, lanes, THREADS).unwrap();
+    let session =
+        Session::new(Box::new(shim), weights, &packed, lanes, THREADS, Precision::Exact).unwrap();
     Lanes::on_device(packed, session, lanes)
 }
 
@@ -131,7 +134,8 @@ fn same_logits(
     seed: u64,
 ) {
     let packed = packed(weights, dtype);
-    let mut session = Session::new(driver, weights, &packed, lanes, threads).unwrap();
+    let mut session =
+        Session::new(driver, weights, &packed, lanes, threads, Precision::Exact).unwrap();
     let kept = session.keep_logits().unwrap();
     let config = packed.config();
     let (h, levels) = (config.conditioning_channels(), config.levels);
@@ -413,7 +417,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let packed = packed(&weights, Dtype::F32);
     for nth in 0..9 {
         let shim = Shim::new(4, SHARED).failing(Fault::Memory(nth));
-        let made = Session::new(Box::new(shim), &weights, &packed, 3, THREADS);
+        let made = Session::new(Box::new(shim), &weights, &packed, 3, THREADS, Precision::Exact);
         let error = made.err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("device: out of memory"), "{nth}");
     }

@@ -378,3 +378,23 @@ fn a_band_plays_what_each_would_alone() {
         }
     }
 }
+
+/// The built-in instruments hear a note that they made.
+#[test]
+fn the_fast_mode_of_a_gpu_costs_hardly_a_bit() {
+    let file =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/instruments.safetensors");
+    let weights = Weights::load(&file).unwrap();
+    let (config, class) = (weights.config(), weights.config().class_width());
+    let conditioner = NoteConditioner::new(config).unwrap();
+    let mut note = conditioner.idle_note();
+    conditioner.start(&mut note, 0, 57, 100);
+    let h = config.conditioning_channels();
+    let mut vectors = vec![0.0; 500 * h];
+    for row in vectors.chunks_mut(h) {
+        conditioner.advance(&mut note, &mut row[class..]);
+    }
+    let (exact, fast) = crate::cuda::tests::fast::bits_a_sample(&weights, &vectors);
+    println!("bits a sample: {exact:.4?} exact in f32, bf16 and int8, {fast:.4} fast");
+    assert!((fast - exact[0]).abs() < 0.01);
+}

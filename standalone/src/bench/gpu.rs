@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wavenet_engine::conditioning::NoteConditioner;
-use wavenet_engine::cuda::{self, Card, Lanes, Order};
+use wavenet_engine::cuda::{self, Card, Lanes, Order, Precision};
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling};
 
 use super::{random_model, shape_of, sweep::SHAPES};
-use crate::cli::{BenchArgs, Place, RunArgs, Shape};
-use crate::model::{Model, check_place};
+use crate::cli::{BenchArgs, RunArgs, Shape};
+use crate::model::Model;
 
 /// How long to measure, unless told otherwise.
 const SECONDS: f64 = 3.0;
@@ -37,6 +37,9 @@ struct Report {
     device: String,
     driver_cuda: u32,
     voices: usize,
+    #[serde(serialize_with = "name")]
+    precision: Precision,
+    /// In the fast mode what the processor would go on in.
     dtype: Dtype,
     seconds: f64,
     samples_per_second: f64,
@@ -44,6 +47,14 @@ struct Report {
     realtime_factor: f64,
     /// How many streams of the model's rate all of it would be.
     realtime_streams: f64,
+}
+
+/// Of a precision, in the JSON.
+fn name<S: Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match precision {
+        Precision::Exact => "exact",
+        Precision::Fast => "fast",
+    })
 }
 
 /// Measures what `args` ask.
@@ -62,8 +73,9 @@ pub(super) fn bench(args: &BenchArgs) -> Result<String> {
         Some(shape) => random_model(shape)?,
         None => Model::load(args.model.as_deref())?,
     };
+    let (precision, voices) = (args.place.precision(), args.voices as usize);
     let seconds = args.seconds.unwrap_or(SECONDS);
-    let report = measure(&card, &model, &args.run, args.voices as usize, seconds)?;
+    let report = measure(&card, &model, &args.run, precision, voices, seconds)?;
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
 }
 
@@ -93,7 +105,7 @@ fn sweep(args: &BenchArgs, card: &Card) -> Result<String> {
             let run = RunArgs { dtype: Some(dtype), ..args.run };
             let mut cells = Vec::new();
             for voices in streams {
-                let report = measure(card, &model, &run, voices, seconds)?;
+                let report = measure(card, &model, &run, Precision::Exact, voices, seconds)?;
                 cells.push(format!("{:>10.1}", report.samples_per_second / 1e3));
                 reports.push(report);
             }
@@ -109,13 +121,13 @@ fn measure(
     card: &Card,
     model: &Model,
     run: &RunArgs,
+    precision: Precision,
     voices: usize,
     seconds: f64,
 ) -> Result<Report> {
-    check_place(Place::Cuda, run)?;
     let packed = Arc::new(model.pack(run)?);
-    let mut crowd =
-        Crowd::new(packed.clone(), cuda::lanes(&model.weights, packed, voices)?, voices);
+    let lanes = cuda::lanes(&model.weights, packed.clone(), voices, precision)?;
+    let mut crowd = Crowd::new(packed, lanes, voices);
     let mut samples = FEWEST_SAMPLES;
     // The kernel is compiled, the clock rises, and the order grows until it is long enough.
     while crowd.play(samples)? < ORDER && crowd.fits(2 * samples) {
@@ -136,6 +148,7 @@ fn measure(
         device: card.name.clone(),
         driver_cuda: card.driver_version,
         voices,
+        precision,
         dtype: model.dtype(run),
         seconds: took.as_secs_f64(),
         samples_per_second: each * voices as f64,
@@ -148,8 +161,12 @@ fn measure(
 impl Report {
     fn sentence(&self) -> String {
         let plural = if self.voices == 1 { "" } else { "s" };
+        let mode = match self.precision {
+            Precision::Exact => "",
+            Precision::Fast => " in the fast mode",
+        };
         format!(
-            "{} ({}), {} stream{plural} on {}: {:.0} samples a second in all, {:.2} times real time each, \
+            "{} ({}), {} stream{plural} on {}{mode}: {:.0} samples a second in all, {:.2} times real time each, \
              as much as {:.0} streams in real time",
             self.model,
             self.shape,
@@ -225,5 +242,34 @@ impl Crowd {
             conditioner.start(&mut note, 0, 48 + (voice % 36) as u8, 100);
             vectors.chunks_mut(h).for_each(|row| conditioner.advance(&mut note, &mut row[class..]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_precision_is_said() {
+        let mut report = Report {
+            model: "random weights".into(),
+            shape: "64,256,256,10".into(),
+            parameters: 1,
+            device: "some GPU".into(),
+            driver_cuda: 13_000,
+            voices: 1,
+            precision: Precision::Exact,
+            dtype: Dtype::Int8,
+            seconds: 1.0,
+            samples_per_second: 16_000.0,
+            samples_per_second_per_voice: 16_000.0,
+            realtime_factor: 1.0,
+            realtime_streams: 1.0,
+        };
+        assert_eq!(serde_json::to_value(&report).unwrap()["precision"], "exact");
+        assert!(report.sentence().contains("on some GPU: 16000"));
+        report.precision = Precision::Fast;
+        assert_eq!(serde_json::to_value(&report).unwrap()["precision"], "fast");
+        assert!(report.sentence().contains("on some GPU in the fast mode: 16000"));
     }
 }

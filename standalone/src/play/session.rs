@@ -18,7 +18,7 @@ use super::keys::Keyboard;
 use super::midi_input::MidiInputs;
 use super::priority::before_others;
 use super::status::View;
-use crate::cli::{Place, PlayArgs};
+use crate::cli::{Place, PlaceArgs, PlayArgs};
 use crate::model::{LossNote, Model, check_place, help, slowness, synth_alone};
 use crate::piece::Piece;
 use crate::render::settings;
@@ -69,7 +69,7 @@ pub(super) struct Session<'a> {
     tried: Instant,
     device_name: String,
     /// Where the sound is made: the processor once the GPU was given up.
-    backend: Place,
+    place: PlaceArgs,
     loss: LossNote,
 }
 
@@ -87,20 +87,15 @@ impl<'a> Session<'a> {
             let _ = writeln!(stderr(), "note: {note}");
         }
         drop(packed);
-        check_place(args.backend, &args.run)?;
-        if args.backend == Place::Cuda {
+        let place = args.place();
+        check_place(place, &args.run)?;
+        if place.device == Place::Cuda {
             cuda::card()?;
         }
         let (live, meters) = (Live::default(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;
-        let fresh = Fresh {
-            args,
-            backend: args.backend,
-            model: &model,
-            settings: &settings,
-            live: &live,
-            meters: &meters,
-        };
+        let fresh =
+            Fresh { args, place, model: &model, settings: &settings, live: &live, meters: &meters };
         let (deck, controls) = fresh.deck(&line, 0)?;
         let latency_frames = deck.latency_frames();
         line.seat.store(Some(deck));
@@ -120,8 +115,8 @@ impl<'a> Session<'a> {
             xruns_before: 0,
             alive: (Instant::now(), 0),
             tried: Instant::now(),
-            backend: args.backend,
-            loss: LossNote::default(),
+            place,
+            loss: LossNote::new(place.precision()),
         })
     }
 
@@ -144,7 +139,7 @@ impl<'a> Session<'a> {
     pub(super) fn look_after_devices(&mut self) -> Result<Option<String>> {
         ensure!(!self.controls.status().dead, "the generator failed; please report what it said");
         if let Some(news) = self.loss.news(self.controls.loss()) {
-            self.backend = Place::Cpu;
+            self.place.device = Place::Cpu;
             return Ok(Some(news));
         }
         let Some(line) = &self.line else {
@@ -195,7 +190,7 @@ impl<'a> Session<'a> {
                 let place = u128::from(heard) * u128::from(line.rate_hz) / u128::from(self.rate_hz);
                 let fresh = Fresh {
                     args: self.args,
-                    backend: self.backend,
+                    place: self.place,
                     model: &self.model,
                     settings: &self.settings,
                     live: &self.live,
@@ -223,10 +218,10 @@ impl<'a> Session<'a> {
     /// What is new if it was the GPU that failed: the next attempt is the processor's.
     fn give_up_gpu(&mut self, error: &anyhow::Error) -> Option<String> {
         let is_device = matches!(error.downcast_ref::<Error>(), Some(Error::Device(_)));
-        if self.backend != Place::Cuda || !is_device {
+        if self.place.device != Place::Cuda || !is_device {
             return None;
         }
-        self.backend = Place::Cpu;
+        self.place.device = Place::Cpu;
         self.loss.news(Some(&error.to_string()))
     }
 
@@ -327,7 +322,7 @@ impl<'a> Session<'a> {
 /// What a new generator is made of.
 struct Fresh<'a> {
     args: &'a PlayArgs,
-    backend: Place,
+    place: PlaceArgs,
     model: &'a Model,
     settings: &'a Settings,
     live: &'a Live,
@@ -339,7 +334,7 @@ impl Fresh<'_> {
     fn deck(&self, line: &Line, origin: u64) -> Result<(Box<Deck>, Controls)> {
         let rate_hz = line.rate_hz;
         let run = &self.args.run;
-        let mut synth = synth_alone(self.backend, self.model, self.settings.clone(), run)?;
+        let mut synth = synth_alone(self.place, self.model, self.settings.clone(), run)?;
         // Its second thread goes first as the generator does.
         before_others(|| help(&mut synth, run))?;
         let renderer = Renderer::new(synth, rate_hz)?;

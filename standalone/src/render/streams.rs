@@ -15,8 +15,8 @@ use wavenet_engine::resample::Resampler;
 use wavenet_engine::synth::{Band, Event, Settings};
 
 use super::{Bar, settings};
-use crate::cli::{Place, RenderArgs};
-use crate::model::{LossNote, Model, slowness};
+use crate::cli::{Place, PlaceArgs, RenderArgs};
+use crate::model::{LossNote, Model, check_place, slowness};
 use crate::score::Score;
 use crate::wav::WavFile;
 
@@ -45,6 +45,7 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
     let out_hz = args.rate.unwrap_or(config.sample_rate_hz);
     let score = Score::new(args, config, out_hz)?;
     ensure!(args.run.threads == 1, "--threads is for one stream; leave it out with --streams");
+    check_place(args.place, &args.run)?;
     let resampler = Resampler::new(config.sample_rate_hz, out_hz)?;
     let packed = Arc::new(model.pack(&args.run)?);
     if let Some(note) = slowness(&packed) {
@@ -59,12 +60,12 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
 
     let began = Instant::now();
     let mut bar = Bar::new(score.frames * u64::from(streams));
-    let mut loss = LossNote::default();
+    let mut loss = LossNote::new(args.place.precision());
     for (batch, seeds) in seeds.chunks(together).enumerate() {
         let each = |&seed: &u64| Settings { seed, ..settings.clone() };
         let settings: Vec<Settings> = seeds.iter().map(each).collect();
         let voices = settings.iter().map(|settings| settings.voices).sum();
-        let lanes = lanes(args.place.device, card.is_some(), &model, &packed, voices)?;
+        let lanes = lanes(args.place, card.is_some(), &model, &packed, voices)?;
         let done = (batch * together) as u64 * score.frames;
         let mut band = Band::new(lanes, &settings)?;
         let samples = play(
@@ -107,15 +108,17 @@ fn card(place: Place) -> Result<Option<cuda::Card>> {
 
 /// Lanes on the GPU, or on the processor where there is none, or `auto` finds it too small.
 fn lanes(
-    place: Place,
+    place: PlaceArgs,
     is_on_gpu: bool,
     model: &Model,
     packed: &Arc<Packed>,
     voices: usize,
 ) -> Result<Lanes> {
     if is_on_gpu {
-        match cuda::lanes(&model.weights, packed.clone(), voices) {
-            Err(error) if place == Place::Auto => eprintln!("note: {error}; the processor plays"),
+        match cuda::lanes(&model.weights, packed.clone(), voices, place.precision()) {
+            Err(error) if place.device == Place::Auto => {
+                eprintln!("note: {error}; the processor plays");
+            }
             lanes => return Ok(lanes?),
         }
     }

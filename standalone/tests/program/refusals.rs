@@ -197,6 +197,23 @@ fn folders_of_streams_that_cannot_be() {
     }
 }
 
+/// Also where `auto` would find a GPU: who asks for other bytes asks for the GPU too.
+#[test]
+fn a_processor_that_shall_be_fast() {
+    let folder = Folder::new();
+    for command in [
+        "render --out x.wav",
+        "render --out x.wav --device cpu",
+        "render --out many --streams 2",
+        "stream --seconds 0.1",
+        "play --midi-in none",
+        "bench",
+    ] {
+        let arguments = format!("{command} --model drone.safetensors --fast");
+        refuses(&folder, &arguments, "add --device cuda (of play: --backend cuda)");
+    }
+}
+
 /// Where there is no GPU, whoever asks for one is told why.
 #[test]
 fn a_gpu_that_is_not_there() {
@@ -222,6 +239,10 @@ fn a_gpu_that_is_not_there() {
         // The place has two names, as the device of `play` is the sound's.
         let name = if command.starts_with("play") { "--backend" } else { "--device" };
         refuses(&folder, &format!("{command} {model} {name} cuda"), "cuda: not available (");
+        if !command.contains("--sweep") && !command.contains("--micro") {
+            let fast = format!("{command} {model} {name} cuda --fast");
+            refuses(&folder, &fast, "cuda: not available (");
+        }
     }
     let by_other_name = "render --model drone.safetensors --out x.wav --backend cuda";
     refuses(&folder, by_other_name, "cuda: not available (");

@@ -22,7 +22,7 @@ fn shapes() -> Vec<Config> {
 }
 
 fn lanes(weights: &Weights, dtype: Dtype, count: usize) -> Lanes {
-    crate::cuda::lanes(weights, packed(weights, dtype), count).unwrap()
+    crate::cuda::lanes(weights, packed(weights, dtype), count, Precision::Exact).unwrap()
 }
 
 #[test]
@@ -73,7 +73,8 @@ fn a_second_of_many_slices_is_the_scalar_one() {
 #[ignore = "needs a GPU"]
 fn what_does_not_fit_is_refused() {
     let weights = lively(&Config::default(), 6);
-    let error = crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21);
+    let error =
+        crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21, Precision::Exact);
     assert!(error.unwrap_err().to_string().contains("memory"));
 }
 
@@ -87,5 +88,41 @@ fn thousands_of_voices_give_the_scalar_logits() {
         // A block has 32 at most.
         let count = driver.card().multiprocessors as usize * 32 + 100;
         same_logits(&weights, dtype, (driver, Threads::default()), count, 7);
+    }
+}
+
+/// The shapes that are fast, of as many layers as a cluster holds.
+fn fast_shapes() -> [Config; 3] {
+    let notes = Recipe::Note(NoteRecipe { partials: 16, ..NoteRecipe::default() });
+    [(0, 10, notes), (1, 10, Recipe::None), (1, 30, Recipe::None)].map(|(shape, layers, recipe)| {
+        fast::config(shape, 2, &Config::cycled_dilations(layers), recipe)
+    })
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn the_fast_mode_is_near_the_exact_one() {
+    for config in fast_shapes() {
+        let weights = lively(&config, 8);
+        let worst = fast::worst_error(&weights, open().unwrap(), 3, 200);
+        eprintln!("{worst} of the spread");
+        assert!(worst < 0.02, "{worst}");
+    }
+}
+
+/// Seconds of several voices, slice after slice.
+#[test]
+#[ignore = "needs a GPU"]
+fn the_fast_mode_gives_the_same_codes_again() {
+    for config in fast_shapes() {
+        let weights = lively(&config, 9);
+        let [first, again] = [(); 2].map(|()| {
+            let packed = packed(&weights, Dtype::F32);
+            let mut device = crate::cuda::lanes(&weights, packed, 3, Precision::Fast).unwrap();
+            let found = play(&mut device, 3, &[20_000, 1, 300], 9);
+            assert_eq!(device.loss(), None);
+            found
+        });
+        assert!(first == again);
     }
 }

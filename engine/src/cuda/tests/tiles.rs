@@ -105,6 +105,48 @@ fn the_shim_multiplies_as_the_matrix_units_do() {
     }
 }
 
+/// Fragments as the PTX ISA has them, "Matrix Fragments for mma.m16n8k16 with floating point type", type .bf16. Whole
+/// numbers, so that no sum is rounded.
+#[test]
+fn the_shim_multiplies_bf16_as_the_matrix_units_do() {
+    let two = |of: &dyn Fn(usize) -> i8| {
+        let bits = |i| u32::from(half::bf16::from_f32(of(i).into()).to_bits());
+        bits(0) | bits(1) << 16
+    };
+    for seed in 0..20 {
+        let (a, b) = (bytes(seed, 16 * 16, false), bytes(seed + 100, 16 * 8, false));
+        let before = bytes(seed + 200, 16 * 8, false);
+        let of_lane = |lane: usize| (lane >> 2, lane % 4);
+        let a_of = std::array::from_fn(|lane| {
+            let (group, in_group) = of_lane(lane);
+            std::array::from_fn(|word| {
+                two(&|i| a[(group + word % 2 * 8) * 16 + in_group * 2 + i + word / 2 * 8])
+            })
+        });
+        let b_of = std::array::from_fn(|lane| {
+            let (group, in_group) = of_lane(lane);
+            std::array::from_fn(|word| two(&|i| b[(in_group * 2 + i + word * 8) * 8 + group]))
+        });
+        let c = |lane: usize, i: usize| (lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2);
+        let sums_of = |of: &dyn Fn(usize, usize) -> i32| -> [[f32; 4]; 32] {
+            std::array::from_fn(|lane| {
+                std::array::from_fn(|i| of(c(lane, i).0, c(lane, i).1) as f32)
+            })
+        };
+        let start = |row: usize, column: usize| i32::from(before[row * 8 + column]);
+        let mut sums = sums_of(&start);
+        shim::mma_of_floats(&a_of, &b_of, &mut sums, seed);
+        let product = |row: usize, column: usize| -> i32 {
+            (0..16).map(|k| i32::from(a[row * 16 + k]) * i32::from(b[k * 8 + column])).sum()
+        };
+        assert_eq!(
+            sums,
+            sums_of(&|row, column| start(row, column) + product(row, column)),
+            "seed {seed}"
+        );
+    }
+}
+
 /// Several tiles of rows, the last not full, of voices, and several steps of columns, for both kinds of
 /// units and in any order of the threads.
 #[test]

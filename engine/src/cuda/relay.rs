@@ -1,0 +1,317 @@
+//! What a relay is told beside the rest (`relay.cuh`): the model's matrices in bf16, as the lanes of a warp hold them,
+//! with each present tap joined to the residual before it, and which block of a cluster does what. Only some shapes
+//! have one: those that the kernel was compiled for.
+
+use super::driver::{Card, Entry, Launch, has_shape};
+use super::image::{Image, unit_of_bf16};
+use super::params::{Params, Unit};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::kernels::{Packed, SilentRows};
+use crate::weights::{LayerLayout, Weights};
+
+/// A shape of which there is a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The kernel's.
+    pub(super) entry: &'static str,
+    /// Of the residual stream and the gated units.
+    residual_channels: usize,
+    skip_channels: usize,
+    end_channels: usize,
+    /// Of a block of the chain, and of one that sums skips.
+    layers: usize,
+    skips: usize,
+}
+
+/// The shapes, as `relay.cu` lists them.
+pub(super) const SHAPES: [Shape; 2] = [
+    Shape {
+        entry: "wavenet_relay_32_64_128",
+        residual_channels: 32,
+        skip_channels: 64,
+        end_channels: 128,
+        layers: 6,
+        skips: 30,
+    },
+    Shape {
+        entry: "wavenet_relay_64_256_256",
+        residual_channels: 64,
+        skip_channels: 256,
+        end_channels: 256,
+        layers: 4,
+        skips: 6,
+    },
+];
+
+/// The first cards that have clusters, and as many blocks as one can have.
+const FIRST: (u32, u32) = (9, 0);
+const MOST_BLOCKS: usize = 16;
+/// Blocks that sum skips alone.
+const MOST_SKIPPERS: usize = 4;
+/// Channels of a conditioning vector at most.
+const MOST_CHANNELS: usize = 128;
+/// Warps of the head, of 16 codes each.
+const THREADS: u32 = 16 * LANES as u32;
+/// Bytes of shared memory for what is told; weights follow.
+const ROOM: u32 = 24 << 10;
+const LANES: usize = 32;
+const TILE_ROWS: usize = 16;
+const PART_COLUMNS: usize = 32;
+/// Units of a part of a tile.
+const PART: usize = 2 * LANES;
+
+/// The kernel's second argument: the twin of `Relay` in `model.cuh`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Relay {
+    blocks: u32,
+    chains: u32,
+    skippers: u32,
+    early: u32,
+    resident: u32,
+    resident_skips: u32,
+    joined: u32,
+    residuals: u32,
+    packets: u32,
+    packet: u32,
+    first_conditioning: u32,
+    skips: u32,
+    end1: u32,
+    end2: u32,
+    gate_bias: u32,
+}
+
+impl Shape {
+    /// Which of [`SHAPES`] plays a model on a card.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the card has no clusters, [`Error::Unsupported`] where the model has another shape.
+    pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
+        if card.capability < FIRST {
+            let (major, minor) = card.capability;
+            return Err(Error::Device(format!(
+                "cuda: the fast mode needs compute capability 9.0, {} has {major}.{minor}; play without it",
+                card.name
+            )));
+        }
+        let channels =
+            |shape: &Self| [shape.residual_channels, shape.skip_channels, shape.end_channels];
+        let fits = |shape: &Self| {
+            has_shape(config, channels(shape)) && shape.share_out(config.layers()).is_some()
+        };
+        SHAPES.iter().position(fits).filter(|_| config.conditioning_channels() <= MOST_CHANNELS).ok_or_else(|| {
+            let known = SHAPES.map(|shape| channels(&shape).map(|n| n.to_string()).join("/"));
+            Error::Unsupported(format!(
+                "the fast mode has residual/skip/end channels of {}, as many gate as residual channels and 2 to some 30 \
+                 layers; this model has other ones: play it without",
+                known.join(" or ")
+            ))
+        })
+    }
+
+    /// Which blocks have so many layers; `None` where one cluster has no room for them.
+    fn share_out(self, layers: usize) -> Option<Relay> {
+        let early = layers.saturating_sub(self.skips);
+        let (chains, skippers) = ((layers - 1).div_ceil(self.layers), early.div_ceil(self.skips));
+        // The end, the head and the desk. A card places powers of two best: the others have nothing to do.
+        let blocks = (chains + skippers + 3).next_power_of_two();
+        let is_possible = layers > 1 && skippers <= MOST_SKIPPERS && blocks <= MOST_BLOCKS;
+        is_possible.then_some(Relay {
+            blocks: blocks as u32,
+            chains: chains as u32,
+            skippers: skippers as u32,
+            early: early as u32,
+            ..Relay::default()
+        })
+    }
+
+    /// How so many orders are started, a cluster each; which weights stay in shared memory, in `relay`.
+    pub(super) fn plan(
+        self,
+        relay: &mut Relay,
+        params: &mut Params,
+        card: &Card,
+        orders: u32,
+    ) -> Launch {
+        let unit = size_of::<Unit>() as u32;
+        let free = (card.shared_bytes - ROOM) / unit;
+        let (r, s) = (self.residual_channels, self.skip_channels);
+        let skip = tile_units(r) * (s / TILE_ROWS) as u32;
+        relay.resident = (free / relay.packet).min(self.layers as u32);
+        relay.resident_skips = (free / skip).min(self.skips as u32).min(params.layers);
+        params.orders_count = orders;
+        params.work_is_shared = 1;
+        let weights = (relay.resident * relay.packet).max(relay.resident_skips * skip);
+        Launch {
+            entry: Entry::Relay,
+            blocks: orders * relay.blocks,
+            of_cluster: relay.blocks,
+            threads: THREADS,
+            shared_bytes: ROOM + weights * unit,
+        }
+    }
+
+    /// The model as a relay reads it.
+    pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, Relay) {
+        let (config, layout) = (weights.config(), weights.layout());
+        let (r, taps, h) =
+            (self.residual_channels, config.kernel_size, config.conditioning_channels());
+        let get = |range: &std::ops::Range<usize>| weights.get(range);
+        let mut image = Image::new(weights, packed, None);
+        image.weights.clear();
+        // A layer's past inputs are bf16.
+        image.params.residual.units = (r / 8) as u32;
+        image.add_rings(config);
+        image.silence = silence(packed.silent_rows());
+
+        let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
+            let of =
+                |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
+            [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
+        };
+        let conditioning = |layer: &LayerLayout| -> Vec<f32> {
+            let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
+            parts.into_iter().flatten().flat_map(get).copied().collect()
+        };
+        let gate = |matrix: &[f32], columns| {
+            tiles(matrix, columns, |tile, place| gate_row(r, tile, place))
+        };
+        let plain = |matrix: &[f32], columns| tiles(matrix, columns, neighbour_row);
+        let mut relay = self.share_out(config.layers()).unwrap_or_default();
+        let start = |image: &Image| image.weights.len() as u32;
+        let pairs = || layout.layers.iter().zip(&layout.layers[1..]);
+        let residual = |layer: &LayerLayout| {
+            layer.residual.as_ref().map(|of| (get(&of.weight), get(&of.bias)))
+        };
+
+        relay.joined = start(&image);
+        for (before, layer) in pairs() {
+            if let Some((matrix, _)) = residual(before) {
+                image.weights.extend(gate(&product(&tap(layer, taps - 1), matrix, r), r));
+            }
+        }
+        relay.residuals = start(&image);
+        for (before, _) in pairs() {
+            if let Some((matrix, _)) = residual(before) {
+                image.weights.extend(plain(matrix, r));
+            }
+        }
+        relay.packets = start(&image);
+        for layer in &layout.layers[1..] {
+            for k in std::iter::once(taps - 1).chain(0..taps - 1) {
+                image.weights.extend(gate(&tap(layer, k), r));
+            }
+            if h > 0 {
+                image.weights.extend(gate(&conditioning(layer), h));
+            }
+        }
+        relay.packet = (start(&image) - relay.packets) / (layout.layers.len() - 1) as u32;
+        relay.first_conditioning = start(&image);
+        if h > 0 {
+            image.weights.extend(gate(&conditioning(&layout.layers[0]), h));
+        }
+        relay.skips = start(&image);
+        for layer in &layout.layers {
+            image.weights.extend(plain(get(&layer.skip.weight), r));
+        }
+        relay.end1 = start(&image);
+        image.weights.extend(plain(get(&layout.end1.weight), self.skip_channels));
+        relay.end2 = start(&image);
+        image.weights.extend(plain(get(&layout.end2.weight), self.end_channels));
+
+        // Pairs of floats, so an even place.
+        image.floats.resize(image.floats.len().next_multiple_of(4), 0.0);
+        relay.gate_bias = image.floats.len() as u32;
+        for (index, layer) in layout.layers.iter().enumerate() {
+            let mut bias = [get(&layer.filter.bias), get(&layer.gate.bias)].concat();
+            if let Some((_, of_residual)) =
+                index.checked_sub(1).and_then(|before| residual(&layout.layers[before]))
+            {
+                let brought = product(&tap(layer, taps - 1), of_residual, 1);
+                bias.iter_mut().zip(brought).for_each(|(bias, brought)| *bias += brought);
+            }
+            image.floats.extend((0..r).flat_map(|unit| [bias[unit], bias[r + unit]]));
+        }
+        (image, relay)
+    }
+}
+
+/// Row of a matrix of filters, then gates, that a place of a tile has: filters of 8 units, then their gates.
+fn gate_row(residual_channels: usize, tile: usize, place: usize) -> usize {
+    8 * tile + place % 8 + place / 8 * residual_channels
+}
+
+/// A lane's two rows of a tile are neighbours.
+fn neighbour_row(tile: usize, place: usize) -> usize {
+    TILE_ROWS * tile + 2 * (place % 8) + place / 8
+}
+
+fn tile_units(columns: usize) -> u32 {
+    (columns.div_ceil(PART_COLUMNS) * PART) as u32
+}
+
+/// `[rows, inner]` times `[inner, columns]`.
+fn product(left: &[f32], right: &[f32], columns: usize) -> Vec<f32> {
+    let inner = right.len() / columns;
+    let mut out = Vec::with_capacity(left.len() / inner * columns);
+    for row in left.chunks_exact(inner) {
+        let sum = |column: usize| -> f64 {
+            let right = right.iter().skip(column).step_by(columns);
+            row.iter().zip(right).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        out.extend((0..columns).map(|column| sum(column) as f32));
+    }
+    out
+}
+
+/// A matrix as tiles of 16 rows and parts of 32 columns, shape `[tiles][parts][2][32]`: a lane has eight neighbouring
+/// columns of a part, of two rows.
+fn tiles(matrix: &[f32], columns: usize, row_of: impl Fn(usize, usize) -> usize) -> Vec<Unit> {
+    let mut units = Vec::new();
+    for tile in 0..matrix.len() / columns / TILE_ROWS {
+        for half in 0..columns.div_ceil(PART_COLUMNS) * 2 {
+            for lane in 0..LANES {
+                let first = half / 2 * PART_COLUMNS + lane % 4 * 8 + half % 2 * 4;
+                let weight = |place: usize, column: usize| {
+                    let row = row_of(tile, place) * columns;
+                    if column < columns { matrix[row + column] } else { 0.0 }
+                };
+                let eight: [f32; 8] = std::array::from_fn(|i| {
+                    let (pair, place) = (i / 2, lane / 4 + if i / 2 % 2 == 1 { 8 } else { 0 });
+                    weight(place, first + pair / 2 * 2 + i % 2)
+                });
+                units.push(unit_of_bf16(&eight));
+            }
+        }
+    }
+    units
+}
+
+/// Every layer's input while silence lasts. Shape: `[layers][R / 8]`.
+fn silence(rows: SilentRows) -> Vec<Unit> {
+    let rows: Vec<Vec<f32>> = match rows {
+        SilentRows::Floats(rows) => rows,
+        SilentRows::Bytes(rows) => rows
+            .into_iter()
+            .map(|(row, scale)| row.into_iter().map(|byte| f32::from(byte) * scale).collect())
+            .collect(),
+    };
+    rows.iter().flat_map(|row| row.chunks_exact(8).map(unit_of_bf16)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SHAPES;
+
+    #[test]
+    fn thirty_layers_are_the_most_that_a_cluster_has() {
+        let blocks =
+            |shape: usize, layers| SHAPES[shape].share_out(layers).map(|relay| relay.blocks);
+        assert_eq!(
+            [1, 2, 10, 20, 30, 31].map(|n| blocks(1, n)),
+            [None, Some(4), Some(8), Some(16), Some(16), None]
+        );
+        assert_eq!([2, 20, 30, 80].map(|n| blocks(0, n)), [Some(4), Some(8), Some(8), None]);
+    }
+}

@@ -1,0 +1,145 @@
+// A block of a relay's chain: the voice comes, goes through its layers, and is passed on.
+#pragma once
+#include "relay.cuh"
+
+// The weights of one of a chain's layers that are read every sample: from shared memory, if they are there.
+template <typename M>
+__device__ inline const uint4 *packet_of(const Station<M> &d, u32 own) {
+  return own < d.relay.resident ? d.weights() + own * d.relay.packet
+                                : d.p.weights + d.relay.packets + (d.first_layer() - 1 + own) * d.relay.packet;
+}
+
+// A gate: 8 units, filter and gate of each in one tile, rows g and g + 8.
+template <typename M>
+struct Gate {
+  const Station<M> &d;
+  u32 warp, lane, unit, layers;
+
+  __device__ explicit Gate(const Station<M> &station)
+      : d(station), warp(threadIdx.x / 32), lane(lane_once()), unit(8 * warp + lane / 4), layers(d.layers()) {}
+
+  // Hands on the gated unit that belongs into a place: to the next layer, here or in the next block, and to the skips.
+  __device__ void hand_on(u32 place, u32 half, float z) const {
+    const u32 t = lane & 3;
+    if (place < layers) {
+      if (t == 0) d.chain().z[half][place][unit] = z;
+      __syncwarp();
+      if (lane == 0) come(d.chain().z_bells[half][place]);
+    } else if (t == 0 && d.rank + 1 < d.relay.chains) {
+      send(place_in(d.rank + 1, &d.chain().z[half][0][unit]), __float_as_uint(z),
+           place_in(d.rank + 1, &d.chain().z_bells[half][0]));
+    }
+    if (t == 1) {
+      const u32 layer = d.first_layer() + place - 1, to = d.skipper_of(layer), at = d.skip_place_of(layer);
+      send(place_in(to, &d.skip().z[half][at][unit]), __float_as_uint(z), place_in(to, &d.skip().z_bells[half][at]));
+    }
+  }
+
+  // Layer 0 of the model hears codes: its products are in tables.
+  __device__ void begin(u32 half, u32 phase) const {
+    hear(d.chain().code_bells[half], phase);
+    const Params &p = d.p;
+    const u32 code = d.chain().code[half];
+    const float *table = p.floats + p.tables + ((p.kernel_size - 1) * p.levels + code) * 2 * M::R;
+    const float2 heard = make_float2(table[unit], table[M::R + unit]), sum = d.chain().ahead[half][0][unit];
+    hand_on(0, half, gated(sum.x + heard.x, sum.y + heard.y));
+    __syncwarp();
+    if (threadIdx.x == 0) expect(d.chain().code_bells[half], 4);
+  }
+
+  __device__ void play() const {
+    ChainRoom<M> &room = d.chain();
+    Tile<M::PARTS> joined[M::LAYERS];
+#pragma unroll
+    for (u32 own = 0; own < M::LAYERS; ++own)
+      if (own < layers)
+        joined[own].load(d.p.weights + d.relay.joined + (d.first_layer() - 1 + own) * M::GATE + warp * M::TILE, lane);
+#pragma unroll 1
+    for (u32 sample = 0; d.await_grant(sample); ++sample) {
+      const u32 half = sample & 1, phase = sample >> 1 & 1;
+      hear(room.ahead_bells[half], phase);
+      if (d.rank == 0) begin(half, phase);
+#pragma unroll
+      for (u32 own = 0; own < M::LAYERS; ++own) {
+        if (own >= layers) continue;
+        Tile<M::PARTS> present;
+        present.load(packet_of(d, own) + warp * M::TILE, lane);
+        const float2 ahead = room.ahead[half][own + 1][unit];
+        Sums sums(ahead.x, ahead.y);
+        hear(room.x_bells[half][own], phase);
+        present.multiply(Eights<M::PARTS>::of(room.x_rounded[half][own], lane & 3), sums);
+        hear(room.z_bells[half][own], phase);
+        joined[own].multiply(Eights<M::PARTS>::of(room.z[half][own], lane & 3), sums);
+        hand_on(own + 1, half, gated(sums.low(), sums.high()));
+      }
+      // What comes from another block is expected again, when all of it has come.
+      __syncwarp();
+      if (threadIdx.x > 0 || d.rank == 0) continue;
+      expect(room.x_bells[half][0], 6 * M::R);
+      expect(room.z_bells[half][0], 4 * M::R);
+    }
+  }
+};
+
+// A part of the residual stream: 16 channels, two neighbours a lane, in rows g and g + 8 of the tile.
+template <typename M>
+struct Stream {
+  const Station<M> &d;
+  u32 warp, lane, channel, layers;
+
+  __device__ explicit Stream(const Station<M> &station)
+      : d(station), warp(threadIdx.x / 32 - M::GATES), lane(lane_once()), channel(16 * warp + lane / 4 * 2),
+        layers(d.layers()) {}
+
+  // Hands on what belongs into a place: to the next layer, here or in the next block, and to those ahead, here.
+  __device__ void hand_on(u32 place, u32 half, float low, float high) const {
+    const u32 t = lane & 3, both = rounded(low, high), next = d.rank + 1;
+    ChainRoom<M> &room = d.chain();
+    float *x = &room.x[half][place][channel];
+    if (t == 0) {
+      *(float2 *)x = make_float2(low, high);
+      ((u32 *)room.x_rounded[half][place])[channel / 2] = both;
+    }
+    __syncwarp();
+    if (lane == 0) come(room.x_bells[half][place]);
+    if (place < layers || next >= d.relay.chains) return;
+    const Place bell = place_in(next, &room.x_bells[half][0]);
+    if (t == 0) send(place_in(next, &room.x[half][0][channel]), low, high, bell);
+    if (t == 1) send(place_in(next, (u32 *)room.x_rounded[half][0] + channel / 2), both, bell);
+  }
+
+  __device__ void begin(u32 half, u32 phase) const {
+    hear(d.chain().code_bells[half], phase);
+    const float *embedding = d.p.floats + d.p.embedding + d.chain().code[half] * M::R;
+    hand_on(0, half, embedding[channel], embedding[channel + 1]);
+  }
+
+  __device__ void play() const {
+    ChainRoom<M> &room = d.chain();
+    Tile<M::PARTS> residuals[M::LAYERS];
+    float2 biases[M::LAYERS];
+#pragma unroll
+    for (u32 own = 0; own < M::LAYERS; ++own) {
+      if (own >= layers) continue;
+      const u32 before = d.first_layer() - 1 + own;
+      residuals[own].load(d.p.weights + d.relay.residuals + before * M::RESIDUAL + warp * M::TILE, lane);
+      const float *bias = d.p.floats + d.p.residual_bias + before * M::R + channel;
+      biases[own] = make_float2(bias[0], bias[1]);
+    }
+#pragma unroll 1
+    for (u32 sample = 0; d.await_grant(sample); ++sample) {
+      const u32 half = sample & 1, phase = sample >> 1 & 1;
+      if (d.rank == 0) begin(half, phase);
+#pragma unroll
+      for (u32 own = 0; own < M::LAYERS; ++own) {
+        if (own >= layers) continue;
+        hear(room.x_bells[half][own], phase);
+        const float2 x = *(const float2 *)&room.x[half][own][channel];
+        Sums sums(x.x + biases[own].x, x.y + biases[own].y);
+        hear(room.z_bells[half][own], phase);
+        residuals[own].multiply(Eights<M::PARTS>::of(room.z[half][own], lane & 3), sums);
+        hand_on(own + 1, half, sums.low(), sums.high());
+      }
+    }
+  }
+};

@@ -1,0 +1,47 @@
+// The head of a relay: logits, and the choice of the code (`sampling.cuh` has the rule, with the processor's draws). A
+// warp has 16 codes, two neighbours a lane, in rows g and g + 8 of a tile.
+#pragma once
+#include "relay.cuh"
+
+template <typename M>
+__device__ inline void choose(const Station<M> &d) {
+  const Params &p = d.p;
+  HeadRoom<M> &room = d.head();
+  const u32 warp = threadIdx.x / 32, lane = lane_once(), first = 16 * warp + lane / 4 * 2;
+  const float temperature = d.voice().temperature;
+  const u64 share = d.voice().share;
+  const float2 bias = make_float2(p.floats[p.end2_bias + first], p.floats[p.end2_bias + first + 1]);
+  Tile<M::A_PARTS> end;
+  end.load(p.weights + d.relay.end2 + warp * M::A_PARTS * 64, lane);
+  u32 code = d.voice().code;
+#pragma unroll 1
+  for (u32 sample = 0; d.await_grant(sample); ++sample) {
+    const u32 half = sample & 1, phase = sample >> 1 & 1;
+    if (threadIdx.x == 0) send(place_in(0, &d.chain().code[half]), code, place_in(0, &d.chain().code_bells[half]));
+    const u32 drawn = room.grants[sample % GRANTS].word.y;
+    hear(room.hidden_bells[half], phase);
+    Sums sums(bias.x, bias.y);
+    end.multiply(room.hidden[half], lane & 3, sums);
+    const float low = sums.low(), high = sums.high();
+    const u32 order_of_low = order_of(low), order_of_high = order_of(high);
+    u32 largest = largest_of_warp(order_of_low > order_of_high ? order_of_low : order_of_high);
+    if (lane == 0) room.maxima[half][warp] = largest;
+    if ((lane & 3) == 0) *(float2 *)&room.logits[first] = make_float2(low, high);
+    if ((lane & 3) == 0 && p.logits) {
+      p.logits[(u64)d.order() * M::LEVELS + first] = low;
+      p.logits[(u64)d.order() * M::LEVELS + first + 1] = high;
+    }
+    join(HEADS_MEET, 32 * M::HEADS);
+    if (threadIdx.x == 0) expect(room.hidden_bells[half], 2 * M::A);
+    largest = largest_of_warp(room.maxima[half][lane % M::HEADS]);
+    const float max = of_order(largest);
+    if ((lane & 3) == 0 && !is_greedy(temperature, max)) {
+      room.weights[first] = weight_of(low, max, temperature);
+      room.weights[first + 1] = weight_of(high, max, temperature);
+    }
+    join(HEADS_MEET, 32 * M::HEADS);
+    if (warp > 0) continue;
+    code = chosen_of_256(temperature, share, room.logits, room.weights, room.nucleus, drawn, largest);
+    if (lane == 0) write(place_in(d.desk_rank(), &d.desk().codes[sample % KEPT]), (sample + 1) << 8 | code);
+  }
+}

@@ -1,0 +1,216 @@
+//! The fast mode: not the scalar kernel's bytes, but near them; and the same ones in whichever order its threads run.
+
+use super::super::driver::Mapped;
+use super::*;
+
+/// A model of one of the shapes that are fast.
+pub(super) fn config(
+    index: usize,
+    kernel_size: usize,
+    dilations: &[usize],
+    conditioning: Recipe,
+) -> Config {
+    let [residual_channels, skip_channels, end_channels] = [[32, 64, 128], [64, 256, 256]][index];
+    Config {
+        residual_channels,
+        gate_channels: residual_channels,
+        skip_channels,
+        end_channels,
+        kernel_size,
+        dilations: dilations.to_vec(),
+        conditioning,
+        ..played()
+    }
+}
+
+fn session(weights: &Weights, packed: &Packed, lanes: usize, driver: Box<dyn Driver>) -> Session {
+    Session::new(driver, weights, packed, lanes, THREADS, Precision::Fast).unwrap()
+}
+
+fn shim(multiprocessors: u32, shared_kib: u32) -> Shim {
+    Shim::new(multiprocessors, shared_kib << 10).with_clusters()
+}
+
+fn on_fast_shim(weights: &Weights, lanes: usize, shim: Shim) -> Lanes {
+    let packed = packed(weights, Dtype::F32);
+    let session = session(weights, &packed, lanes, Box::new(shim));
+    Lanes::on_device(packed, session, lanes)
+}
+
+fn read(kept: &Mapped, count: usize) -> Vec<f32> {
+    let mut bytes = vec![0; count * 4];
+    kept.read(0, &mut bytes);
+    bytes.chunks_exact(4).map(|four| f32::from_ne_bytes(four.try_into().unwrap())).collect()
+}
+
+/// The largest error of a logit as a share of how far they are spread, where the processor hears the same codes.
+pub(super) fn worst_error(
+    weights: &Weights,
+    driver: Box<dyn Driver>,
+    lanes: usize,
+    samples: u64,
+) -> f32 {
+    let packed = packed(weights, Dtype::F32);
+    let mut session = session(weights, &packed, lanes, driver);
+    let kept = session.keep_logits().unwrap();
+    let config = packed.config();
+    let (h, is_constant) = (config.conditioning_channels(), config.local_channels() == 0);
+    let mut state = State::new(&packed, lanes);
+    let mut before = vec![MuLaw::new(256).silence(); lanes];
+    let every: Vec<usize> = (0..lanes).collect();
+    let mut worst = 0.0_f32;
+    for sample in 0..samples {
+        let vectors = noise(if is_constant { 1 } else { 1 + sample }, lanes * h);
+        let order = |lane: usize| {
+            let (draws, sampling) = (Philox::new(1, lane as u64), SAMPLINGS[lane % 4]);
+            Order { lane, made: sample, code: before[lane], draws, sampling, count: 1 }
+        };
+        let orders: Vec<Order> = every.iter().map(|&lane| order(lane)).collect();
+        let mut codes = vec![0; lanes];
+        session.run(&orders, &vectors, &mut codes).unwrap();
+        let mut logits = vec![0.0; lanes * 256];
+        packed.step(&mut state, &every, &before, &vectors, &mut logits);
+        let found = read(&kept, logits.len());
+        for lane in 0..lanes {
+            let (exact, found) = (&logits[lane * 256..][..256], &found[lane * 256..][..256]);
+            let code = packed.pick(found, orders[lane].sampling, orders[lane].draws.draw(sample));
+            assert_eq!(codes[lane], code, "sample {sample}, lane {lane}");
+            let ends = exact
+                .iter()
+                .fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+            let error = exact.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            worst = worst.max(error / (ends.1 - ends.0));
+        }
+        before = codes;
+    }
+    worst
+}
+
+/// Few layers and many, of one block or several, one past tap or two, with and without conditioning, all weights in
+/// shared memory or some.
+#[test]
+fn its_logits_are_near_the_exact_ones() {
+    let notes = |partials| Recipe::Note(NoteRecipe { partials, ..NoteRecipe::default() });
+    let many = [1, 2, 4, 8, 1, 2, 1, 4, 1];
+    for (shape, kernel_size, dilations, conditioning, shared) in [
+        (0, 2, &many[..], Recipe::None, 227),
+        (0, 3, &many, notes(16), 64),
+        (1, 2, &many, notes(16), 227),
+        (1, 3, &many[..3], notes(0), 100),
+        (1, 2, &many[..2], Recipe::None, 30),
+    ] {
+        let weights = lively(&config(shape, kernel_size, dilations, conditioning), 1);
+        let worst = worst_error(&weights, Box::new(shim(4, shared)), 2, 24);
+        assert!(worst < 0.02, "{worst}");
+    }
+}
+
+/// Threads in any order, messages late, slices that end in the midst, the host beside the kernel: always the same codes.
+#[test]
+fn its_codes_are_always_the_same() {
+    let notes = Recipe::Note(NoteRecipe { partials: 4, ..NoteRecipe::default() });
+    for (shape, dilations) in [(0, &[1, 2, 4, 8, 1, 2, 1, 4][..]), (1, &[1, 2, 1, 16, 2])] {
+        let weights = lively(&config(shape, 2, dilations, notes.clone()), 2);
+        let runs = [40, 1, 30];
+        let shim = || shim(4, 227);
+        let expected = play(&mut on_fast_shim(&weights, 2, shim()), 2, &runs, 2);
+        assert!(expected[0].iter().collect::<std::collections::HashSet<_>>().len() > 20);
+        for shim in [
+            shim().shuffled(1),
+            shim().shuffled(2).with_slices_of(3),
+            shim().shuffled(3).with_slices_of(11),
+            shim().live(),
+        ] {
+            let mut device = on_fast_shim(&weights, 2, shim);
+            let found = play(&mut device, 2, &runs, 2);
+            assert_eq!(device.loss(), None);
+            assert!(found == expected, "shape {shape}");
+        }
+    }
+}
+
+/// The largest that a cluster holds.
+#[test]
+fn thirty_layers_pass_through_sixteen_blocks() {
+    let weights = lively(&config(1, 2, &Config::cycled_dilations(30), Recipe::None), 3);
+    let worst = worst_error(&weights, Box::new(shim(16, 227).shuffled(3)), 1, 3);
+    assert!(worst < 0.02, "{worst}");
+}
+
+#[test]
+fn what_has_no_fast_mode_is_told() {
+    let refusal = |config: Config, shim: Shim| {
+        let weights = lively(&config, 1);
+        let packed = packed(&weights, Dtype::Int8);
+        let made = Session::new(Box::new(shim), &weights, &packed, 1, THREADS, Precision::Fast);
+        made.unwrap_err().to_string()
+    };
+    let told = refusal(config(0, 2, &[1, 2], Recipe::None), Shim::new(4, SHARED));
+    assert_eq!(
+        told,
+        "device: cuda: the fast mode needs compute capability 9.0, shim has 7.5; play without it"
+    );
+    for config in [played(), config(1, 2, &[1; 40], Recipe::None), config(1, 2, &[1], Recipe::None)]
+    {
+        let told = refusal(config, shim(4, 96));
+        assert!(told.contains("32/64/128 or 64/256/256"), "{told}");
+    }
+}
+
+/// A card that is lost: the processor goes on where the voice was.
+#[test]
+fn the_processor_goes_on() {
+    let weights = lively(&config(0, 2, &[1, 2, 4], Recipe::None), 4);
+    let runs = [40, 50];
+    let played = |fault| {
+        let mut device = on_fast_shim(&weights, 1, shim(4, 227).failing(fault));
+        (play(&mut device, 1, &runs, 4).remove(0), device.is_on_device())
+    };
+    let (expected, stays) = played(Fault::Never);
+    let (found, stays_too) = played(Fault::Wait(1));
+    assert!(stays && !stays_too);
+    assert_eq!((found.len(), &found[..20]), (expected.len(), &expected[..20]));
+}
+
+/// Lets a model make a sound and hear it, and says how likely each of its codes was: bits a sample, of the exact types of
+/// weights and of the fast mode. `vectors` has shape `[samples][H]`.
+pub(crate) fn bits_a_sample(weights: &Weights, vectors: &[f32]) -> ([f64; 3], f64) {
+    let h = weights.config().conditioning_channels();
+    let samples = vectors.len() / h;
+    let silence = MuLaw::new(256).silence();
+    let of = |code, made, count| {
+        let (draws, sampling) = (Philox::new(7, 0), Sampling::default());
+        Order { lane: 0, made, code, draws, sampling, count }
+    };
+    let mut codes = vec![0; samples];
+    let mut truth = Lanes::on_processor(packed(weights, Dtype::F32), 1);
+    truth.run(&[of(silence, 0, samples)], vectors, &mut codes);
+    let heard =
+        || std::iter::once(silence).chain(codes.iter().copied()).zip(vectors.chunks(h)).zip(&codes);
+    let exact = |dtype| {
+        let packed = packed(weights, dtype);
+        let (mut state, mut logits) = (State::new(&packed, 1), vec![0.0; 256]);
+        let of_code = heard().map(|((before, vector), &code)| {
+            packed.step(&mut state, &[0], &[before], vector, &mut logits);
+            bits(&logits, code)
+        });
+        of_code.sum::<f64>() / samples as f64
+    };
+    let fast = {
+        let packed = packed(weights, Dtype::F32);
+        let mut session = session(weights, &packed, 1, Box::new(shim(4, 227)));
+        let kept = session.keep_logits().unwrap();
+        let of_code = (0..).zip(heard()).map(|(made, ((before, vector), &code))| {
+            session.run(&[of(before, made, 1)], vector, &mut [0]).unwrap();
+            bits(&read(&kept, 256), code)
+        });
+        of_code.sum::<f64>() / samples as f64
+    };
+    (DTYPES.map(exact), fast)
+}
+
+/// How many a code takes.
+fn bits(logits: &[f32], code: u8) -> f64 {
+    let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit))).sum();
+    libm::log2(sum) - f64::from(logits[usize::from(code)]) * std::f64::consts::LOG2_E
+}
