@@ -121,12 +121,15 @@ impl Config {
         self.class_width() + self.local_channels()
     }
 
-    /// The index of a class by its name.
+    /// The index of a class by its name, in capitals or not.
     ///
     /// # Errors
     /// [`Error::Unsupported`] naming the classes there are.
     pub fn class_index(&self, name: &str) -> Result<usize> {
-        self.classes.iter().position(|class| class == name).ok_or_else(|| {
+        let is_it = |class: &String| class == name;
+        let is_like_it = |class: &String| class.to_lowercase() == name.to_lowercase();
+        let found = self.classes.iter().position(is_it);
+        found.or_else(|| self.classes.iter().position(is_like_it)).ok_or_else(|| {
             Error::Unsupported(if self.classes.is_empty() {
                 format!("class `{name}`: this model has no classes")
             } else {
@@ -226,6 +229,15 @@ mod tests {
         assert_eq!(config.layers(), 10);
         assert_eq!(config.receptive_field(), 1024);
         assert_eq!(config.conditioning_channels(), 0);
+    }
+
+    #[test]
+    fn a_class_is_found_in_capitals_or_not() {
+        let classes = ["String", "piano", "string"].map(String::from).to_vec();
+        let config = Config { classes, ..Config::default() };
+        let found = ["string", "String", "Piano", "STRING"].map(|name| config.class_index(name));
+        assert_eq!(found.map(Result::unwrap), [2, 0, 1, 0]);
+        assert!(config.class_index("organ").is_err());
     }
 
     #[test]

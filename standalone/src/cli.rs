@@ -12,7 +12,7 @@ use wavenet_engine::cuda::Precision;
 
 pub use play::{DevicesArgs, OutputArgs, PlayArgs};
 pub use values::Shape;
-use values::{key, release_ms, seconds, shape, temperature, top_p};
+use values::{key, release_ms, seconds, shape, standard_output, temperature, top_p};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -93,7 +93,7 @@ pub struct RenderArgs {
     /// not exist yet.
     #[arg(long, value_name = "FILE.wav")]
     pub out: PathBuf,
-    /// The model to play [default: the built-in instruments].
+    /// The model to play, a file or `bird` [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Length of the sound; with --midi the most that is played [default: 5, or the whole piece].
@@ -180,9 +180,9 @@ pub struct SoundArgs {
 #[command(after_help = STREAM_EXAMPLES)]
 pub struct StreamArgs {
     /// Where to: `-` is standard output, the only place; `> file.wav` makes a file of it.
-    #[arg(long, value_name = "-", value_parser = ["-"], default_value = "-")]
+    #[arg(long, value_name = "-", value_parser = standard_output, default_value = "-")]
     pub out: String,
-    /// The model to play [default: the built-in instruments].
+    /// The model to play, a file or `bird` [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// A MIDI file to play over and over; without it the model drones.
@@ -226,7 +226,7 @@ pub enum StreamFormat {
 /// `wavenet inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The model to look at [default: the built-in instruments].
+    /// The model to look at, a file or `bird` [default: the built-in instruments].
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Print JSON instead of a table.
@@ -241,7 +241,7 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// The model to measure [default: the built-in instruments].
+    /// The model to measure, a file or `bird` [default: the built-in instruments].
     #[arg(long, value_name = "FILE", conflicts_with = "shape")]
     pub model: Option<PathBuf>,
     /// Measure random weights of this shape: residual, skip and end channels, layers.

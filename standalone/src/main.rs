@@ -1,10 +1,10 @@
 //! `wavenet`: parses, dispatches, and says in one line what went wrong.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use wavenet_standalone::cli::{Cli, Command, one_line};
@@ -47,6 +47,10 @@ fn run(command: &Command) -> Result<String> {
             render::render(args, &INTERRUPTED)
         }
         Command::Stream(args) => {
+            ensure!(
+                !std::io::stdout().is_terminal(),
+                "a terminal cannot play a stream; add | aplay, or > sound.wav to keep it"
+            );
             ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
                 .context("cannot listen for Ctrl-C")?;
             stream::stream(args, &mut std::io::stdout().lock(), &INTERRUPTED)?;

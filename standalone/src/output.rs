@@ -15,6 +15,9 @@ use wavenet_engine::files;
 /// folder is missing or closed to us.
 pub fn check(option: &str, path: &Path, extension: &str) -> Result<PathBuf> {
     let shown = format!("{option} {}", path.display());
+    if path.as_os_str() == "-" {
+        bail!("{shown}: only a file is written; `wavenet stream` writes to a pipe");
+    }
     let folder_like = path.as_os_str().as_encoded_bytes().ends_with(b"/");
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return a_folder(&shown, path, extension),
@@ -93,6 +96,7 @@ mod tests {
             (locked, "write-protected"),
             (folder.path().join("a".repeat(400)), "cannot write"),
             (PathBuf::from(".."), "is a folder"),
+            (PathBuf::from("-"), "wavenet stream"),
             (PathBuf::from("/dev/null"), "not an ordinary file"),
         ] {
             let error = format!("{:#}", check("--out", &path, "wav").unwrap_err());

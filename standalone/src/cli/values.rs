@@ -29,6 +29,15 @@ pub(super) fn shape(text: &str) -> Result<Shape, String> {
     }
 }
 
+/// `-`, which is all that a stream can be written to.
+pub(super) fn standard_output(text: &str) -> Result<String, String> {
+    if text == "-" {
+        Ok(text.into())
+    } else {
+        Err(format!("a stream goes to standard output: leave --out away and add > {text}"))
+    }
+}
+
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(seconds),

@@ -172,6 +172,8 @@ fn command_lines_that_are_none() {
         ("render", "--out"),
         ("perform", "unrecognized subcommand 'perform'"),
         ("render --out x.wav --not 60", "--note"),
+        ("render --out -", "`wavenet stream` writes to a pipe"),
+        ("stream --out x.wav", "> x.wav"),
         ("render --out x.wav --isa mmx", "avx512"),
         ("render --out x.wav --dtype f64", "int8"),
         ("render --out x.wav extra", "extra"),

@@ -1,7 +1,7 @@
 //! Sound on a pipe.
 
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::Folder;
 
@@ -64,4 +64,20 @@ fn a_reader_that_goes_away_is_the_end() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A terminal would show its bytes.
+#[test]
+fn a_stream_does_not_go_to_a_terminal() {
+    let folder = Folder::new();
+    let line = format!("{} stream --seconds 0.1", env!("CARGO_BIN_EXE_wavenet"));
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "typescript"])
+        .current_dir(folder.path("."))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.starts_with("wavenet: a terminal cannot play"), "{told}");
 }
