@@ -12,6 +12,7 @@
 
 pub mod conditioning;
 pub mod config;
+mod crew;
 pub mod cuda;
 pub mod error;
 pub mod files;

@@ -116,6 +116,7 @@ fn the_engines_rooms_import_downwards_only() {
     let order = [
         "error",
         "files",
+        "crew",
         "config",
         "math",
         "mulaw",

@@ -218,6 +218,8 @@ pub(super) struct Mapped {
 
 // SAFETY: only the session that owns the driver uses it, on whichever thread that is.
 unsafe impl Send for Mapped {}
+// SAFETY: its threads write to places of their own, of orders that no other thread has.
+unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// # Safety

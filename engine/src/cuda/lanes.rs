@@ -4,11 +4,17 @@
 //! What a lane remembers is a function of what it last heard, so a lost GPU loses nothing: the host
 //! keeps the codes and vectors of one receptive field, and the processor hears them again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::session::Session;
+use crate::crew::{in_shares, share_of};
 use crate::kernels::{Packed, State};
 use crate::sampling::{Philox, Sampling};
+
+/// Lanes of the processor that a thread has to itself at least, and those whose past one thread keeps.
+const FEWEST_STEPPED: usize = 16;
+const FEWEST_REMEMBERED: usize = 64;
 
 /// Samples to be made by one lane.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +46,18 @@ pub struct Lanes {
 #[derive(Debug)]
 enum Place {
     Device(Box<Session>),
-    Processor(Box<Processor>),
+    Processor(Processors),
 }
 
 impl Lanes {
-    /// So many lanes on the processor.
+    /// So many lanes on the processor, of which many share out its threads.
     pub fn on_processor(packed: Arc<Packed>, lanes: usize) -> Self {
-        let place = Place::Processor(Box::new(Processor::new(&packed, lanes)));
+        Self::in_shares(packed, lanes, share_of(lanes, FEWEST_STEPPED))
+    }
+
+    /// The same with so many lanes a thread.
+    pub(super) fn in_shares(packed: Arc<Packed>, lanes: usize, share: usize) -> Self {
+        let place = Place::Processor(Processors::new(&packed, lanes, share));
         Self { packed, place, count: lanes, history: Vec::new(), loss: None }
     }
 
@@ -89,15 +100,16 @@ impl Lanes {
                 Ok(()) => return self.remember(orders, conditioning, codes),
                 Err(error) => {
                     self.loss = Some(error.to_string());
-                    let mut processor = Processor::new(&self.packed, self.history.len());
-                    processor.hear_again(&self.packed, &self.history);
+                    let share = share_of(self.count, FEWEST_STEPPED);
+                    let mut processors = Processors::new(&self.packed, self.count, share);
+                    processors.hear_again(&self.packed, &self.history);
                     self.history = Vec::new();
-                    self.place = Place::Processor(Box::new(processor));
+                    self.place = Place::Processor(processors);
                 }
             }
         }
-        if let Place::Processor(processor) = &mut self.place {
-            processor.run(&self.packed, orders, conditioning, codes);
+        if let Place::Processor(processors) = &mut self.place {
+            processors.run(&self.packed, orders, conditioning, codes);
         }
     }
 
@@ -106,36 +118,57 @@ impl Lanes {
         let most = self.packed.config().receptive_field() - 1;
         let rows = Rows::new(&self.packed, orders, conditioning);
         let mut codes = codes;
+        let mut heard: Vec<Option<(usize, &[u8])>> = vec![None; self.count];
         for (index, order) in orders.iter().enumerate() {
-            let history = &mut self.history[order.lane];
-            if order.made == 0 {
-                history.codes.clear();
-                history.vectors.clear();
-            }
-            let made = codes.split_off(..order.count).unwrap_or_default();
-            let Some((_, heard)) = made.split_last() else { continue };
-            history.codes.push(order.code);
-            history.codes.extend_from_slice(heard);
-            if rows.are_constant {
-                history.vectors.clear();
-            }
-            history.vectors.extend_from_slice(rows.of(index));
-            // Now and then, so that it costs little.
-            if history.codes.len() > 2 * most + 64 {
-                history.codes.drain(..history.codes.len() - most);
-                let vectors = if rows.are_constant { rows.h } else { most * rows.h };
-                history.vectors.drain(..history.vectors.len() - vectors);
-            }
+            heard[order.lane] = Some((index, codes.split_off(..order.count).unwrap_or_default()));
         }
+        in_shares(
+            &mut self.history,
+            share_of(self.count, FEWEST_REMEMBERED),
+            |first, histories| {
+                for (history, heard) in histories.iter_mut().zip(&heard[first..]) {
+                    if let &Some((index, made)) = heard {
+                        history.add(&orders[index], made, rows.of(index), rows.are_constant);
+                        history.forget(most, rows.h, rows.are_constant);
+                    }
+                }
+            },
+        );
     }
 }
 
-/// What a lane heard last: at least one receptive field, or all since its silence.
+/// What a lane heard last: one receptive field, or all since its silence.
 #[derive(Debug, Default)]
 struct History {
-    codes: Vec<u8>,
+    codes: VecDeque<u8>,
     /// A vector a code, or one for all.
-    vectors: Vec<f32>,
+    vectors: VecDeque<f32>,
+}
+
+impl History {
+    /// An order, the codes that were made, and the vectors that were heard.
+    fn add(&mut self, order: &Order, made: &[u8], vectors: &[f32], are_constant: bool) {
+        if order.made == 0 {
+            self.codes.clear();
+            self.vectors.clear();
+        }
+        let Some((_, heard)) = made.split_last() else { return };
+        self.codes.push_back(order.code);
+        self.codes.extend(heard);
+        if are_constant {
+            self.vectors.clear();
+        }
+        self.vectors.extend(vectors);
+    }
+
+    /// What is more than so many codes.
+    fn forget(&mut self, most: usize, h: usize, are_constant: bool) {
+        let beyond = self.codes.len().saturating_sub(most);
+        self.codes.drain(..beyond);
+        if !are_constant {
+            self.vectors.drain(..beyond * h);
+        }
+    }
 }
 
 /// The vectors of some orders.
@@ -172,10 +205,58 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Lanes on the processor.
+/// Lanes on the processor, so many a thread.
+#[derive(Debug)]
+struct Processors {
+    share: usize,
+    all: Vec<Processor>,
+}
+
+impl Processors {
+    fn new(packed: &Packed, lanes: usize, share: usize) -> Self {
+        let of_share = |first| Processor::new(packed, first, share.min(lanes - first));
+        Self { share, all: (0..lanes).step_by(share).map(of_share).collect() }
+    }
+
+    fn run(&mut self, packed: &Packed, orders: &[Order], vectors: &[f32], codes: &mut [u8]) {
+        let rows = Rows::new(packed, orders, vectors);
+        let mut codes = codes;
+        for processor in &mut self.all {
+            processor.asked.clear();
+        }
+        // Each gets the orders of its lanes, and where their codes go.
+        let mut places: Vec<Vec<&mut [u8]>> = self.all.iter().map(|_| Vec::new()).collect();
+        for (index, order) in orders.iter().enumerate() {
+            let share = order.lane / self.share;
+            self.all[share].asked.push(index);
+            places[share].push(codes.split_off_mut(..order.count).unwrap_or_default());
+        }
+        let mut work: Vec<_> = self.all.iter_mut().zip(places).collect();
+        in_shares(&mut work, 1, |_, work| {
+            for (processor, places) in work {
+                processor.run(packed, orders, &rows, places);
+            }
+        });
+    }
+
+    /// Brings lanes to where they were.
+    fn hear_again(&mut self, packed: &Packed, history: &[History]) {
+        let share = self.share;
+        in_shares(&mut self.all, 1, |first, all| {
+            for (processor, history) in all.iter_mut().zip(history[first * share..].chunks(share)) {
+                processor.hear_again(packed, history);
+            }
+        });
+    }
+}
+
+/// Some lanes, stepped together.
 #[derive(Debug)]
 struct Processor {
+    first_lane: usize,
     state: State,
+    /// Which orders are of these lanes.
+    asked: Vec<usize>,
     // Of one step.
     lanes: Vec<usize>,
     codes: Vec<u8>,
@@ -184,9 +265,11 @@ struct Processor {
 }
 
 impl Processor {
-    fn new(packed: &Packed, lanes: usize) -> Self {
+    fn new(packed: &Packed, first_lane: usize, lanes: usize) -> Self {
         Self {
+            first_lane,
             state: State::new(packed, lanes),
+            asked: Vec::with_capacity(lanes),
             lanes: Vec::with_capacity(lanes),
             codes: Vec::with_capacity(lanes),
             conditioning: Vec::with_capacity(lanes * packed.config().conditioning_channels()),
@@ -194,44 +277,54 @@ impl Processor {
         }
     }
 
-    fn run(&mut self, packed: &Packed, orders: &[Order], vectors: &[f32], codes: &mut [u8]) {
-        let rows = Rows::new(packed, orders, vectors);
-        let mut first_code = 0;
-        let mut last = Vec::with_capacity(orders.len());
-        for order in orders {
-            if order.made == 0 && order.count > 0 {
-                self.state.reset(packed, order.lane);
-            }
-            last.push((order.code, first_code));
-            first_code += order.count;
+    /// The orders that it was asked for; the codes of each go to its place.
+    fn run(
+        &mut self,
+        packed: &Packed,
+        orders: &[Order],
+        rows: &Rows<'_>,
+        places: &mut [&mut [u8]],
+    ) {
+        let asked = std::mem::take(&mut self.asked);
+        let orders: Vec<(usize, &Order)> =
+            asked.iter().map(|&index| (index, &orders[index])).collect();
+        for (_, order) in orders.iter().filter(|(_, order)| order.made == 0 && order.count > 0) {
+            self.state.reset(packed, order.lane - self.first_lane);
         }
-        let longest = orders.iter().map(|order| order.count).max().unwrap_or(0);
+        let longest = orders.iter().map(|(_, order)| order.count).max().unwrap_or(0);
         for sample in 0..longest {
             self.begin_step();
-            for (index, order) in orders.iter().enumerate().filter(|(_, o)| sample < o.count) {
-                self.add(order.lane, last[index].0, rows.of_sample(index, sample));
+            let owing = |(_, order): &&(usize, &Order)| sample < order.count;
+            for ((index, order), codes) in orders.iter().zip(places.iter()) {
+                if sample < order.count {
+                    let before = sample.checked_sub(1).map_or(order.code, |last| codes[last]);
+                    self.add(order.lane - self.first_lane, before, rows.of_sample(*index, sample));
+                }
             }
             self.step(packed);
-            let owing = orders.iter().zip(&mut last).filter(|(order, _)| sample < order.count);
             let logits = self.logits.chunks_exact(packed.config().levels);
-            for ((order, (code, first)), logits) in owing.zip(logits) {
+            let those = orders.iter().zip(places.iter_mut()).filter(|(order, _)| owing(order));
+            for (((_, order), codes), logits) in those.zip(logits) {
                 let draw = order.draws.draw(order.made + sample as u64);
-                *code = packed.pick(logits, order.sampling, draw);
-                codes[*first + sample] = *code;
+                codes[sample] = packed.pick(logits, order.sampling, draw);
             }
         }
+        self.asked = asked;
     }
 
-    /// Brings lanes to where they were.
+    /// Brings its lanes to where they were.
     fn hear_again(&mut self, packed: &Packed, history: &[History]) {
         let h = packed.config().conditioning_channels();
         let longest = history.iter().map(|history| history.codes.len()).max().unwrap_or(0);
+        let mut vector = Vec::with_capacity(h);
         for sample in 0..longest {
             self.begin_step();
             for (lane, history) in history.iter().enumerate() {
                 let Some(&code) = history.codes.get(sample) else { continue };
                 let start = if history.vectors.len() == h { 0 } else { sample * h };
-                self.add(lane, code, &history.vectors[start..start + h]);
+                vector.clear();
+                vector.extend(history.vectors.range(start..start + h));
+                self.add(lane, code, &vector);
             }
             self.step(packed);
         }

@@ -15,6 +15,7 @@ use super::plan::{Planner, Threads};
 use super::relay;
 use super::{Order, Precision};
 use crate::config::Dtype;
+use crate::crew::{in_shares, share_of};
 use crate::error::{Error, Result};
 use crate::kernels::Packed;
 use crate::weights::Weights;
@@ -30,7 +31,10 @@ const MOST_IDLE_SLICES: u32 = 8;
 /// Samples of one lane that may be under way: a power of two.
 const RING: usize = 1024;
 /// What all conditioning under way may take.
-const MOST_RING_BYTES: usize = 128 << 20;
+const MOST_RING_BYTES: usize = 512 << 20;
+/// Floats that are worth several threads, and orders that one feeds at least.
+const MANY_FLOATS: usize = 1 << 18;
+const FEWEST_FED: usize = 64;
 
 /// A model on a device, and the lanes that play it.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub(super) struct Session {
     planner: Planner,
     params: Params,
     scratch_bytes: usize,
+    feeder: Feeder,
+    /// Shape: `[lanes][RING]`.
+    codes: Mapped,
+    lanes: usize,
+}
+
+/// What goes to the kernel while it runs.
+#[derive(Debug, Clone, Copy)]
+struct Feeder {
     /// H, and how many vectors a lane has under way; 1 where they never change.
     channels: usize,
     vectors: usize,
@@ -46,9 +59,6 @@ pub(super) struct Session {
     mail: Mapped,
     /// Shape: `[lanes][vectors][H]`.
     conditioning: Option<Mapped>,
-    /// Shape: `[lanes][RING]`.
-    codes: Mapped,
-    lanes: usize,
 }
 
 /// How far one order is.
@@ -128,10 +138,7 @@ impl Session {
             planner,
             params,
             scratch_bytes: 0,
-            channels,
-            vectors,
-            mail,
-            conditioning,
+            feeder: Feeder { channels, vectors, mail, conditioning },
             codes,
             lanes,
         })
@@ -149,7 +156,7 @@ impl Session {
         let (mut first_row, mut first_code) = (0, 0);
         for order in orders {
             progress.push(Progress { first_row, first_code, ..Progress::default() });
-            first_row += if self.vectors > 1 { order.count } else { 1 };
+            first_row += if self.feeder.vectors > 1 { order.count } else { 1 };
             first_code += order.count;
         }
         let mut idle_slices = 0;
@@ -168,7 +175,7 @@ impl Session {
                 if has_ended {
                     break;
                 }
-                self.feed(orders, &mut progress, conditioning);
+                self.feeder.feed(orders, &mut progress, conditioning);
                 std::thread::sleep(LOOK);
             }
             let is_idle = progress.iter().all(|progress| progress.done == progress.base);
@@ -191,8 +198,8 @@ impl Session {
         let mut voices = Vec::with_capacity(orders.len());
         for (index, (order, progress)) in orders.iter().zip(progress.iter_mut()).enumerate() {
             progress.base = progress.done;
-            self.mail.store(index * MAIL, 0);
-            self.mail.store(index * MAIL + 4, 0);
+            self.feeder.mail.store(index * MAIL, 0);
+            self.feeder.mail.store(index * MAIL + 4, 0);
             let (key, stream) = order.draws.numbers();
             let before = progress.done.checked_sub(1).map(|last| codes[progress.first_code + last]);
             voices.push(Voice {
@@ -207,7 +214,7 @@ impl Session {
             });
         }
         self.driver.write(self.params.orders, as_bytes(&voices))?;
-        self.feed(orders, progress, conditioning);
+        self.feeder.feed(orders, progress, conditioning);
         let (card, count) = (self.driver.card(), orders.len() as u32);
         let (launch, more) = self.planner.plan(&mut self.params, card, count);
         if self.params.work_is_shared == 0 {
@@ -230,36 +237,10 @@ impl Session {
         Ok(logits)
     }
 
-    /// Writes vectors ahead, as many as the rings hold, and raises the goals.
-    fn feed(&self, orders: &[Order], progress: &mut [Progress], conditioning: &[f32]) {
-        let h = self.channels;
-        let is_constant = self.vectors == 1;
-        let room = if is_constant { RING } else { self.vectors.min(RING) };
-        for (index, (order, progress)) in orders.iter().zip(progress).enumerate() {
-            let goal = order.count.min(progress.done + room);
-            let is_first = progress.fed == 0 || progress.base == progress.done;
-            if goal == progress.fed && !is_first {
-                continue;
-            }
-            if let Some(rows) = &self.conditioning {
-                let rows_of = if is_constant { 0..1 } else { progress.fed..goal };
-                for row in rows_of {
-                    let slot = (order.made as usize).wrapping_add(row) & (self.vectors - 1);
-                    let at = (index * self.vectors + slot) * h * size_of::<f32>();
-                    let row = progress.first_row + row;
-                    rows.write(at, &conditioning[row * h..(row + 1) * h]);
-                }
-            }
-            progress.fed = goal;
-            let last = if goal == order.count { LAST } else { 0 };
-            self.mail.store(index * MAIL, (goal - progress.base) as u32 | last);
-        }
-    }
-
     /// Takes the codes that are done.
     fn collect(&self, orders: &[Order], progress: &mut [Progress], codes: &mut [u8]) {
         for (index, (order, progress)) in orders.iter().zip(progress).enumerate() {
-            let done = progress.base + self.mail.load(index * MAIL + 4) as usize;
+            let done = progress.base + self.feeder.mail.load(index * MAIL + 4) as usize;
             let done = done.min(progress.fed);
             while progress.done < done {
                 let slot = (order.made as usize).wrapping_add(progress.done) & (RING - 1);
@@ -269,6 +250,49 @@ impl Session {
                 progress.done += count;
             }
         }
+    }
+}
+
+impl Feeder {
+    /// Writes vectors ahead, as many as the rings hold, and raises the goals.
+    fn feed(&self, orders: &[Order], progress: &mut [Progress], conditioning: &[f32]) {
+        let owed =
+            |(order, progress): (&Order, &Progress)| self.goal(order, progress) - progress.fed;
+        let rows: usize = orders.iter().zip(progress.iter()).map(owed).sum();
+        let is_much = self.vectors > 1 && rows * self.channels > MANY_FLOATS;
+        let share = if is_much { share_of(orders.len(), FEWEST_FED) } else { orders.len() };
+        in_shares(progress, share.max(1), |first, progress| {
+            for (index, progress) in (first..).zip(progress) {
+                self.feed_one(index, &orders[index], progress, conditioning);
+            }
+        });
+    }
+
+    /// Samples of an order whose vectors there is room for.
+    fn goal(&self, order: &Order, progress: &Progress) -> usize {
+        let room = if self.vectors == 1 { RING } else { self.vectors.min(RING) };
+        order.count.min(progress.done + room)
+    }
+
+    fn feed_one(&self, index: usize, order: &Order, progress: &mut Progress, conditioning: &[f32]) {
+        let (h, is_constant) = (self.channels, self.vectors == 1);
+        let goal = self.goal(order, progress);
+        let is_first = progress.fed == 0 || progress.base == progress.done;
+        if goal == progress.fed && !is_first {
+            return;
+        }
+        if let Some(rows) = &self.conditioning {
+            let rows_of = if is_constant { 0..1 } else { progress.fed..goal };
+            for row in rows_of {
+                let slot = (order.made as usize).wrapping_add(row) & (self.vectors - 1);
+                let at = (index * self.vectors + slot) * h * size_of::<f32>();
+                let row = progress.first_row + row;
+                rows.write(at, &conditioning[row * h..(row + 1) * h]);
+            }
+        }
+        progress.fed = goal;
+        let last = if goal == order.count { LAST } else { 0 };
+        self.mail.store(index * MAIL, (goal - progress.base) as u32 | last);
     }
 }
 

@@ -333,6 +333,24 @@ fn a_soloist_gives_the_scalar_logits_and_codes() {
     }
 }
 
+/// So many lanes a thread, and the processor goes on with them where a device failed.
+#[test]
+fn threads_make_what_one_makes() {
+    for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
+        let weights = lively(&config, 12);
+        let runs = [90, 1, 30, 7];
+        let expected = truth(&weights, Dtype::Int8, 7, &runs, 12);
+        for share in [1, 3, 7] {
+            let mut lanes = Lanes::in_shares(packed(&weights, Dtype::Int8), 7, share);
+            assert!(play(&mut lanes, 7, &runs, 12) == expected, "{share} a thread");
+        }
+        let shim = Shim::new(4, SHARED).failing(Fault::Wait(1));
+        let mut device = on_shim(&weights, Dtype::Int8, 7, shim);
+        assert!(play(&mut device, 7, &runs, 12) == expected);
+        assert!(!device.is_on_device());
+    }
+}
+
 #[test]
 fn longer_than_the_rings_and_the_receptive_field() {
     for dtype in DTYPES {

@@ -2,7 +2,7 @@
 //!
 //! What a voice asks of its model depends on no sound: not how long it lasts, nor how many samples it
 //! owes a frame, nor what it is told. So the samples of all frames up to the next event are ordered at
-//! once ([`Synth::plan`]), made by some [`Lanes`], and then mixed as ever.
+//! once ([`Synth::order`]), made by some [`Lanes`], and then mixed as ever.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,12 +10,15 @@ use std::sync::Arc;
 use super::voice::{Pitch, Voice};
 use super::{DRONE, Event, MAX_VOICES, Settings, Synth};
 use crate::conditioning::Finish;
+use crate::crew::{in_shares, share_of};
 use crate::cuda::{Lanes, Order};
 use crate::error::Result;
 use crate::kernels::{Packed, State};
 
 /// Frames that are ordered at once, where no event comes between.
 const RUN: usize = 256;
+/// Synths that a thread plans and mixes at least.
+const FEWEST_SYNTHS: usize = 16;
 
 /// Codes that were made and not yet mixed.
 #[derive(Debug)]
@@ -81,9 +84,12 @@ impl Desk {
                 happening.iter().for_each(|event| synth.apply(event.kind));
             }
             self.make(synths, run);
-            for (synth, row) in synths.iter_mut().zip(out.iter_mut()) {
-                synth.render_frames(&[], &mut row.as_mut()[begun..begun + run]);
-            }
+            let rows = out.iter_mut().map(|row| &mut row.as_mut()[begun..begun + run]);
+            let mut mixed: Vec<_> = synths.iter_mut().zip(rows).collect();
+            let share = share_of(mixed.len(), FEWEST_SYNTHS);
+            in_shares(&mut mixed, share, |_, mixed| {
+                mixed.iter_mut().for_each(|(synth, row)| synth.render_frames(&[], row));
+            });
             begun += run;
         }
     }
@@ -91,12 +97,22 @@ impl Desk {
     /// Makes the codes of all synths' next frames.
     fn make(&mut self, synths: &mut [Synth], frames: usize) {
         self.orders.clear();
-        self.conditioning.clear();
-        let mut first_lane = 0;
+        let (mut first_lane, mut rows) = (0, Vec::with_capacity(synths.len()));
         for synth in synths.iter_mut() {
-            synth.plan(frames, first_lane, &mut self.orders, &mut self.conditioning);
+            rows.push(synth.order(frames, first_lane, &mut self.orders));
             first_lane += synth.voices.len();
         }
+        let h = self.lanes.packed().config().conditioning_channels();
+        self.conditioning.resize(rows.iter().sum::<usize>() * h, 0.0);
+        let mut left = &mut self.conditioning[..];
+        let mut told = Vec::with_capacity(synths.len());
+        for (synth, rows) in synths.iter_mut().zip(rows) {
+            told.push((synth, left.split_off_mut(..rows * h).unwrap_or_default()));
+        }
+        let share = share_of(told.len(), FEWEST_SYNTHS);
+        in_shares(&mut told, share, |_, told| {
+            told.iter_mut().for_each(|(synth, vectors)| synth.tell(vectors));
+        });
         self.codes.resize(self.orders.iter().map(|order| order.count).sum(), 0);
         self.lanes.run(&self.orders, &self.conditioning, &mut self.codes);
         let mut codes = &self.codes[..];
@@ -207,38 +223,20 @@ impl Synth {
         }
     }
 
-    /// Orders the samples of the next frames, in which nothing happens. `conditioning` gets the vectors of
-    /// the orders' samples, or one an order where they never change.
-    fn plan(
-        &mut self,
-        frames: usize,
-        first_lane: usize,
-        orders: &mut Vec<Order>,
-        conditioning: &mut Vec<f32>,
-    ) {
-        let Some(ahead) = &mut self.ahead else { return };
-        let config = self.packed.config();
-        let is_constant = config.local_channels() == 0;
+    /// Orders the samples of the next frames, in which nothing happens; returns how many vectors they need: one a
+    /// sample, or one an order where they never change.
+    fn order(&mut self, frames: usize, first_lane: usize, orders: &mut Vec<Order>) -> usize {
+        let Some(ahead) = &mut self.ahead else { return 0 };
+        let is_constant = self.packed.config().local_channels() == 0;
+        let mut rows = 0;
         ahead.asked.clear();
-        for (lane, voice) in self.voices.iter_mut().enumerate().filter(|(_, v)| v.sounding) {
+        for (lane, voice) in self.voices.iter().enumerate().filter(|(_, v)| v.sounding) {
             let count = owed(voice, frames, &self.shape);
             if count == 0 {
                 continue;
             }
-            ahead.finishes[lane].clear();
-            let class = self.packed.class_embedding(voice.class);
-            for _ in 0..if is_constant { 1 } else { count } {
-                let local = conditioning.len() + class.len();
-                conditioning.extend_from_slice(class);
-                conditioning.resize(local + config.local_channels(), 0.0);
-                if let (Some(conditioner), Pitch::Told(note)) =
-                    (&self.conditioner, &mut voice.pitch)
-                {
-                    conditioner.advance(note, &mut conditioning[local..]);
-                    ahead.finishes[lane].push_back(note.finish());
-                }
-            }
             ahead.asked.push((lane, count));
+            rows += if is_constant { 1 } else { count };
             orders.push(Order {
                 lane: first_lane + lane,
                 made: voice.made,
@@ -247,6 +245,34 @@ impl Synth {
                 sampling: self.settings.sampling,
                 count,
             });
+        }
+        rows
+    }
+
+    /// Writes the vectors of what was ordered last. Shape: `[rows][H]`.
+    fn tell(&mut self, vectors: &mut [f32]) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let config = self.packed.config();
+        let (h, is_constant) = (config.conditioning_channels(), config.local_channels() == 0);
+        if h == 0 {
+            return;
+        }
+        let mut rows = vectors.chunks_exact_mut(h);
+        for &(lane, count) in &ahead.asked {
+            let voice = &mut self.voices[lane];
+            ahead.finishes[lane].clear();
+            let class = self.packed.class_embedding(voice.class);
+            for row in rows.by_ref().take(if is_constant { 1 } else { count }) {
+                let (head, local) = row.split_at_mut(class.len());
+                head.copy_from_slice(class);
+                local.fill(0.0);
+                if let (Some(conditioner), Pitch::Told(note)) =
+                    (&self.conditioner, &mut voice.pitch)
+                {
+                    conditioner.advance(note, local);
+                    ahead.finishes[lane].push_back(note.finish());
+                }
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::TrainOptions;
 use super::diagnosis::{self, Finding};
 use super::history::History;
 use super::progress::{Progress, View};
+use crate::causes::with_causes;
 use crate::checkpoint::Checkpoint;
 use crate::clip::Clip;
 use crate::listening::{Example, Flaw, examples, flaw};
@@ -258,7 +259,8 @@ impl Watch {
             && let Err(error) = write(log)
         {
             self.log = None;
-            self.say(&format!("warning: {error:#}; training goes on without the log"));
+            let why = with_causes(&error);
+            self.say(&format!("warning: {why}; training goes on without the log"));
         }
     }
 }
