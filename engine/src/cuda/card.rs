@@ -140,9 +140,23 @@ impl Cuda {
     }
 
     /// An entry of a module that is loaded.
-    pub(super) fn function(module: sys::CUmodule, name: &str) -> Result<sys::CUfunction> {
+    pub(super) fn function(&self, module: sys::CUmodule, name: &str) -> Result<sys::CUfunction> {
+        let _entered = self.enter()?;
         // SAFETY: the module is loaded.
         unsafe { result::module::get_function(module, with_nul(name)?) }.map_err(failed)
+    }
+
+    /// Sets what an entry may have.
+    fn allow(
+        &self,
+        function: sys::CUfunction,
+        attribute: sys::CUfunction_attribute,
+        value: u32,
+    ) -> Result<()> {
+        let _entered = self.enter()?;
+        // SAFETY: the function is of a module that is loaded.
+        unsafe { result::function::set_function_attribute(function, attribute, value as i32) }
+            .map_err(failed)
     }
 
     /// Compiles a text for as long as this lives; gives entries of it that may have all shared memory.
@@ -150,12 +164,9 @@ impl Cuda {
         let module = self.module(ptx)?;
         self.modules.push(module);
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        let bytes = self.card.shared_bytes as i32;
         let of_name = |name: &&str| {
-            let function = Self::function(module, name)?;
-            // SAFETY: the function is of a module that is loaded.
-            unsafe { result::function::set_function_attribute(function, attribute, bytes) }
-                .map_err(failed)?;
+            let function = self.function(module, name)?;
+            self.allow(function, attribute, self.card.shared_bytes)?;
             Ok(function)
         };
         names.iter().map(of_name).collect()
@@ -285,11 +296,7 @@ impl Driver for Cuda {
             self.relays = self.functions(include_str!("ptx/relay.ptx"), &[entry])?;
             let attribute =
                 sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
-            // SAFETY: the function is of a module that is loaded.
-            return unsafe {
-                result::function::set_function_attribute(self.relays[0], attribute, 1)
-            }
-            .map_err(failed);
+            return self.allow(self.relays[0], attribute, 1);
         }
         let ptx = ptx(dtype, self.card.capability);
         self.functions = self.functions(ptx, &["wavenet_solo", "wavenet_choir"])?;

@@ -118,7 +118,7 @@ impl Bench {
     fn alone(&mut self, game: Game, told: &[Unit]) -> Result<Cost> {
         let Game { what, blocks, threads, shared_bytes, turns, ways, .. } = game;
         let module = self.cuda.module(game.ptx)?;
-        let function = Cuda::function(module, game.name)?;
+        let function = self.cuda.function(module, game.name)?;
         let mut best = f64::INFINITY;
         // The first one warms up.
         for _ in 0..3 {
@@ -176,7 +176,7 @@ impl Bench {
     fn with_host(&mut self) -> Result<Cost> {
         let what = "between host and block, through memory of the host";
         let module = self.cuda.module(PTX)?;
-        let function = Cuda::function(module, "micro_host")?;
+        let function = self.cuda.function(module, "micro_host")?;
         let flags = self.cuda.map(2 * LINE)?;
         self.start(function, (1, 32, 0), TURNS_OF_HOST, flags.device)?;
         let mut began = Instant::now();

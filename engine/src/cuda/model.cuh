@@ -116,10 +116,13 @@ struct Relay {
   u32 blocks, chains, skippers;  // blocks of a cluster, and of them those with layers and those that sum skips alone
   u32 early;                     // layers whose skips those sum
   u32 resident, resident_skips;  // packets and skips that each keeps in shared memory, from its first on
+  u32 resident_first;            // packets of the first block
+  u32 heard_units;               // of what the first block looks codes up in, before its packets; 0: not in shared memory
   u32 joined;                    // [layers - 1]: present tap times the residual before it
   u32 residuals;                 // [layers - 1]
   u32 packets, packet;           // [layers - 1]: present tap, past taps, conditioning; units of one
   u32 first_conditioning;        // of layer 0
+  u32 heard;                     // [codes]: layer 0's present tap, [R] pairs in bf16; [codes]: embedding, [R] in bf16
   u32 skips;                     // [layers]
   u32 end1, end2;
   u32 gate_bias;                 // float: [layers][R] pairs, with what the residual's bias before it brings

@@ -18,8 +18,9 @@ __device__ inline void copy_weights(uint4 *to, const uint4 *from, u32 units) {
 template <typename M>
 __device__ inline void prepare_chain(const Station<M> &d) {
   const Relay &r = d.relay;
-  const u32 layers = d.layers(), resident = layers < r.resident ? layers : r.resident;
-  copy_weights(d.weights(), d.p.weights + r.packets + (d.first_layer() - 1) * r.packet, resident * r.packet);
+  const u32 resident = d.layers() < d.resident() ? d.layers() : d.resident();
+  copy_weights(d.packets(), d.p.weights + r.packets + (d.first_layer() - 1) * r.packet, resident * r.packet);
+  if (d.rank == 0) copy_weights(d.weights(), d.p.weights + r.heard, r.heard_units);
   if (threadIdx.x > 0) return;
   ChainRoom<M> &room = d.chain();
   for (u32 half = 0; half < 2; ++half) {

@@ -108,6 +108,11 @@ struct Station {
   __device__ HeadRoom<M> &head() const { return *(HeadRoom<M> *)work; }
   __device__ DeskRoom &desk() const { return *(DeskRoom *)work; }
   __device__ uint4 *weights() const { return work + ROOM / 16; }
+  // Of a chain: its packets in shared memory, and how many they are.
+  __device__ uint4 *packets() const { return weights() + (rank == 0 ? relay.heard_units : 0); }
+  __device__ u32 resident() const { return rank == 0 ? relay.resident_first : relay.resident; }
+  // What the first block looks a code up in.
+  __device__ const uint4 *heard() const { return relay.heard_units ? weights() : p.weights + relay.heard; }
   __device__ u32 order() const { return blockIdx.x / relay.blocks; }
   __device__ const Voice &voice() const { return p.orders[order()]; }
 
@@ -152,6 +157,10 @@ struct Station {
   __device__ u32 bytes_of_grant(u32 of_rank) const { return 16 + (of_rank < relay.chains ? 16 * units_of_h() : 0); }
 };
 
+// Two floats of bf16, the first lower.
+__device__ inline float2 floats_of(u32 both) {
+  return make_float2(__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u));
+}
 // Two floats as bf16, the first lower.
 __device__ inline u32 rounded(float low, float high) {
 #ifdef __CUDACC_RTC__
@@ -178,9 +187,10 @@ __device__ inline float gated(float filter, float gate) {
   return tanh_of_card(filter) * fma_(tanh_of_card(0.5f * gate), 0.5f, 0.5f);
 }
 
-// The lane of a thread: asked for once, as the compiler would else ask the special register again and again, also where
-// all wait for it.
+// The lane of a thread, and its warp: asked for once, as the compiler would else ask the special register again and
+// again, also where all wait for it.
 __device__ inline u32 lane_once() { return __shfl_sync(ALL, threadIdx.x & 31, threadIdx.x & 31); }
+__device__ inline u32 warp_once() { return __shfl_sync(ALL, threadIdx.x / 32, threadIdx.x & 31); }
 
 // What a lane brings of a vector in bf16: eight channels that lie together of every 32. Lane t of its group.
 template <u32 PARTS>
@@ -209,6 +219,7 @@ struct Eights {
 struct Sums {
   float even[4], odd[4];
 
+  __device__ Sums() : even{}, odd{} {}
   __device__ Sums(float low, float high) : even{low, low, high, high}, odd{} {}
   __device__ float low() const { return even[0] + odd[0]; }
   __device__ float high() const { return even[2] + odd[2]; }
@@ -241,6 +252,14 @@ struct Tile {
     for (u32 part = 0; part < N; ++part) {
       multiply_16(halves[2 * (first + part)], vector.parts[part].x, vector.parts[part].y, sums.even);
       multiply_16(halves[2 * (first + part) + 1], vector.parts[part].z, vector.parts[part].w, sums.odd);
+    }
+  }
+  // In one chain: for sums that nobody waits for, of half the registers.
+  __device__ void multiply(const Eights<PARTS> &vector, float (&sums)[4]) const {
+#pragma unroll
+    for (u32 part = 0; part < PARTS; ++part) {
+      multiply_16(halves[2 * part], vector.parts[part].x, vector.parts[part].y, sums);
+      multiply_16(halves[2 * part + 1], vector.parts[part].z, vector.parts[part].w, sums);
     }
   }
   // With a long vector, of which it never holds all.

@@ -2,7 +2,7 @@
 //! with each present tap joined to the residual before it, and which block of a cluster does what. Only some shapes
 //! have one: those that the kernel was compiled for.
 
-use super::driver::{Card, Entry, Launch, has_shape};
+use super::driver::{Card, Entry, LEVELS, Launch, has_shape};
 use super::image::{Image, unit_of_bf16};
 use super::params::{Params, Unit};
 use crate::config::Config;
@@ -71,11 +71,14 @@ pub(super) struct Relay {
     early: u32,
     resident: u32,
     resident_skips: u32,
+    resident_first: u32,
+    heard_units: u32,
     joined: u32,
     residuals: u32,
     packets: u32,
     packet: u32,
     first_conditioning: u32,
+    heard: u32,
     skips: u32,
     end1: u32,
     end2: u32,
@@ -138,11 +141,17 @@ impl Shape {
         let free = (card.shared_bytes - ROOM) / unit;
         let (r, s) = (self.residual_channels, self.skip_channels);
         let skip = tile_units(r) * (s / TILE_ROWS) as u32;
-        relay.resident = (free / relay.packet).min(self.layers as u32);
+        let layers = (self.layers as u32).min(params.layers - 1);
+        relay.resident = (free / relay.packet).min(layers);
+        // Looking codes up is on the voice's way; one packet fewer is fetched while the voice is elsewhere.
+        let heard = (LEVELS * r * 6 / 16) as u32;
+        relay.heard_units = if heard <= free { heard } else { 0 };
+        relay.resident_first = ((free - relay.heard_units) / relay.packet).min(layers);
         relay.resident_skips = (free / skip).min(self.skips as u32).min(params.layers);
         params.orders_count = orders;
         params.work_is_shared = 1;
-        let weights = (relay.resident * relay.packet).max(relay.resident_skips * skip);
+        let first = relay.heard_units + relay.resident_first * relay.packet;
+        let weights = first.max(relay.resident * relay.packet).max(relay.resident_skips * skip);
         Launch {
             entry: Entry::Relay,
             blocks: orders * relay.blocks,
@@ -211,6 +220,14 @@ impl Shape {
         if h > 0 {
             image.weights.extend(gate(&conditioning(&layout.layers[0]), h));
         }
+        relay.heard = start(&image);
+        let table = image.params.tables as usize + (taps - 1) * LEVELS * 2 * r;
+        let pairs = image.floats[table..][..LEVELS * 2 * r].chunks_exact(2 * r).flat_map(|row| {
+            let (filters, gates) = row.split_at(r);
+            filters.iter().zip(gates).flat_map(|(&filter, &gate)| [filter, gate])
+        });
+        let looked_up: Vec<f32> = pairs.chain(get(&layout.embedding).iter().copied()).collect();
+        image.weights.extend(looked_up.chunks_exact(8).map(unit_of_bf16));
         relay.skips = start(&image);
         for layer in &layout.layers {
             image.weights.extend(plain(get(&layer.skip.weight), r));

@@ -13,7 +13,7 @@ struct RelayAhead {
   uint4 *memory;  // of the lane
 
   __device__ explicit RelayAhead(const Station<M> &station)
-      : d(station), warp(threadIdx.x / 32 - M::GATES - M::STREAMS), lane(lane_once()), unit(16 * warp + lane / 4),
+      : d(station), warp(warp_once() - M::GATES - M::STREAMS), lane(lane_once()), unit(16 * warp + lane / 4),
         layers(d.layers()), made(d.voice().made), memory(d.p.lanes + (u64)d.voice().lane * d.p.lane_units) {}
 
   // Where a layer's input of a time lies: in bf16.
@@ -27,7 +27,7 @@ struct RelayAhead {
     for (u32 part = 0; part < M::PARTS; ++part) to[4 * part + lane] = x.parts[part];
   }
   __device__ void keep_code(u64 time, u32 code) const {
-    if (threadIdx.x % 32 == 0 && warp == 0) codes()[(u32)time & d.p.rings[0].y] = (u8)code;
+    if (lane == 0 && warp == 0) codes()[(u32)time & d.p.rings[0].y] = (u8)code;
   }
   __device__ u8 *codes() const { return (u8 *)(memory + d.p.lane_codes); }
 

@@ -5,8 +5,8 @@
 // The weights of one of a chain's layers that are read every sample: from shared memory, if they are there.
 template <typename M>
 __device__ inline const uint4 *packet_of(const Station<M> &d, u32 own) {
-  return own < d.relay.resident ? d.weights() + own * d.relay.packet
-                                : d.p.weights + d.relay.packets + (d.first_layer() - 1 + own) * d.relay.packet;
+  return own < d.resident() ? d.packets() + own * d.relay.packet
+                            : d.p.weights + d.relay.packets + (d.first_layer() - 1 + own) * d.relay.packet;
 }
 
 // A gate: 8 units, filter and gate of each in one tile, rows g and g + 8.
@@ -16,7 +16,7 @@ struct Gate {
   u32 warp, lane, unit, layers;
 
   __device__ explicit Gate(const Station<M> &station)
-      : d(station), warp(threadIdx.x / 32), lane(lane_once()), unit(8 * warp + lane / 4), layers(d.layers()) {}
+      : d(station), warp(warp_once()), lane(lane_once()), unit(8 * warp + lane / 4), layers(d.layers()) {}
 
   // Hands on the gated unit that belongs into a place: to the next layer, here or in the next block, and to the skips.
   __device__ void hand_on(u32 place, u32 half, float z) const {
@@ -38,10 +38,8 @@ struct Gate {
   // Layer 0 of the model hears codes: its products are in tables.
   __device__ void begin(u32 half, u32 phase) const {
     hear(d.chain().code_bells[half], phase);
-    const Params &p = d.p;
-    const u32 code = d.chain().code[half];
-    const float *table = p.floats + p.tables + ((p.kernel_size - 1) * p.levels + code) * 2 * M::R;
-    const float2 heard = make_float2(table[unit], table[M::R + unit]), sum = d.chain().ahead[half][0][unit];
+    const float2 heard = floats_of(((const u32 *)d.heard())[d.chain().code[half] * M::R + unit]);
+    const float2 sum = d.chain().ahead[half][0][unit];
     hand_on(0, half, gated(sum.x + heard.x, sum.y + heard.y));
     __syncwarp();
     if (threadIdx.x == 0) expect(d.chain().code_bells[half], 4);
@@ -49,28 +47,31 @@ struct Gate {
 
   __device__ void play() const {
     ChainRoom<M> &room = d.chain();
-    Tile<M::PARTS> joined[M::LAYERS];
+    Tile<M::PARTS> joined[M::LAYERS], present;
 #pragma unroll
     for (u32 own = 0; own < M::LAYERS; ++own)
       if (own < layers)
         joined[own].load(d.p.weights + d.relay.joined + (d.first_layer() - 1 + own) * M::GATE + warp * M::TILE, lane);
+    present.load(packet_of(d, 0) + warp * M::TILE, lane);
+    u32 sample = 0;
 #pragma unroll 1
-    for (u32 sample = 0; d.await_grant(sample); ++sample) {
+    for (; d.await_grant(sample); ++sample) {
       const u32 half = sample & 1, phase = sample >> 1 & 1;
       hear(room.ahead_bells[half], phase);
       if (d.rank == 0) begin(half, phase);
 #pragma unroll
       for (u32 own = 0; own < M::LAYERS; ++own) {
         if (own >= layers) continue;
-        Tile<M::PARTS> present;
-        present.load(packet_of(d, own) + warp * M::TILE, lane);
         const float2 ahead = room.ahead[half][own + 1][unit];
-        Sums sums(ahead.x, ahead.y);
+        float of_x[4] = {ahead.x, ahead.x, ahead.y, ahead.y};
+        Sums of_z;
         hear(room.x_bells[half][own], phase);
-        present.multiply(Eights<M::PARTS>::of(room.x_rounded[half][own], lane & 3), sums);
+        present.multiply(Eights<M::PARTS>::of(room.x_rounded[half][own], lane & 3), of_x);
+        // The next one's, while the gated units are on their way.
+        present.load(packet_of(d, own + 1 < layers ? own + 1 : 0) + warp * M::TILE, lane);
         hear(room.z_bells[half][own], phase);
-        joined[own].multiply(Eights<M::PARTS>::of(room.z[half][own], lane & 3), sums);
-        hand_on(own + 1, half, gated(sums.low(), sums.high()));
+        joined[own].multiply(Eights<M::PARTS>::of(room.z[half][own], lane & 3), of_z);
+        hand_on(own + 1, half, gated(of_x[0] + of_z.low(), of_x[2] + of_z.high()));
       }
       // What comes from another block is expected again, when all of it has come.
       __syncwarp();
@@ -78,6 +79,8 @@ struct Gate {
       expect(room.x_bells[half][0], 6 * M::R);
       expect(room.z_bells[half][0], 4 * M::R);
     }
+    // The head sends a code before it knows that there is no sample more; nothing is on its way when a block ends.
+    if (d.rank == 0 && warp == 0) hear(room.code_bells[sample & 1], sample >> 1 & 1);
   }
 };
 
@@ -88,7 +91,7 @@ struct Stream {
   u32 warp, lane, channel, layers;
 
   __device__ explicit Stream(const Station<M> &station)
-      : d(station), warp(threadIdx.x / 32 - M::GATES), lane(lane_once()), channel(16 * warp + lane / 4 * 2),
+      : d(station), warp(warp_once() - M::GATES), lane(lane_once()), channel(16 * warp + lane / 4 * 2),
         layers(d.layers()) {}
 
   // Hands on what belongs into a place: to the next layer, here or in the next block, and to those ahead, here.
@@ -110,8 +113,9 @@ struct Stream {
 
   __device__ void begin(u32 half, u32 phase) const {
     hear(d.chain().code_bells[half], phase);
-    const float *embedding = d.p.floats + d.p.embedding + d.chain().code[half] * M::R;
-    hand_on(0, half, embedding[channel], embedding[channel + 1]);
+    const u32 *embeddings = (const u32 *)d.heard() + M::LEVELS * M::R;
+    const float2 heard = floats_of(embeddings[(d.chain().code[half] * M::R + channel) / 2]);
+    hand_on(0, half, heard.x, heard.y);
   }
 
   __device__ void play() const {

@@ -7,7 +7,7 @@ template <typename M>
 __device__ inline void choose(const Station<M> &d) {
   const Params &p = d.p;
   HeadRoom<M> &room = d.head();
-  const u32 warp = threadIdx.x / 32, lane = lane_once(), first = 16 * warp + lane / 4 * 2;
+  const u32 warp = warp_once(), lane = lane_once(), first = 16 * warp + lane / 4 * 2;
   const float temperature = d.voice().temperature;
   const u64 share = d.voice().share;
   const float2 bias = make_float2(p.floats[p.end2_bias + first], p.floats[p.end2_bias + first + 1]);
@@ -15,9 +15,11 @@ __device__ inline void choose(const Station<M> &d) {
   end.load(p.weights + d.relay.end2 + warp * M::A_PARTS * 64, lane);
   u32 code = d.voice().code;
 #pragma unroll 1
-  for (u32 sample = 0; d.await_grant(sample); ++sample) {
+  for (u32 sample = 0;; ++sample) {
     const u32 half = sample & 1, phase = sample >> 1 & 1;
+    // At once: whether it may be heard is known there too.
     if (threadIdx.x == 0) send(place_in(0, &d.chain().code[half]), code, place_in(0, &d.chain().code_bells[half]));
+    if (!d.await_grant(sample)) return;
     const u32 drawn = room.grants[sample % GRANTS].word.y;
     hear(room.hidden_bells[half], phase);
     Sums sums(bias.x, bias.y);
@@ -35,10 +37,9 @@ __device__ inline void choose(const Station<M> &d) {
     if (threadIdx.x == 0) expect(room.hidden_bells[half], 2 * M::A);
     largest = largest_of_warp(room.maxima[half][lane % M::HEADS]);
     const float max = of_order(largest);
-    if ((lane & 3) == 0 && !is_greedy(temperature, max)) {
-      room.weights[first] = weight_of(low, max, temperature);
-      room.weights[first + 1] = weight_of(high, max, temperature);
-    }
+    // Of the four lanes that have both, one weighs each.
+    if ((lane & 3) < 2 && !is_greedy(temperature, max))
+      room.weights[first + (lane & 3)] = weight_of(lane & 3 ? high : low, max, temperature);
     join(HEADS_MEET, 32 * M::HEADS);
     if (warp > 0) continue;
     code = chosen_of_256(temperature, share, room.logits, room.weights, room.nucleus, drawn, largest);

@@ -9,7 +9,7 @@ struct RelaySkips {
   u32 warp, lane, channel;
 
   __device__ explicit RelaySkips(const Station<M> &station)
-      : d(station), warp(threadIdx.x / 32), lane(lane_once()), channel(16 * warp + lane / 4 * 2) {}
+      : d(station), warp(warp_once()), lane(lane_once()), channel(16 * warp + lane / 4 * 2) {}
 
   __device__ const uint4 *tile_of(u32 own) const {
     const uint4 *all = own < d.relay.resident_skips ? d.weights() + own * M::SKIP
