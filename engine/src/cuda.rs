@@ -22,6 +22,7 @@ mod plan;
 mod relay;
 mod session;
 mod soloist;
+mod tuning;
 
 use std::sync::Arc;
 

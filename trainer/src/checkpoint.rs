@@ -10,7 +10,7 @@ mod file;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use wavenet_engine::{Config, Weights, files};
 
@@ -165,33 +165,6 @@ pub fn check_out(model: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a run replaces no model unless it was told to.
-///
-/// # Errors
-/// One line: there is a model, or the state of one, that the run would neither go on with nor was
-/// told to overwrite.
-pub fn check_kept(model: &Path, resume: bool, overwrite: bool) -> Result<()> {
-    let states = [state_path(model), previous_path(model)];
-    let (shown, state) = (model.display(), states.iter().find(|state| state.exists()));
-    match state {
-        _ if overwrite => Ok(()),
-        Some(_) if resume => Ok(()),
-        Some(state) => bail!(
-            "{} exists; add --resume to go on with it, or --overwrite, or choose another --out",
-            if model.exists() { shown } else { state.display() }
-        ),
-        None => {
-            ensure!(
-                !model.exists(),
-                "{shown} exists, and there is no {} to go on from; give --overwrite to replace it, or \
-                 choose another --out",
-                states[0].display()
-            );
-            Ok(())
-        }
-    }
-}
-
 /// Reads a state.
 ///
 /// # Errors
@@ -275,7 +248,7 @@ impl Checkpoints {
                 Ok(Some((checkpoint, Some(format!("{newest} is {how}: going on from {previous}")))))
             }
             Err(_) if is_there || self.previous.exists() => Err(problem.context(format!(
-                "{} cannot be resumed from; train with --overwrite in place of --resume to start afresh",
+                "{} cannot be resumed from; train without --resume to start afresh",
                 self.newest.display()
             ))),
             Err(_) => Ok(None),
@@ -319,7 +292,7 @@ impl Checkpoints {
         let mut states = states.into_iter().flatten();
         states.find(|state| state.step() == step).with_context(|| {
             format!(
-                "neither {} nor {} is the state of step {step} any more; train with --overwrite",
+                "neither {} nor {} is the state of step {step} any more; train without --resume",
                 self.newest.display(),
                 self.previous.display()
             )

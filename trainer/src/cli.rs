@@ -195,9 +195,6 @@ pub struct TrainArgs {
     /// Go on where an earlier run with the same settings stopped
     #[arg(long)]
     pub resume: bool,
-    /// Start afresh, also where a model lies at --out
-    #[arg(long, conflicts_with = "resume")]
-    pub overwrite: bool,
 }
 
 impl TrainArgs {

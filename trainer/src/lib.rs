@@ -13,7 +13,6 @@ pub mod augmentation;
 pub mod bench;
 #[cfg(feature = "candle")]
 pub mod card;
-pub mod causes;
 pub mod checkpoint;
 pub mod cli;
 pub mod clip;

@@ -10,13 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use wavenet_engine::{Config, Error, Recipe, Weights};
+use wavenet_engine::{Config, Error, Recipe, Told, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
-use wavenet_trainer::causes::with_causes;
-use wavenet_trainer::checkpoint::{
-    averaged_model, check_kept, check_out, previous_path, state_path,
-};
+use wavenet_trainer::checkpoint::{averaged_model, previous_path, state_path};
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
     SynthArgs, TrainArgs, one_line, threads,
@@ -30,7 +27,7 @@ use wavenet_trainer::network::Device;
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
-use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
+use wavenet_trainer::settings::{Augmentation, RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -60,7 +57,7 @@ fn main() -> ExitCode {
             }
             _ => ExitCode::SUCCESS,
         },
-        Err(error) => fail(&with_causes(&error)),
+        Err(error) => fail(&format!("{error:#}")),
     }
 }
 
@@ -113,12 +110,7 @@ fn prepare_command(args: &PrepareArgs) -> Result<String> {
 
 fn train_command(args: &TrainArgs) -> Result<String> {
     listen_for_ctrl_c()?;
-    check_out(&args.out)?;
-    if let Some(path) = &args.finetune {
-        check_start(path, &args.out)?;
-    }
-    check_kept(&args.out, args.resume, args.overwrite)?;
-    let finetune = args.finetune.as_deref().map(finetune).transpose()?;
+    let finetune = args.finetune.as_deref().map(|path| finetune(path, &args.out)).transpose()?;
     let base = finetune.as_ref().map_or_else(default_model, Finetune::base_model);
     let RunFile { model: mut config, training } = match &args.config {
         Some(path) => RunFile::load(path, &base)?,
@@ -153,7 +145,13 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
     }
-    options.training.fill_in(&config.conditioning);
+    let noise = match config.conditioning.told() {
+        Told::Nothing | Told::Phases => None,
+        Told::Levels => Some(Augmentation::OF_NOTES_DB),
+        Told::Partials => Some(Augmentation::OF_REMAINDERS_DB),
+    };
+    let asked = &mut options.training.augmentation.past_noise_db;
+    *asked = asked.or(noise);
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
     let shifts = &options.training.shifts;
@@ -195,8 +193,8 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     ))
 }
 
-/// Checks that a run does not replace the model that it starts from.
-fn check_start(path: &Path, out: &Path) -> Result<()> {
+/// The model that a run starts from.
+fn finetune(path: &Path, out: &Path) -> Result<Finetune> {
     let is_same =
         |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     let written = [out.to_owned(), state_path(out), previous_path(out)];
@@ -205,11 +203,6 @@ fn check_start(path: &Path, out: &Path) -> Result<()> {
         "{} would be replaced by the model that it starts: name another --out",
         path.display()
     );
-    Ok(())
-}
-
-/// The model that a run starts from.
-fn finetune(path: &Path) -> Result<Finetune> {
     Ok(Finetune::new(path, load_model(path)?))
 }
 

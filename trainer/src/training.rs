@@ -125,9 +125,7 @@ pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
     let known = checkpoint.run.settings;
     let Config { classes, conditioning, root_key, .. } = known.model.clone();
     let model = Config { classes, conditioning, root_key, ..config.clone() };
-    let mut settings = settings_of(&model, &known.corpus, options);
-    // And so is what follows from that.
-    settings.training.fill_in(&model.conditioning);
+    let settings = RunSettings { model, ..settings_of(config, &known.corpus, options) };
     ensure!(known == settings, other_settings(options));
     Ok(())
 }
@@ -144,16 +142,16 @@ fn settings_of(config: &Config, corpus: &str, options: &TrainOptions) -> RunSett
 
 fn other_settings(options: &TrainOptions) -> String {
     format!(
-        "{} was trained with other settings; use the same ones to go on, or train with --overwrite \
-         in place of --resume to start afresh",
+        "{} was trained with other settings; use the same ones to go on, or train without --resume \
+         to start afresh",
         options.out.display()
     )
 }
 
 fn other_recordings(options: &TrainOptions) -> String {
     format!(
-        "{} was trained on other recordings, or these have changed since; train with --overwrite in \
-         place of --resume to start afresh, or with --finetune to learn these too",
+        "{} was trained on other recordings, or these have changed since; train without --resume to \
+         start afresh, or with --finetune to learn these too",
         options.out.display()
     )
 }

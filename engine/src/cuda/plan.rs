@@ -4,6 +4,7 @@ use super::driver::{Card, ChoirShape, Entry, Launch, More, TAILORED};
 use super::params::{Params, Unit};
 use super::relay::{self, Relay};
 use super::soloist::{self, Soloist};
+use super::tuning::Tuning;
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SOLO: u32 = 32;
@@ -18,6 +19,8 @@ const MOST_VOICES_OF_TILES: u32 = 32;
 const BLOCK_BYTES: u32 = 1024;
 /// A wave of blocks waits as long for its weights and barriers as it takes to play so many voices more.
 const WAITING_VOICES: u32 = 16;
+/// What costs less than so many halves of the least is tried too.
+const PROMISING: u32 = 3;
 
 /// Threads of a block.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +56,13 @@ pub(super) struct Planner {
 impl Planner {
     /// Lays out the memory of blocks that make so many orders, in `params`, and says how they are started.
     /// Where `params.work_is_shared` is 0 each block needs its working memory in `params.scratch`.
-    pub(super) fn plan(&self, params: &mut Params, card: &Card, orders: u32) -> (Launch, More) {
+    pub(super) fn plan(
+        &self,
+        params: &mut Params,
+        card: &Card,
+        orders: u32,
+        tuning: &mut Tuning,
+    ) -> (Launch, More) {
         if let Some((index, mut relay)) = self.relay {
             let launch = relay::SHAPES[index].plan(&mut relay, params, card, orders);
             return (launch, More::Relay(relay));
@@ -76,7 +85,7 @@ impl Planner {
         }
         params.told_rows = told_rows.min(params.conditioning_mask + 1);
         if let Some(index) = self.tailored.filter(|_| !is_solo)
-            && let Some(launch) = plan_tailored(params, card, orders, TAILORED[index])
+            && let Some(launch) = plan_tailored(params, card, orders, TAILORED[index], tuning)
         {
             return (launch, More::Nothing);
         }
@@ -110,42 +119,48 @@ impl Planner {
     }
 }
 
-/// A choir that is compiled for its shape: as many blocks side by side as a multiprocessor has room for. `None` where
-/// not even the smallest fits.
+/// A choir that is compiled for its shape. `None` where not even the smallest fits.
 fn plan_tailored(
     params: &mut Params,
     card: &Card,
     orders: u32,
     shape: ChoirShape,
+    tuning: &mut Tuning,
 ) -> Option<Launch> {
     let unit = size_of::<Unit>() as u32;
-    // A multiprocessor has room for what one block may have, and takes 1 KiB for each.
-    let side_by_side = |params: &mut Params, voices: u32| {
-        params.set_tailored_voices(voices);
-        let by_memory =
-            (card.shared_bytes + BLOCK_BYTES) / (params.work_units * unit + BLOCK_BYTES);
-        by_memory.min(shape.side_by_side())
-    };
-    let mut best = None;
-    for voices in (VOICES_OF_TILE..=MOST_VOICES_OF_TILES).step_by(VOICES_OF_TILE as usize) {
-        let blocks = side_by_side(params, voices);
-        if blocks == 0 {
-            break;
-        }
-        // Waves of blocks one after another; a wave's time hardly depends on how full it is, and then on its voices.
-        let waves = orders.div_ceil(voices * card.multiprocessors * blocks);
-        let cost = waves * (blocks * voices + WAITING_VOICES);
-        if best.is_none_or(|(least, _)| cost < least) {
-            best = Some((cost, voices));
-        }
-    }
-    let (_, voices) = best?;
+    let share = orders.div_ceil(card.multiprocessors * VOICES_OF_TILE);
+    let voices = tuning.choose(share, &promising_voices(params, card, orders, shape))?;
     params.set_tailored_voices(voices);
     params.work_is_shared = 1;
     params.resident_units = 0;
     let (blocks, shared_bytes) = (orders.div_ceil(voices), params.work_units * unit);
     let threads = shape.threads();
     Some(Launch { entry: Entry::Tailored, blocks, of_cluster: 1, threads, shared_bytes })
+}
+
+/// Voices a block that may play so many orders in the least time, the likeliest first.
+fn promising_voices(params: &mut Params, card: &Card, orders: u32, shape: ChoirShape) -> Vec<u32> {
+    let unit = size_of::<Unit>() as u32;
+    let mut costs = Vec::new();
+    for voices in (VOICES_OF_TILE..=MOST_VOICES_OF_TILES).step_by(VOICES_OF_TILE as usize) {
+        params.set_tailored_voices(voices);
+        // A multiprocessor has room for what one block may have, and takes 1 KiB for each.
+        let by_memory =
+            (card.shared_bytes + BLOCK_BYTES) / (params.work_units * unit + BLOCK_BYTES);
+        let fitting = by_memory.min(shape.side_by_side());
+        if fitting == 0 {
+            break;
+        }
+        // Waves of blocks one after another; a wave's time hardly depends on how full it is, and then on the voices that a
+        // multiprocessor has.
+        let blocks = orders.div_ceil(voices).div_ceil(card.multiprocessors);
+        let waves = blocks.div_ceil(fitting);
+        costs.push((waves * (blocks.min(fitting) * voices + WAITING_VOICES), voices));
+    }
+    costs.sort_by_key(|&(cost, _)| cost);
+    let least = costs.first().map_or(0, |&(least, _)| least);
+    costs.retain(|&(cost, _)| 2 * cost < PROMISING * least);
+    costs.into_iter().map(|(_, voices)| voices).collect()
 }
 
 /// How many voices a block plays, a multiple of `together` and not above `most`: as few as keep every
@@ -159,9 +174,10 @@ fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32
 mod tests {
     use super::super::driver::{Card, TAILORED, WIDE};
     use super::super::params::Params;
-    use super::{plan_tailored, share_out};
+    use super::super::tuning::Tuning;
+    use super::{plan_tailored, promising_voices, share_out};
 
-    /// As many voices a block as one wave of blocks needs, and no more.
+    /// First as many voices a block as one wave of blocks needs, and then what may be as good.
     #[test]
     fn a_tailored_choir_fills_the_card() {
         let card = Card {
@@ -173,23 +189,25 @@ mod tests {
             clock_khz: 0,
             driver_version: 0,
         };
-        for (shape, layers, expected) in
-            [(1, 10, [8, 16, 24]), (1, 30, [8, 16, 24]), (2, 30, [16, 32, 24])]
-        {
+        for (shape, layers, orders, expected) in [
+            (1, 10, 2_000, &[8, 16, 24][..]),
+            (1, 10, 4_000, &[16, 32, 8, 24]),
+            (1, 30, 2_000, &[8, 16, 24]),
+            (2, 30, 750, &[8, 16]),
+        ] {
             let units = |channels: u32| channels.div_ceil(64) * 4;
-            for (orders, voices) in [2_000, 4_000, 6_000].into_iter().zip(expected) {
-                let mut params =
-                    Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
-                let residual = TAILORED[shape].residual;
-                params.residual.channels = residual;
-                params.residual.units = units(residual) + 1;
-                params.gate.units = units(residual);
-                params.skip.units = units(256) + 1;
-                params.end.units = units(256) + 1;
-                let launch = plan_tailored(&mut params, &card, orders, TAILORED[shape]).unwrap();
-                assert_eq!(params.voices, voices, "{orders} orders, {layers} layers");
-                assert_eq!(launch.blocks, orders.div_ceil(voices));
-            }
+            let mut params = Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
+            let residual = TAILORED[shape].residual;
+            params.residual.channels = residual;
+            params.residual.units = units(residual) + 1;
+            params.gate.units = units(residual);
+            params.skip.units = units(256) + 1;
+            params.end.units = units(256) + 1;
+            let found = promising_voices(&mut params, &card, orders, TAILORED[shape]);
+            assert_eq!(found, expected, "{orders} orders, {layers} layers");
+            let mut tuning = Tuning::default();
+            let launch = plan_tailored(&mut params, &card, orders, TAILORED[shape], &mut tuning);
+            assert_eq!(launch.unwrap().blocks, orders.div_ceil(found[0]));
         }
     }
 

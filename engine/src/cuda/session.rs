@@ -6,13 +6,14 @@
 //! a while, or when its time is over; what the voices remember stays on the device, so the next slice
 //! goes on where it ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::driver::{Driver, Mapped, OfShape, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
 use super::relay;
+use super::tuning::Tuning;
 use super::{Order, Precision};
 use crate::config::Dtype;
 use crate::crew::{in_shares, share_of};
@@ -43,6 +44,7 @@ pub(super) struct Session {
     planner: Planner,
     params: Params,
     scratch_bytes: usize,
+    tuning: Tuning,
     feeder: Feeder,
     /// Shape: `[lanes][RING]`.
     codes: Mapped,
@@ -138,6 +140,7 @@ impl Session {
             planner,
             params,
             scratch_bytes: 0,
+            tuning: Tuning::default(),
             feeder: Feeder { channels, vectors, mail, conditioning },
             codes,
             lanes,
@@ -165,6 +168,7 @@ impl Session {
         };
         while !is_done(&progress) {
             self.begin_slice(orders, &mut progress, conditioning, codes)?;
+            let began = Instant::now();
             loop {
                 let is_all_fed = progress.iter().zip(orders).all(|(p, order)| p.fed == order.count);
                 if is_all_fed {
@@ -178,7 +182,9 @@ impl Session {
                 self.feeder.feed(orders, &mut progress, conditioning);
                 std::thread::sleep(LOOK);
             }
-            let is_idle = progress.iter().all(|progress| progress.done == progress.base);
+            let made = progress.iter().map(|progress| progress.done - progress.base).sum();
+            self.tuning.hear(made, began.elapsed());
+            let is_idle = made == 0;
             idle_slices = if is_idle { idle_slices + 1 } else { 0 };
             if idle_slices == MOST_IDLE_SLICES {
                 return Err(Error::Device("the kernel makes no sample".into()));
@@ -216,7 +222,7 @@ impl Session {
         self.driver.write(self.params.orders, as_bytes(&voices))?;
         self.feeder.feed(orders, progress, conditioning);
         let (card, count) = (self.driver.card(), orders.len() as u32);
-        let (launch, more) = self.planner.plan(&mut self.params, card, count);
+        let (launch, more) = self.planner.plan(&mut self.params, card, count, &mut self.tuning);
         if self.params.work_is_shared == 0 {
             let bytes =
                 launch.blocks as usize * self.params.work_units as usize * size_of::<Unit>();

@@ -18,7 +18,6 @@ use wavenet_engine::{KeyTable, MAX_PARTIALS, NoteRecipe};
 
 use super::store::{Store, StoreWriter};
 use super::{layers, levels};
-use crate::causes::with_causes;
 use crate::partials::{PartialTracks, analyse};
 use crate::prepared::{Entry, Prepared};
 use crate::settings::Tuning;
@@ -64,7 +63,7 @@ impl Note {
         let mut samples = vec![0.0; entry.frames as usize];
         prepared.read(index, 0, &mut samples)?;
         let note = Self::new(entry, key, &samples, prepared.rate_hz(), recipe);
-        Ok(Some(note.map_err(|error| with_causes(&error))))
+        Ok(Some(note.map_err(|error| format!("{error:#}"))))
     }
 
     fn new(

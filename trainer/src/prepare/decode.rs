@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 use super::PrepareOptions;
 use super::sources::{Source, source_key};
 use crate::audio::{Recording, decode_file};
-use crate::causes::with_causes;
 use crate::corpus::Item;
 use crate::prepared::{Earlier, Entry, Facts, Skipped};
 use crate::takes::{self, Take};
@@ -92,7 +91,7 @@ pub(super) struct Left {
 impl Left {
     fn new(error: &anyhow::Error, silent_frames: usize) -> Self {
         // Reasons are shown in lists: one line each, whatever a system's message holds.
-        let reason = with_causes(error).replace(['\n', '\r'], " ");
+        let reason = format!("{error:#}").replace(['\n', '\r'], " ");
         Self { reason, silent_frames: silent_frames as u64 }
     }
 }

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use wavenet_engine::{Recipe, Told};
 
 /// How a model is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,17 +110,6 @@ impl Default for Training {
 }
 
 impl Training {
-    /// Fills in what was left unsaid and hangs on what the model is told. What was said stays.
-    pub fn fill_in(&mut self, conditioning: &Recipe) {
-        let noise = match conditioning.told() {
-            Told::Nothing | Told::Phases => None,
-            Told::Levels => Some(Augmentation::OF_NOTES_DB),
-            Told::Partials => Some(Augmentation::OF_REMAINDERS_DB),
-        };
-        let said = &mut self.augmentation.past_noise_db;
-        *said = said.or(noise);
-    }
-
     /// Checks every bound.
     ///
     /// # Errors

@@ -11,7 +11,6 @@ use super::TrainOptions;
 use super::diagnosis::{self, Finding};
 use super::history::History;
 use super::progress::{Progress, View};
-use crate::causes::with_causes;
 use crate::checkpoint::Checkpoint;
 use crate::clip::Clip;
 use crate::listening::{Example, Flaw, examples, flaw};
@@ -259,8 +258,7 @@ impl Watch {
             && let Err(error) = write(log)
         {
             self.log = None;
-            let why = with_causes(&error);
-            self.say(&format!("warning: {why}; training goes on without the log"));
+            self.say(&format!("warning: {error:#}; training goes on without the log"));
         }
     }
 }

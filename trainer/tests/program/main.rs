@@ -1,7 +1,6 @@
 //! The program `wavenet-trainer` from outside: exit codes, standard output and error, and the files
 //! it leaves. Recordings last parts of a second and models are tiny, so that a run takes little.
 
-mod again;
 mod data;
 mod diagnosis;
 mod export;
@@ -84,11 +83,9 @@ impl Folder {
         (String::from_utf8(output.stdout).unwrap(), stderr)
     }
 
-    /// Trains a tiny model on `tones` (or what the options say), whatever lies at `out`, and returns the
-    /// bytes of its file.
+    /// Trains a tiny model on `tones` (or what the options say) and returns the bytes of its file.
     fn train(&self, out: &str, options: &str) -> Vec<u8> {
-        let overwrite = if options.contains("--resume") { "" } else { "--overwrite" };
-        self.succeed(&training(out, &format!("{options} {overwrite}")));
+        self.succeed(&training(out, options));
         self.read(out)
     }
 

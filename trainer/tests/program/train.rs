@@ -186,14 +186,14 @@ fn the_default_model_trains_within_500_mb() {
 }
 
 #[cfg(unix)]
-pub(crate) fn interrupt(child: std::process::Child, signal: &str) -> std::process::Output {
+fn interrupt(child: std::process::Child, signal: &str) -> std::process::Output {
     let kill = std::process::Command::new("kill").arg(signal).arg(child.id().to_string()).status();
     assert!(kill.unwrap().success());
     child.wait_with_output().unwrap()
 }
 
 #[cfg(unix)]
-pub(crate) fn wait_until(child: &mut std::process::Child, ready: impl Fn() -> bool) {
+fn wait_until(child: &mut std::process::Child, ready: impl Fn() -> bool) {
     while !ready() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was at work");
         std::thread::sleep(std::time::Duration::from_millis(2));
