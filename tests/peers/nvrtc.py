@@ -39,6 +39,7 @@ FILES["relay"] = ("compute_90", "relay.cu", ["BF16"])
 FILES["micro"] = (PTX_FOR, "micro.cu", ["MICRO"])
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro.cu", ["CLUSTER"])
+FILES["micro_message"] = ("compute_90", "micro_message.cu", ["MICRO"])
 FILES["micro_products"] = (PTX_FOR, "micro_products.cu", ["INT8"])
 FILES["micro_products_wide"] = (WIDE_FOR, "micro_products.cu", ["INT8"])
 
@@ -63,7 +64,7 @@ NEXT = library(pathlib.Path(sys.prefix) / "nvrtc" / "nvidia" / "cuda_nvrtc")
 
 
 def compiler_of(name):
-    return NEXT if name == "relay.cu" else OLDEST
+    return NEXT if name in ("relay.cu", "micro_message.cu") else OLDEST
 
 
 def text_of(program, size, get):

@@ -15,6 +15,9 @@ use crate::error::Result;
 pub(super) const OLDEST: (u32, u32) = (7, 5);
 pub(super) const WIDE: (u32, u32) = (8, 0);
 
+/// The first driver that knows messages between the blocks of a cluster: for CUDA 12.1.
+pub(super) const WITH_MESSAGES: u32 = 12_010;
+
 /// What a device is and has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {

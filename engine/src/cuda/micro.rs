@@ -9,13 +9,14 @@ use std::time::Instant;
 use cudarc::driver::sys;
 
 use super::card::Cuda;
-use super::driver::{Cost, Driver, Mapped, WIDE, as_bytes};
+use super::driver::{Cost, Driver, Mapped, WIDE, WITH_MESSAGES, as_bytes};
 use super::params::Unit;
 use crate::error::{Error, Result};
 use products::{Product, WHAT};
 
 const PTX: &str = include_str!("ptx/micro.ptx");
 const CLUSTER_PTX: &str = include_str!("ptx/micro_cluster.ptx");
+const MESSAGE_PTX: &str = include_str!("ptx/micro_message.ptx");
 const PRODUCTS_PTX: &str = include_str!("ptx/micro_products.ptx");
 const WIDE_PRODUCTS_PTX: &str = include_str!("ptx/micro_products_wide.ptx");
 /// The first cards that have clusters.
@@ -60,6 +61,24 @@ pub(super) fn micro() -> Result<Vec<Cost>> {
             what: "between blocks of a cluster, through shared memory",
             ptx: CLUSTER_PTX,
             name: "micro_cluster",
+            blocks: 2,
+            ..GAME
+        });
+    }
+    if bench.cuda.card().driver_version >= WITH_MESSAGES
+        && bench.cuda.card().capability >= WITH_CLUSTERS
+    {
+        games.push(Game {
+            what: "between warps, by a bell",
+            ptx: MESSAGE_PTX,
+            name: "micro_bell",
+            threads: 64,
+            ..GAME
+        });
+        games.push(Game {
+            what: "between blocks of a cluster, by a message with its bell",
+            ptx: MESSAGE_PTX,
+            name: "micro_message",
             blocks: 2,
             ..GAME
         });

@@ -2,7 +2,7 @@
 //! with each present tap joined to the residual before it, and which block of a cluster does what. Only some shapes
 //! have one: those that the kernel was compiled for.
 
-use super::driver::{Card, Entry, LEVELS, Launch, has_shape};
+use super::driver::{Card, Entry, LEVELS, Launch, WITH_MESSAGES, has_shape};
 use super::image::{Image, unit_of_bf16};
 use super::params::{Params, Unit};
 use crate::config::Config;
@@ -89,14 +89,21 @@ impl Shape {
     /// Which of [`SHAPES`] plays a model on a card.
     ///
     /// # Errors
-    /// [`Error::Device`] where the card has no clusters, [`Error::Unsupported`] where the model has another shape.
+    /// [`Error::Device`] where the card has no clusters or its driver is too old, [`Error::Unsupported`] where the model has another shape.
     pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
+        let refused = |needed: &str, has: String| {
+            let name = &card.name;
+            Error::Device(format!(
+                "cuda: the fast mode needs {needed}, {name} has {has}; play without it"
+            ))
+        };
+        let (major, minor) = card.capability;
         if card.capability < FIRST {
-            let (major, minor) = card.capability;
-            return Err(Error::Device(format!(
-                "cuda: the fast mode needs compute capability 9.0, {} has {major}.{minor}; play without it",
-                card.name
-            )));
+            return Err(refused("compute capability 9.0", format!("{major}.{minor}")));
+        }
+        if card.driver_version < WITH_MESSAGES {
+            let (major, minor) = (card.driver_version / 1000, card.driver_version % 1000 / 10);
+            return Err(refused("a driver for CUDA 12.1", format!("one for {major}.{minor}")));
         }
         let channels =
             |shape: &Self| [shape.residual_channels, shape.skip_channels, shape.end_channels];

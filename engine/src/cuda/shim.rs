@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 
 use libloading::Library;
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, TAILORED, WIDE};
+use super::driver::{
+    Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, TAILORED, WIDE, WITH_MESSAGES,
+};
 use super::params::{Params, Unit, Voice};
 use super::relay::Relay;
 use super::soloist::Soloist;
@@ -277,6 +279,12 @@ impl Shim {
     /// Stands for a card with clusters.
     pub(super) fn with_clusters(mut self) -> Self {
         self.card.capability = (9, 0);
+        self.of_driver(WITH_MESSAGES)
+    }
+
+    /// Has a driver for this version of CUDA.
+    pub(super) fn of_driver(mut self, version: u32) -> Self {
+        self.card.driver_version = version;
         self
     }
 

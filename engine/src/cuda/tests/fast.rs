@@ -150,6 +150,8 @@ fn what_has_no_fast_mode_is_told() {
         told,
         "device: cuda: the fast mode needs compute capability 9.0, shim has 7.5; play without it"
     );
+    let told = refusal(config(0, 2, &[1, 2], Recipe::None), shim(4, 96).of_driver(12_000));
+    assert!(told.contains("needs a driver for CUDA 12.1, shim has one for 12.0"), "{told}");
     for config in [played(), config(1, 2, &[1; 40], Recipe::None), config(1, 2, &[1], Recipe::None)]
     {
         let told = refusal(config, shim(4, 96));
