@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use wavenet_engine::{Config, Error, Recipe, Told, Weights};
+use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::checkpoint::{averaged_model, previous_path, state_path};
@@ -27,7 +27,7 @@ use wavenet_trainer::network::Device;
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
-use wavenet_trainer::settings::{Augmentation, RunFile, Tuning, condition, default_model};
+use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -145,13 +145,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
     }
-    let noise = match config.conditioning.told() {
-        Told::Nothing | Told::Phases => None,
-        Told::Levels => Some(Augmentation::OF_NOTES_DB),
-        Told::Partials => Some(Augmentation::OF_REMAINDERS_DB),
-    };
-    let asked = &mut options.training.augmentation.past_noise_db;
-    *asked = asked.or(noise);
+    options.training = options.training.completed(config.conditioning.told());
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
     let shifts = &options.training.shifts;

@@ -121,11 +121,12 @@ pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
         // It starts afresh: what lies in the log's folder is not of this run.
         return options.log.as_ref().map_or(Ok(()), |log| log::check(&log.folder, false));
     };
-    // What the recordings decide is compared when they are read.
+    // What the recordings decide is compared when they are read; what the user left unsaid is what it became.
     let known = checkpoint.run.settings;
     let Config { classes, conditioning, root_key, .. } = known.model.clone();
+    let training = options.training.clone().completed(conditioning.told());
     let model = Config { classes, conditioning, root_key, ..config.clone() };
-    let settings = RunSettings { model, ..settings_of(config, &known.corpus, options) };
+    let settings = RunSettings { model, training, ..settings_of(config, &known.corpus, options) };
     ensure!(known == settings, other_settings(options));
     Ok(())
 }

@@ -92,6 +92,47 @@ fn a_killed_run_that_is_resumed_gives_the_bytes_of_one_that_was_not() {
     assert!(folder.read("killed.safetensors") == expected);
 }
 
+/// What a user leaves unsaid is decided by the recordings: the same command is the same run all the same.
+#[cfg(unix)]
+#[test]
+fn a_run_on_notes_that_is_stopped_and_resumed_gives_the_bytes_of_one_that_was_not() {
+    let folder = Folder::new();
+    for (name, hz) in [("A3", 220.5), ("C4", 261.6), ("E4", 330.0), ("G4", 391.0)] {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.2));
+    }
+    // The remainders of sines are soft, and a loss that explodes is no matter of this.
+    let tiny = TINY.replace("learning_rate = 0.01", "learning_rate = 0.001");
+    let recipe = "[model.conditioning]\nkind = \"note\"\npartials = 4";
+    for change in [
+        String::new(),
+        recipe.into(),
+        format!("{recipe}\nages_ms = [0, 50]"),
+        "[training.augmentation]\npast_noise_db = [-70, -30]".into(),
+    ] {
+        folder.write("tiny.toml", format!("{tiny}{change}"));
+        let expected = folder.train("whole.safetensors", "--data notes --steps 100");
+        for name in ["parts.safetensors", "parts.state", "parts.previous.state"] {
+            let _ = std::fs::remove_file(folder.path(name));
+        }
+        let options = "--data notes --steps 100 --checkpoint-steps 10";
+        let train = training("parts.safetensors", options);
+        let mut child = folder.command(&train).spawn().unwrap();
+        wait_until(&mut child, || folder.path("parts.safetensors").exists());
+        let stopped = interrupt(child, "-INT");
+        assert_eq!(stopped.status.code(), Some(130), "{change}");
+        // To its end, and once more after it.
+        for _ in 0..2 {
+            let (_, said) = folder.succeed(&format!("{train} --resume"));
+            assert!(said.contains("going on after step "), "{change}: {said}");
+            assert!(folder.read("parts.safetensors") == expected, "{change}");
+        }
+    }
+    // What was said is compared as before.
+    folder.write("tiny.toml", tiny);
+    let train = training("parts.safetensors", "--data notes --steps 100 --resume");
+    folder.refuse(&train, "parts.safetensors was trained with other settings");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {
