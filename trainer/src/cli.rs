@@ -195,6 +195,9 @@ pub struct TrainArgs {
     /// Go on where an earlier run with the same settings stopped
     #[arg(long)]
     pub resume: bool,
+    /// Begin anew, where an earlier run wrote the same model
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 }
 
 impl TrainArgs {

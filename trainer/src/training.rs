@@ -143,16 +143,16 @@ fn settings_of(config: &Config, corpus: &str, options: &TrainOptions) -> RunSett
 
 fn other_settings(options: &TrainOptions) -> String {
     format!(
-        "{} was trained with other settings; use the same ones to go on, or train without --resume \
-         to start afresh",
+        "{} was trained with other settings; use the same ones to go on, or train with --overwrite in \
+         place of --resume to start afresh",
         options.out.display()
     )
 }
 
 fn other_recordings(options: &TrainOptions) -> String {
     format!(
-        "{} was trained on other recordings, or these have changed since; train without --resume to \
-         start afresh, or with --finetune to learn these too",
+        "{} was trained on other recordings, or these have changed since; train with --overwrite in \
+         place of --resume to start afresh, or with --finetune to learn these too",
         options.out.display()
     )
 }

@@ -4,7 +4,7 @@ use crate::{Folder, RATE_HZ, TINY, tone, training, wav};
 
 /// A training run that must say `expected` among its warnings, and in its report.
 fn warns(folder: &Folder, options: &str, expected: &str) {
-    let (_, said) = folder.succeed(&training("x.safetensors", options));
+    let (_, said) = folder.succeed(&training("x.safetensors", &format!("{options} --overwrite")));
     let warning =
         said.lines().find(|line| line.starts_with("warning: ") && line.contains(expected));
     assert!(warning.is_some(), "no `{expected}` in\n{said}");
