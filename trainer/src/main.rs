@@ -18,7 +18,7 @@ use wavenet_trainer::checkpoint::{
 };
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
-    SynthArgs, TrainArgs, one_line, threads,
+    SynthArgs, TrainArgs, causes, one_line, threads,
 };
 use wavenet_trainer::eval::{eval, material};
 use wavenet_trainer::export::{ExportArgs, export};
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             }
             _ => ExitCode::SUCCESS,
         },
-        Err(error) => fail(&format!("{error:#}")),
+        Err(error) => fail(&causes(&error)),
     }
 }
 

@@ -317,6 +317,14 @@ fn models_that_are_none_or_do_not_suit() {
     let end = nan.len();
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     folder.write("nan", nan);
+    // The cause is said once, whatever the system calls it.
+    let [line] = &folder.refuse("eval --data tones --model bird", "")[..] else {
+        panic!("not one line")
+    };
+    let said = "wavenet-trainer: cannot read the model: bird: ";
+    let cause = line.strip_prefix(said).expect("another beginning");
+    assert!(!cause.is_empty() && line.matches(cause).count() == 1, "{line}");
+    assert_eq!(cause.matches("os error").count(), 1, "{line}");
     for (model, expected) in [
         ("missing.safetensors", "cannot read the model: missing.safetensors"),
         ("cut", "cut (get a fresh copy, or train it again): not a usable model"),
