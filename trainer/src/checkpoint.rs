@@ -10,7 +10,7 @@ mod file;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use wavenet_engine::{Config, Weights, files};
 
@@ -165,6 +165,33 @@ pub fn check_out(model: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Checks that a run takes no earlier model's place: neither one that begins anew, nor one that resumes
+/// what has no state.
+///
+/// # Errors
+/// One line: what there is, and how to go on.
+pub fn check_unused(model: &Path, resume: bool) -> Result<()> {
+    let states = [state_path(model), previous_path(model)];
+    let state = states.iter().find(|state| state.exists());
+    let shown = model.display();
+    if resume {
+        ensure!(
+            state.is_some() || !model.exists(),
+            "{shown} exists, but there is no {} to go on from; add --overwrite in place of --resume to \
+             begin anew, or choose another --out",
+            states[0].display()
+        );
+    } else if let Some(path) =
+        Some(model).filter(|model| model.exists()).or(state.map(PathBuf::as_path))
+    {
+        bail!(
+            "{} exists; add --resume to go on with it, --overwrite to begin anew, or choose another --out",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Reads a state.
 ///
 /// # Errors
@@ -248,7 +275,7 @@ impl Checkpoints {
                 Ok(Some((checkpoint, Some(format!("{newest} is {how}: going on from {previous}")))))
             }
             Err(_) if is_there || self.previous.exists() => Err(problem.context(format!(
-                "{} cannot be resumed from; train without --resume to start afresh",
+                "{} cannot be resumed from; train with --overwrite in place of --resume to start afresh",
                 self.newest.display()
             ))),
             Err(_) => Ok(None),
@@ -292,7 +319,7 @@ impl Checkpoints {
         let mut states = states.into_iter().flatten();
         states.find(|state| state.step() == step).with_context(|| {
             format!(
-                "neither {} nor {} is the state of step {step} any more; train without --resume",
+                "neither {} nor {} is the state of step {step} any more; train with --overwrite",
                 self.newest.display(),
                 self.previous.display()
             )

@@ -195,6 +195,9 @@ pub struct TrainArgs {
     /// Go on where an earlier run with the same settings stopped
     #[arg(long)]
     pub resume: bool,
+    /// Begin anew, where an earlier run wrote the same model
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 }
 
 impl TrainArgs {
@@ -366,6 +369,18 @@ pub fn one_line(error: &clap::Error) -> String {
         .collect();
     let line = parts.join(" ");
     format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// What went wrong and why, each cause once: some say their own cause already.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.ends_with(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line
 }
 
 #[cfg(test)]

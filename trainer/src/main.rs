@@ -10,13 +10,15 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use wavenet_engine::{Config, Error, Recipe, Told, Weights};
+use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
-use wavenet_trainer::checkpoint::{averaged_model, previous_path, state_path};
+use wavenet_trainer::checkpoint::{
+    averaged_model, check_out, check_unused, previous_path, state_path,
+};
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
-    SynthArgs, TrainArgs, one_line, threads,
+    SynthArgs, TrainArgs, causes, one_line, threads,
 };
 use wavenet_trainer::eval::{eval, material};
 use wavenet_trainer::export::{ExportArgs, export};
@@ -27,7 +29,7 @@ use wavenet_trainer::network::Device;
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
-use wavenet_trainer::settings::{Augmentation, RunFile, Tuning, condition, default_model};
+use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
 use wavenet_trainer::training::{TrainOptions, check, train};
 
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
             }
             _ => ExitCode::SUCCESS,
         },
-        Err(error) => fail(&format!("{error:#}")),
+        Err(error) => fail(&causes(&error)),
     }
 }
 
@@ -110,7 +112,9 @@ fn prepare_command(args: &PrepareArgs) -> Result<String> {
 
 fn train_command(args: &TrainArgs) -> Result<String> {
     listen_for_ctrl_c()?;
-    let finetune = args.finetune.as_deref().map(|path| finetune(path, &args.out)).transpose()?;
+    check_place(args)?;
+    let load = |path: &PathBuf| anyhow::Ok(Finetune::new(path, load_model(path)?));
+    let finetune = args.finetune.as_ref().map(load).transpose()?;
     let base = finetune.as_ref().map_or_else(default_model, Finetune::base_model);
     let RunFile { model: mut config, training } = match &args.config {
         Some(path) => RunFile::load(path, &base)?,
@@ -131,7 +135,6 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         log: args.log.clone().map(|folder| LogOptions { folder, steps: args.log_steps }),
     };
     check(&config, &options)?;
-    report::check(&options.out)?;
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
     let mut sources = prepare_options(&args.data, cache, config.sample_rate_hz);
@@ -145,13 +148,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if args.conditioning == ConditioningArg::Auto {
         tell_missing_notes(&prepared);
     }
-    let noise = match config.conditioning.told() {
-        Told::Nothing | Told::Phases => None,
-        Told::Levels => Some(Augmentation::OF_NOTES_DB),
-        Told::Partials => Some(Augmentation::OF_REMAINDERS_DB),
-    };
-    let asked = &mut options.training.augmentation.past_noise_db;
-    *asked = asked.or(noise);
+    options.training = options.training.completed(config.conditioning.told());
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
     let shifts = &options.training.shifts;
@@ -171,9 +168,10 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         outcome.unigram_bits
     );
     if outcome.interrupted {
+        let instead = if args.overwrite { " in place of --overwrite" } else { "" };
         bail!(
             "interrupted after {} steps ({measured}); {out} is saved, the same command with \
-             --resume goes on",
+             --resume{instead} goes on",
             outcome.steps
         );
     }
@@ -193,17 +191,22 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     ))
 }
 
-/// The model that a run starts from.
-fn finetune(path: &Path, out: &Path) -> Result<Finetune> {
+/// Checks where the model goes, before anything is loaded: it can be written, and nothing is lost.
+fn check_place(args: &TrainArgs) -> Result<()> {
+    let out = &args.out;
+    check_out(out)?;
+    report::check(out)?;
     let is_same =
         |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     let written = [out.to_owned(), state_path(out), previous_path(out)];
-    ensure!(
-        !written.iter().any(|out| is_same(path, out)),
-        "{} would be replaced by the model that it starts: name another --out",
-        path.display()
-    );
-    Ok(Finetune::new(path, load_model(path)?))
+    if let Some(from) = &args.finetune {
+        ensure!(
+            !written.iter().any(|out| is_same(from, out)),
+            "{} would be replaced by the model that it starts: name another --out",
+            from.display()
+        );
+    }
+    if args.overwrite { Ok(()) } else { check_unused(out, args.resume) }
 }
 
 /// Analyses the recordings of notes and puts what was found into the config.

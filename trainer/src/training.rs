@@ -121,11 +121,12 @@ pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
         // It starts afresh: what lies in the log's folder is not of this run.
         return options.log.as_ref().map_or(Ok(()), |log| log::check(&log.folder, false));
     };
-    // What the recordings decide is compared when they are read.
+    // What the recordings decide is compared when they are read; what the user left unsaid is what it became.
     let known = checkpoint.run.settings;
     let Config { classes, conditioning, root_key, .. } = known.model.clone();
+    let training = options.training.clone().completed(conditioning.told());
     let model = Config { classes, conditioning, root_key, ..config.clone() };
-    let settings = RunSettings { model, ..settings_of(config, &known.corpus, options) };
+    let settings = RunSettings { model, training, ..settings_of(config, &known.corpus, options) };
     ensure!(known == settings, other_settings(options));
     Ok(())
 }
@@ -142,16 +143,16 @@ fn settings_of(config: &Config, corpus: &str, options: &TrainOptions) -> RunSett
 
 fn other_settings(options: &TrainOptions) -> String {
     format!(
-        "{} was trained with other settings; use the same ones to go on, or train without --resume \
-         to start afresh",
+        "{} was trained with other settings; use the same ones to go on, or train with --overwrite in \
+         place of --resume to start afresh",
         options.out.display()
     )
 }
 
 fn other_recordings(options: &TrainOptions) -> String {
     format!(
-        "{} was trained on other recordings, or these have changed since; train without --resume to \
-         start afresh, or with --finetune to learn these too",
+        "{} was trained on other recordings, or these have changed since; train with --overwrite in \
+         place of --resume to start afresh, or with --finetune to learn these too",
         options.out.display()
     )
 }

@@ -71,7 +71,7 @@ impl Table {
             "at full scale",
         ));
         rows.extend(counted("damaged", &files, |file| file.damaged_packets, "packet", "left out"));
-        rows.extend([labels(&files), notes(&parts)]);
+        rows.extend([labels(&files, &parts), notes(&parts)]);
         rows.extend(splits(index, files.len()));
         let warnings = warnings(index, &parts, kept, dropped);
         Self { rows, notes: index.notices.clone(), warnings }
@@ -139,10 +139,13 @@ fn counted(
     (total > 0).then(|| row(title, text()))
 }
 
-fn labels(files: &[&Entry]) -> Row {
+fn labels(files: &[&Entry], parts: &[&Entry]) -> Row {
     let labels = tally(files.iter().filter_map(|file| file.label.as_deref()));
     if labels.is_empty() {
-        return row("labels", "none".into());
+        // Notes are told apart by other means than classes, and a bare none would deny it.
+        let has_notes = parts.iter().any(|part| part.key.is_some());
+        let text = if has_notes { "notes only, no classes" } else { "none" };
+        return row("labels", text.into());
     }
     let names = labels.iter().map(|(label, files)| format!("{label} {files}"));
     row("labels", format!("{}: {}", labels.len(), listed(names)))

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use wavenet_engine::Told;
 
 /// How a model is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,6 +111,18 @@ impl Default for Training {
 }
 
 impl Training {
+    /// The same, with what was left unsaid as it is for a model that is told so much.
+    pub fn completed(mut self, told: Told) -> Self {
+        let past_noise_db = match told {
+            Told::Nothing | Told::Phases => None,
+            Told::Levels => Some(Augmentation::OF_NOTES_DB),
+            Told::Partials => Some(Augmentation::OF_REMAINDERS_DB),
+        };
+        let asked = &mut self.augmentation.past_noise_db;
+        *asked = asked.or(past_noise_db);
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -19,7 +19,9 @@ const STUCK_STEPS: u64 = 200;
 /// Bits by which validation must have risen, and training fallen meanwhile.
 const RISEN_BITS: f64 = 0.05;
 const FALLEN_BITS: f64 = 0.02;
-/// A training loss below this share of the unigram's has learned something.
+/// A loss below this share of the unigram's has learned something. Trained for half a minute (140 to 290 steps) models
+/// reach 65 to 86 % on recorded notes, voices and songs; on a pad, whose partials leave little but breath, the
+/// built-in one ends at 88 %. After 100 steps of the piano it is 91 %.
 const LEARNED_SHARE: f64 = 0.9;
 /// Points of the training loss that are averaged.
 const AVERAGED: usize = 8;
@@ -37,6 +39,8 @@ pub enum Kind {
     Overfitting,
     /// Validation is worse than knowing nothing but how often each value occurs.
     ByHeart,
+    /// It knows little more than how often each value occurs.
+    Untrained,
     /// What the model plays is silence.
     Silent,
     /// What the model plays is noise.
@@ -176,16 +180,33 @@ pub(super) fn of_sound(flaw: Flaw, share_done: f64) -> Finding {
     }
 }
 
-/// What the last validation says.
-pub(super) fn of_end(history: &History, valid_bits: f64, unigram_bits: f64) -> Option<Finding> {
-    // What has not learned its own recordings either is no case of this.
+/// What the last validation says, beside what was seen in the losses before.
+pub(super) fn of_end(
+    history: &History,
+    valid_bits: f64,
+    unigram_bits: f64,
+    seen: &[Finding],
+) -> Option<Finding> {
+    // What has not learned its own recordings either does not know them by heart.
     let trained = trained_bits(history, history.trained.last()?.step)?;
-    (valid_bits > unigram_bits && trained < LEARNED_SHARE * unigram_bits).then(|| {
-        Finding::new(
+    if valid_bits > unigram_bits && trained < LEARNED_SHARE * unigram_bits {
+        return Some(Finding::new(
             Kind::ByHeart,
             "it knows its recordings by heart and nothing else: add recordings (minutes of sound, not \
              seconds), or train less"
                 .into(),
+        ));
+    }
+    // Where the losses told what is wrong already, more of the same is no help.
+    (valid_bits > LEARNED_SHARE * unigram_bits && seen.is_empty()).then(|| {
+        Finding::new(
+            Kind::Untrained,
+            format!(
+                "it knows little more than how often each value occurs ({valid_bits:.2} \
+                 bits a sample, {:.0} % of the unigram's): unless the recordings are noise, train longer \
+                 (--resume with more --minutes or --steps goes on)",
+                100.0 * valid_bits / unigram_bits
+            ),
         )
     })
 }
@@ -221,6 +242,26 @@ mod tests {
         // Both rise: something else is wrong.
         assert_eq!(kinds(&run((3.0, 4.0), |share| 3.0 + share)), []);
         assert_eq!(kinds(&History::default()), []);
+    }
+
+    #[test]
+    fn a_model_that_ends_near_the_unigram_has_hardly_learned() {
+        let end = |trained: f64, valid: f64| {
+            let history = run((8.0, trained), |_| valid);
+            let finding = of_end(&history, valid, 7.4, &[]);
+            finding.map(|finding| finding.kind)
+        };
+        assert_eq!(end(7.0, 7.06), Some(Kind::Untrained));
+        assert_eq!(end(6.7, 6.7), Some(Kind::Untrained));
+        assert_eq!(end(7.6, 7.7), Some(Kind::Untrained));
+        assert_eq!(end(6.3, 6.6), None);
+        assert_eq!(end(3.0, 7.7), Some(Kind::ByHeart));
+        let history = run((8.0, 7.0), |_| 7.06);
+        let text = of_end(&history, 7.06, 7.4, &[]).unwrap().text;
+        assert!(text.contains("(7.06 bits a sample, 95 % of the unigram's)"), "{text}");
+        assert!(text.contains("train longer (--resume"), "{text}");
+        let stuck = Finding::new(Kind::Stuck, String::new());
+        assert_eq!(of_end(&history, 7.06, 7.4, &[stuck]), None);
     }
 
     #[test]

@@ -192,9 +192,10 @@ impl Watch {
         unigram_bits: f64,
     ) -> Vec<Finding> {
         self.progress.finish();
+        let losses = self.of_losses();
+        let end = diagnosis::of_end(&self.history, valid_bits, unigram_bits, &losses);
         let mut findings = self.of_data.clone();
-        findings.extend(self.of_losses());
-        findings.extend(diagnosis::of_end(&self.history, valid_bits, unigram_bits));
+        findings.extend(losses.into_iter().chain(end));
         findings.extend(self.listen(step, 1.0, weights));
         findings.iter().for_each(|finding| self.tell(finding));
         findings

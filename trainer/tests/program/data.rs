@@ -64,6 +64,17 @@ fn preparing_again_does_nothing_and_training_finds_it() {
 }
 
 #[test]
+fn the_table_tells_notes_without_classes_from_no_labels_at_all() {
+    let folder = Folder::new();
+    let (_, table) = folder.succeed("prepare --data tones --out p");
+    assert!(table.contains("\nlabels    none\nnotes     none\n"), "{table}");
+    folder.write("notes/A3.wav", tone(220.0, 0.4));
+    folder.write("notes/E4.wav", tone(330.0, 0.4));
+    let (_, table) = folder.succeed("prepare --data notes --out q");
+    assert!(table.contains("\nlabels    notes only, no classes\nnotes     A3 to E4,"), "{table}");
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named_and_the_others_taken() {
     let folder = Folder::new();
     folder.write("tones/cut.wav", &tone(300.0, 0.4)[..5_000]);

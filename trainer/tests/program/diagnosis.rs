@@ -4,7 +4,7 @@ use crate::{Folder, RATE_HZ, TINY, tone, training, wav};
 
 /// A training run that must say `expected` among its warnings, and in its report.
 fn warns(folder: &Folder, options: &str, expected: &str) {
-    let (_, said) = folder.succeed(&training("x.safetensors", options));
+    let (_, said) = folder.succeed(&training("x.safetensors", &format!("{options} --overwrite")));
     let warning =
         said.lines().find(|line| line.starts_with("warning: ") && line.contains(expected));
     assert!(warning.is_some(), "no `{expected}` in\n{said}");
@@ -29,12 +29,13 @@ fn late_tone(silence_s: f64, tone_s: f64) -> Vec<u8> {
 
 /// Three seconds of a tone with a little noise on it, as every recording has: without it a model that
 /// once leaves the tone finds no way back.
-fn noisy_tone() -> Vec<u8> {
+fn noisy_tone(hz: f64) -> Vec<u8> {
+    let step = std::f64::consts::TAU * hz / f64::from(RATE_HZ);
     let draws = wavenet_engine::Philox::new(1, 2);
     wav(hound::SampleFormat::Int, |writer| {
         for at in 0..3 * RATE_HZ {
             let noise = f64::from(draws.draw(at.into())) / f64::from(u32::MAX) - 0.5;
-            let x = 0.5 * libm::sin(0.0643 * f64::from(at)) + 0.04 * noise;
+            let x = 0.5 * libm::sin(step * f64::from(at)) + 0.04 * noise;
             writer.write_sample((x * 32_767.0) as i16).unwrap();
         }
     })
@@ -43,7 +44,7 @@ fn noisy_tone() -> Vec<u8> {
 #[test]
 fn a_healthy_run_has_nothing_to_look_at() {
     let folder = Folder::new();
-    folder.write("one/long.wav", noisy_tone());
+    folder.write("one/long.wav", noisy_tone(163.7));
     folder.write("tiny.toml", TINY.to_owned() + "validation_steps = 50");
     let options = "--data one --steps 600";
     let (_, said) = folder.succeed(&training("x.safetensors", options));
@@ -75,6 +76,17 @@ fn silence_and_noise_that_the_recordings_are_not() {
     folder.write("late/a.wav", late_tone(20.0, 0.1));
     folder.write("late/b.wav", late_tone(20.0, 0.1));
     warns(&folder, "--data late --no-trim --steps 600", "the model plays is silence");
+}
+
+#[test]
+fn a_run_that_ends_before_it_has_learned() {
+    let folder = Folder::new();
+    // Of notes the partials are told: they sound like no noise, however little was learned.
+    for (name, hz) in [("A3", 220.0), ("C4", 261.6), ("E4", 329.6)] {
+        folder.write(&format!("notes/{name}.wav"), noisy_tone(hz));
+    }
+    folder.write("tiny.toml", TINY.replace("0.01", "0.001"));
+    warns(&folder, "--data notes --steps 20", "knows little more than how often each value occurs");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn what_was_learned_helps_from_the_first_step() {
     folder.train("old.safetensors", "--steps 300");
     folder.succeed("export --model old.safetensors --out small.safetensors --dtype int8");
     let bits = |out: &str, options: &str| -> f64 {
-        folder.train(out, &format!("--steps 2 {options}"));
+        folder.train(out, &format!("--steps 2 --overwrite {options}"));
         let (text, _) = folder.succeed(&format!("eval --model {out} --data tones --split train"));
         text.split(' ').next().unwrap().parse().unwrap()
     };

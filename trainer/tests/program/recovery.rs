@@ -80,7 +80,8 @@ fn the_two_last_states_play_and_the_older_serves_where_the_newest_is_damaged() {
     assert!(folder.read("x.safetensors") == expected);
     folder.write("x.state", "damaged");
     folder.write("x.previous.state", "damaged too");
-    folder.refuse(&train, "x.state cannot be resumed from; train without --resume to start afresh");
+    let expected = "x.state cannot be resumed from; train with --overwrite in place of --resume";
+    folder.refuse(&train, expected);
 }
 
 #[test]

@@ -191,6 +191,32 @@ fn places_that_cannot_be_written() {
 }
 
 #[test]
+fn models_that_would_be_lost() {
+    let folder = Folder::new();
+    let model = folder.train("x.safetensors", "--steps 3");
+    // Before anything is read, wherever the recordings are and whatever the config says.
+    folder.write("wrong.toml", "This is no TOML.");
+    for options in ["--steps 4", "--data nowhere", "--config wrong.toml", "--finetune missing"] {
+        let expected = "x.safetensors exists; add --resume to go on with it, --overwrite to begin anew, or \
+                        choose another --out";
+        refuses(&folder, &training("x.safetensors", options), expected);
+    }
+    let both = training("x.safetensors", "--steps 4 --overwrite --resume");
+    refuses(&folder, &both, "cannot be used with");
+    // The state alone is worth as much.
+    std::fs::rename(folder.path("x.safetensors"), folder.path("y.safetensors")).unwrap();
+    let again = training("x.safetensors", "--steps 4");
+    refuses(&folder, &again, "x.state exists; add --resume");
+    std::fs::rename(folder.path("x.state"), folder.path("x.previous.state")).unwrap();
+    refuses(&folder, &again, "x.previous.state exists; add --resume");
+    // A model without one cannot be gone on with, and is no less lost.
+    let expected = "y.safetensors exists, but there is no y.state to go on from; add --overwrite";
+    refuses(&folder, &training("y.safetensors", "--steps 4 --resume"), expected);
+    assert!(folder.train("y.safetensors", "--steps 4 --overwrite") != model);
+    assert!(folder.train("y.safetensors", "--steps 3 --overwrite") == model);
+}
+
+#[test]
 fn recordings_that_are_none() {
     let folder = Folder::new();
     Weights::random(Config::default(), 1).unwrap().save(&folder.path("m.safetensors")).unwrap();
@@ -291,6 +317,14 @@ fn models_that_are_none_or_do_not_suit() {
     let end = nan.len();
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     folder.write("nan", nan);
+    // The cause is said once, whatever the system calls it.
+    let [line] = &folder.refuse("eval --data tones --model bird", "")[..] else {
+        panic!("not one line")
+    };
+    let said = "wavenet-trainer: cannot read the model: bird: ";
+    let cause = line.strip_prefix(said).expect("another beginning");
+    assert!(!cause.is_empty() && line.matches(cause).count() == 1, "{line}");
+    assert_eq!(cause.matches("os error").count(), 1, "{line}");
     for (model, expected) in [
         ("missing.safetensors", "cannot read the model: missing.safetensors"),
         ("cut", "cut (get a fresh copy, or train it again): not a usable model"),
@@ -367,7 +401,7 @@ fn states_that_do_not_fit() {
     // Nothing to go on from is no mistake: a script may say --resume always.
     let (_, said) = folder.succeed(&train(""));
     assert!(said.contains("starting afresh"), "{said}");
-    let other = "with other settings; use the same ones to go on, or train without --resume";
+    let other = "with other settings; use the same ones to go on, or train with --overwrite";
     refuses(&folder, &train("--seed 2"), other);
     for (setting, changed) in [
         ("batch = 2", "batch = 3"),
@@ -396,7 +430,7 @@ fn states_that_do_not_fit() {
         &not_a_number,
     ] {
         folder.write("x.state", damaged);
-        folder.refuse(&train(""), "x.state cannot be resumed from; train without --resume");
+        folder.refuse(&train(""), "x.state cannot be resumed from; train with --overwrite");
     }
     folder.write("x.state", whole);
     let (_, said) = folder.succeed(&train(""));

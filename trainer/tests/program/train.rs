@@ -10,10 +10,13 @@ fn the_seed_decides_every_byte_and_the_threads_none() {
     let folder = Folder::new();
     let first = folder.train("a.safetensors", "--steps 12 --threads 1");
     for same in ["--threads 1", "--threads 2", "--threads 3", "--threads 1 --checkpoint-steps 5"] {
-        assert!(folder.train("b.safetensors", &format!("--steps 12 {same}")) == first, "{same}");
+        assert!(
+            folder.train("b.safetensors", &format!("--steps 12 --overwrite {same}")) == first,
+            "{same}"
+        );
     }
     for other in ["--steps 12 --seed 2", "--steps 11"] {
-        assert!(folder.train("c.safetensors", other) != first, "{other}");
+        assert!(folder.train("c.safetensors", &format!("{other} --overwrite")) != first, "{other}");
     }
     assert_eq!(
         folder.names()[..4],
@@ -32,10 +35,11 @@ fn augmented_and_exponential_runs_are_the_same_bytes_too() {
         "[training.augmentation]\npitch_cents = 30",
     ] {
         folder.write("tiny.toml", format!("{TINY}{change}"));
-        let first = folder.train("a.safetensors", "--steps 12 --threads 1");
+        let first = folder.train("a.safetensors", "--steps 12 --threads 1 --overwrite");
         assert!(first != plain, "{change}");
         // As though it had been killed after the last checkpoint.
-        let second = folder.train("b.safetensors", "--steps 12 --threads 2 --checkpoint-steps 4");
+        let options = "--steps 12 --threads 2 --checkpoint-steps 4 --overwrite";
+        let second = folder.train("b.safetensors", options);
         assert!(second == first, "{change}");
         let state = folder.read("b.previous.state");
         folder.write("b.state", state);
@@ -90,6 +94,40 @@ fn a_killed_run_that_is_resumed_gives_the_bytes_of_one_that_was_not() {
     let (_, said) = folder.succeed(&format!("{killed} --resume --threads 2"));
     assert!(said.contains("going on after step "), "{said}");
     assert!(folder.read("killed.safetensors") == expected);
+}
+
+/// What a user leaves unsaid is decided by the recordings: the same command is the same run all the same.
+#[cfg(unix)]
+#[test]
+fn a_run_on_notes_that_is_stopped_and_resumed_gives_the_bytes_of_one_that_was_not() {
+    // The remainders of sines are soft, and a loss that explodes is no matter of this.
+    let tiny = TINY.replace("learning_rate = 0.01", "learning_rate = 0.001");
+    let phases_and_levels =
+        "[model.conditioning]\nkind = \"note\"\npartials = 4\nages_ms = [0, 50]";
+    for recipe in ["", phases_and_levels] {
+        let folder = Folder::new();
+        folder.write("tiny.toml", format!("{tiny}{recipe}"));
+        for (name, hz) in [("A3", 220.5), ("C4", 261.6), ("E4", 330.0), ("G4", 391.0)] {
+            folder.write(&format!("notes/{name}.wav"), tone(hz, 0.2));
+        }
+        let expected = folder.train("whole.safetensors", "--data notes --steps 100");
+        let options = "--data notes --steps 100 --checkpoint-steps 10";
+        let train = training("parts.safetensors", options);
+        let mut child = folder.command(&train).spawn().unwrap();
+        wait_until(&mut child, || folder.path("parts.safetensors").exists());
+        assert_eq!(interrupt(child, "-INT").status.code(), Some(130), "{recipe}");
+        // To its end, and once more after it.
+        let resume = format!("{train} --resume");
+        for _ in 0..2 {
+            let (_, said) = folder.succeed(&resume);
+            assert!(said.contains("going on after step "), "{recipe}: {said}");
+            assert!(folder.read("parts.safetensors") == expected, "{recipe}");
+        }
+        // What is said is compared as ever.
+        let noise = "[training.augmentation]\npast_noise_db = [-79, -36]";
+        folder.write("tiny.toml", format!("{tiny}{noise}\n{recipe}"));
+        folder.refuse(&resume, "parts.safetensors was trained with other settings");
+    }
 }
 
 #[cfg(unix)]
@@ -166,7 +204,8 @@ fn the_default_model_trains_within_500_mb() {
         folder.write(&format!("notes/{name}.wav"), tone(hz, 1.0));
     }
     for data in ["tones", "notes"] {
-        let options = format!("--config defaults.toml --data {data} --steps 4 --threads 4");
+        let options =
+            format!("--config defaults.toml --data {data} --steps 4 --threads 4 --overwrite");
         let mut child = folder.command(&training("x.safetensors", &options)).spawn().unwrap();
         let status = format!("/proc/{}/status", child.id());
         let mut peak_kb = 0;
