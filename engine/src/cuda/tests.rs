@@ -285,7 +285,7 @@ fn played() -> Config {
     }
 }
 
-/// A model of one of the shapes that have a soloist.
+/// A model of one of the shapes that have a soloist and are fast.
 fn soloist(shape: usize, kernel_size: usize, dilations: &[usize], conditioning: Recipe) -> Config {
     let [residual_channels, skip_channels, end_channels] = [[32, 64, 128], [64, 256, 256]][shape];
     Config {

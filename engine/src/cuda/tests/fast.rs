@@ -3,26 +3,6 @@
 use super::super::driver::Mapped;
 use super::*;
 
-/// A model of one of the shapes that are fast.
-pub(super) fn config(
-    index: usize,
-    kernel_size: usize,
-    dilations: &[usize],
-    conditioning: Recipe,
-) -> Config {
-    let [residual_channels, skip_channels, end_channels] = [[32, 64, 128], [64, 256, 256]][index];
-    Config {
-        residual_channels,
-        gate_channels: residual_channels,
-        skip_channels,
-        end_channels,
-        kernel_size,
-        dilations: dilations.to_vec(),
-        conditioning,
-        ..played()
-    }
-}
-
 fn session(weights: &Weights, packed: &Packed, lanes: usize, driver: Box<dyn Driver>) -> Session {
     Session::new(driver, weights, packed, lanes, THREADS, Precision::Fast).unwrap()
 }
@@ -99,7 +79,7 @@ fn its_logits_are_near_the_exact_ones() {
         (1, 3, &many[..3], notes(0), 100),
         (1, 2, &many[..2], Recipe::None, 30),
     ] {
-        let weights = lively(&config(shape, kernel_size, dilations, conditioning), 1);
+        let weights = lively(&soloist(shape, kernel_size, dilations, conditioning), 1);
         let worst = worst_error(&weights, Box::new(shim(4, shared)), 2, 24);
         assert!(worst < 0.02, "{worst}");
     }
@@ -110,7 +90,7 @@ fn its_logits_are_near_the_exact_ones() {
 fn its_codes_are_always_the_same() {
     let notes = Recipe::Note(NoteRecipe { partials: 4, ..NoteRecipe::default() });
     for (shape, dilations) in [(0, &[1, 2, 4, 8, 1, 2, 1, 4][..]), (1, &[1, 2, 1, 16, 2])] {
-        let weights = lively(&config(shape, 2, dilations, notes.clone()), 2);
+        let weights = lively(&soloist(shape, 2, dilations, notes.clone()), 2);
         let runs = [40, 1, 30];
         let shim = || shim(4, 227);
         let expected = play(&mut on_fast_shim(&weights, 2, shim()), 2, &runs, 2);
@@ -132,7 +112,7 @@ fn its_codes_are_always_the_same() {
 /// The largest that a cluster holds.
 #[test]
 fn thirty_layers_pass_through_sixteen_blocks() {
-    let weights = lively(&config(1, 2, &Config::cycled_dilations(30), Recipe::None), 3);
+    let weights = lively(&soloist(1, 2, &Config::cycled_dilations(30), Recipe::None), 3);
     let worst = worst_error(&weights, Box::new(shim(16, 227).shuffled(3)), 1, 3);
     assert!(worst < 0.02, "{worst}");
 }
@@ -145,14 +125,15 @@ fn what_has_no_fast_mode_is_told() {
         let made = Session::new(Box::new(shim), &weights, &packed, 1, THREADS, Precision::Fast);
         made.unwrap_err().to_string()
     };
-    let told = refusal(config(0, 2, &[1, 2], Recipe::None), Shim::new(4, SHARED));
+    let told = refusal(soloist(0, 2, &[1, 2], Recipe::None), Shim::new(4, SHARED));
     assert_eq!(
         told,
         "device: cuda: the fast mode needs compute capability 9.0, shim has 7.5; play without it"
     );
-    let told = refusal(config(0, 2, &[1, 2], Recipe::None), shim(4, 96).of_driver(12_000));
+    let told = refusal(soloist(0, 2, &[1, 2], Recipe::None), shim(4, 96).of_driver(12_000));
     assert!(told.contains("needs a driver for CUDA 12.1, shim has one for 12.0"), "{told}");
-    for config in [played(), config(1, 2, &[1; 40], Recipe::None), config(1, 2, &[1], Recipe::None)]
+    for config in
+        [played(), soloist(1, 2, &[1; 40], Recipe::None), soloist(1, 2, &[1], Recipe::None)]
     {
         let told = refusal(config, shim(4, 96));
         assert!(told.contains("32/64/128 or 64/256/256"), "{told}");
@@ -162,7 +143,7 @@ fn what_has_no_fast_mode_is_told() {
 /// A card that is lost: the processor goes on where the voice was.
 #[test]
 fn the_processor_goes_on() {
-    let weights = lively(&config(0, 2, &[1, 2, 4], Recipe::None), 4);
+    let weights = lively(&soloist(0, 2, &[1, 2, 4], Recipe::None), 4);
     let runs = [40, 50];
     let played = |fault| {
         let mut device = on_fast_shim(&weights, 1, shim(4, 227).failing(fault));
