@@ -7,7 +7,7 @@
 #include "relay_ahead.cuh"
 #include "relay_choice.cuh"
 #include "relay_desk.cuh"
-#include "relay_skips.cuh"
+#include "relay_end.cuh"
 
 // By all threads of a block.
 __device__ inline void copy_weights(uint4 *to, const uint4 *from, u32 units) {
@@ -62,8 +62,8 @@ __device__ inline void prepare_head(const Station<M> &d) {
   if (threadIdx.x > 0) return;
   HeadRoom<M> &room = d.head();
   for (u32 half = 0; half < 2; ++half) {
-    hang(room.hidden_bells[half], 1);
-    expect(room.hidden_bells[half], 2 * M::A);
+    hang(room.parts_bells[half], 1);
+    expect(room.parts_bells[half], 2 * 4 * M::LEVELS);
   }
 }
 
@@ -79,7 +79,7 @@ __device__ inline void pass_on(const Params &p, const Relay &relay) {
   for (u32 i = threadIdx.x; i < ROOM / 16; i += M::BLOCK) shared[i] = make_uint4(0, 0, 0, 0);
   __syncthreads();
   if (d.is_chain()) prepare_chain<M>(d);
-  if (d.is_skipper()) prepare_skips<M>(d);
+  if (d.is_skipper() || d.is_end()) prepare_skips<M>(d);
   if (d.is_head()) prepare_head<M>(d);
   if (threadIdx.x == 0 && d.rank <= d.head_rank()) {
     Grants &all = *(Grants *)shared;
@@ -98,9 +98,13 @@ __device__ inline void pass_on(const Params &p, const Relay &relay) {
       RelayAhead<M>(d).play();
     }
   } else if (d.is_end()) {
-    if (warp < M::ENDS) RelaySkips<M>(d).play_end();
+    if (warp < M::FIRST_CODES) {
+      RelayEnd<M>(d).play_hidden();
+    } else {
+      RelayEnd<M>(d).play_codes();
+    }
   } else if (d.is_skipper()) {
-    if (warp < M::SKIP_WARPS) RelaySkips<M>(d).play_early();
+    if (warp < M::SKIP_WARPS) RelaySkips<M>(d).play();
   } else if (d.is_head()) {
     choose<M>(d);
   } else if (d.is_desk()) {

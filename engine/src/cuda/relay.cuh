@@ -12,9 +12,10 @@
 //
 //   chains    relay_chain.cuh   gates: C x, then (C W) z and the gate; streams: x + W z + b
 //             relay_ahead.cuh   bias, past taps and conditioning of the next sample
-//   skippers  relay_skips.cuh   the skips of the first layers, where the last of them has no room for all
-//   the end   relay_skips.cuh   those of the last layers, and the first product of the end
-//   the head  relay_choice.cuh  the second one, and the choice of the code
+//   skippers  relay_skips.cuh   the skips of the first layers, where the ends have no room for all
+//   two ends  relay_end.cuh     the skips of the last layers; then half of the hidden channels, and what these bring to
+//                               the logits. Both sum the same skips, for to hand them on takes longer
+//   the head  relay_choice.cuh  logits, and the choice of the code
 //   the desk  herald.cuh        goals, conditioning vectors, draws and codes: everything between host and cluster
 //
 // What they tell each other lies in memory that has a place for this sample and one for the next, each with its bell:
@@ -31,9 +32,12 @@ struct Team {
   static constexpr u32 PARTS = R / 32, S_PARTS = S / 32, A_PARTS = A / 32;
   // Warps, a tile of 16 rows each; those ahead have two.
   static constexpr u32 GATES = R / 8, STREAMS = R / 16, AHEADS = R / 16;
-  static constexpr u32 SKIP_WARPS = S / 16, END_WARPS = A / 16, ENDS = S > A ? SKIP_WARPS : END_WARPS;
-  static constexpr u32 HEADS = LEVELS / 16, BLOCK = 32 * HEADS;
-  static_assert(GATES + STREAMS + AHEADS <= HEADS && ENDS <= HEADS, "the head has the most warps");
+  static constexpr u32 WARPS = 16, BLOCK = 32 * WARPS, SKIP_WARPS = S / 16;
+  // Of an end: those that have hidden channels, and those that have codes, so many tiles each.
+  static constexpr u32 HIDDEN = A / 2, HIDDEN_WARPS = HIDDEN / 16, HIDDEN_PARTS = HIDDEN / 32;
+  static constexpr u32 FIRST_CODES = WARPS / 2, CODE_TILES = LEVELS / 16 / (WARPS - FIRST_CODES);
+  static_assert(GATES + STREAMS + AHEADS <= WARPS && SKIP_WARPS <= WARPS && HIDDEN_WARPS <= FIRST_CODES, "warps");
+  static_assert(LEVELS == 16 * WARPS && CODE_TILES == 2, "codes of a warp");
   // Units of the weights of a tile of a vector of R, and of matrices.
   static constexpr u32 TILE = PARTS * 64, GATE = GATES * TILE, RESIDUAL = STREAMS * TILE, SKIP = SKIP_WARPS * TILE;
 };
@@ -41,8 +45,8 @@ struct Team {
 // Grants that may be under way; the herald is half as many samples ahead, at most. Units of a conditioning vector. Blocks
 // that sum skips alone. Bytes of what is told: the twins of relay.rs.
 constexpr u32 GRANTS = 16, GRANTED_VECTOR = 16, MOST_SKIPPERS = 4, ROOM = 24 << 10;
-// Barriers: of the warps ahead, of those of the end, of those of the head.
-constexpr u32 AHEAD_MEETS = 1, ENDS_MEET = 2, HEADS_MEET = 3;
+// Barriers: of the warps ahead, of those of an end when the skips and when the hidden channels are there, of the head.
+constexpr u32 AHEAD_MEETS = 1, SKIPS_MEET = 2, HIDDEN_MEET = 3, HEAD_MEETS = 4;
 
 // Whether a sample may be made, its draw, and its conditioning vector in bf16.
 constexpr u32 GO = 1, STOP = 2;
@@ -72,18 +76,18 @@ template <typename M>
 struct SkipRoom : Grants {
   float z[2][M::SKIPS][M::R];
   float sums[2][MOST_SKIPPERS][M::S];
-  uint4 skips[2][M::S / 8];  // after the relu
+  uint4 skips[2][M::S / 8], hidden[2][M::HIDDEN / 8];  // after the relu
   Bell z_bells[2][M::SKIPS], sums_bells[2];
 };
 
 // The same of the block that chooses.
 template <typename M>
 struct HeadRoom : Grants {
-  uint4 hidden[2][M::A / 8];
+  float parts[2][2][M::LEVELS];  // what each end brings to the logits
   float logits[M::LEVELS];
   u32 weights[M::LEVELS], nucleus[M::LEVELS];
-  u32 maxima[2][M::HEADS];
-  Bell hidden_bells[2];
+  u32 maxima[2][M::WARPS];
+  Bell parts_bells[2];
 };
 
 // Codes and draws that are kept at the desk: a power of two.
@@ -117,14 +121,14 @@ struct Station {
   __device__ const Voice &voice() const { return p.orders[order()]; }
 
   // Ranks.
-  __device__ u32 end_rank() const { return relay.chains + relay.skippers; }
-  __device__ u32 head_rank() const { return end_rank() + 1; }
-  __device__ u32 desk_rank() const { return end_rank() + 2; }
+  __device__ u32 end_rank(u32 which) const { return relay.chains + relay.skippers + which; }
+  __device__ u32 head_rank() const { return end_rank(2); }
+  __device__ u32 desk_rank() const { return end_rank(3); }
   __device__ bool is_chain() const { return rank < relay.chains; }
-  __device__ bool is_end() const { return rank == end_rank(); }
+  __device__ bool is_end() const { return rank == end_rank(0) || rank == end_rank(1); }
   __device__ bool is_head() const { return rank == head_rank(); }
   __device__ bool is_desk() const { return rank == desk_rank(); }
-  __device__ bool is_skipper() const { return !is_chain() && rank <= end_rank(); }
+  __device__ bool is_skipper() const { return !is_chain() && rank < end_rank(0); }
 
   // Layers of a chain: its first, counted from 1 on, and how many.
   __device__ u32 first_layer() const { return 1 + rank * M::LAYERS; }
@@ -132,8 +136,11 @@ struct Station {
     const u32 left = p.layers - first_layer();
     return left < M::LAYERS ? left : M::LAYERS;
   }
-  // Who sums the skips of a layer, and in which place.
-  __device__ u32 skipper_of(u32 layer) const { return layer < relay.early ? relay.chains + layer / M::SKIPS : end_rank(); }
+  // Who sums the skips of a layer, one or, of the last ones, two; and in which place.
+  __device__ u32 skippers_of(u32 layer) const { return layer < relay.early ? 1 : 2; }
+  __device__ u32 skipper_of(u32 layer, u32 which) const {
+    return layer < relay.early ? relay.chains + layer / M::SKIPS : end_rank(which);
+  }
   __device__ u32 skip_place_of(u32 layer) const { return layer < relay.early ? layer % M::SKIPS : layer - relay.early; }
   // The layers whose skips this block sums.
   __device__ u32 first_skip() const { return is_end() ? relay.early : (rank - relay.chains) * M::SKIPS; }

@@ -51,7 +51,9 @@ const MOST_BLOCKS: usize = 16;
 const MOST_SKIPPERS: usize = 4;
 /// Channels of a conditioning vector at most.
 const MOST_CHANNELS: usize = 128;
-/// Warps of the head, of 16 codes each.
+/// Blocks that have half of the hidden channels each.
+const ENDS: usize = 2;
+/// Warps of a block.
 const THREADS: u32 = 16 * LANES as u32;
 /// Bytes of shared memory for what is told; weights follow.
 const ROOM: u32 = 24 << 10;
@@ -124,8 +126,8 @@ impl Shape {
     fn share_out(self, layers: usize) -> Option<Relay> {
         let early = layers.saturating_sub(self.skips);
         let (chains, skippers) = ((layers - 1).div_ceil(self.layers), early.div_ceil(self.skips));
-        // The end, the head and the desk. A card places powers of two best: the others have nothing to do.
-        let blocks = (chains + skippers + 3).next_power_of_two();
+        // Two ends, the head and the desk. A card places powers of two best: the others have nothing to do.
+        let blocks = (chains + skippers + ENDS + 2).next_power_of_two();
         let is_possible = layers > 1 && skippers <= MOST_SKIPPERS && blocks <= MOST_BLOCKS;
         is_possible.then_some(Relay {
             blocks: blocks as u32,
@@ -242,7 +244,12 @@ impl Shape {
         relay.end1 = start(&image);
         image.weights.extend(plain(get(&layout.end1.weight), self.skip_channels));
         relay.end2 = start(&image);
-        image.weights.extend(plain(get(&layout.end2.weight), self.end_channels));
+        let columns = self.end_channels / ENDS;
+        for end in 0..ENDS {
+            let rows = get(&layout.end2.weight).chunks_exact(self.end_channels);
+            let part = rows.flat_map(|row| &row[end * columns..(end + 1) * columns]);
+            image.weights.extend(plain(&part.copied().collect::<Vec<f32>>(), columns));
+        }
 
         // Pairs of floats, so an even place.
         image.floats.resize(image.floats.len().next_multiple_of(4), 0.0);
@@ -332,10 +339,9 @@ mod tests {
     fn thirty_layers_are_the_most_that_a_cluster_has() {
         let blocks =
             |shape: usize, layers| SHAPES[shape].share_out(layers).map(|relay| relay.blocks);
-        assert_eq!(
-            [1, 2, 10, 20, 30, 31].map(|n| blocks(1, n)),
-            [None, Some(4), Some(8), Some(16), Some(16), None]
-        );
-        assert_eq!([2, 20, 30, 80].map(|n| blocks(0, n)), [Some(4), Some(8), Some(8), None]);
+        let of_64 = [1, 2, 10, 20, 30, 31].map(|layers| blocks(1, layers));
+        assert_eq!(of_64, [None, Some(8), Some(8), Some(16), Some(16), None]);
+        let of_32 = [2, 20, 30, 80].map(|layers| blocks(0, layers));
+        assert_eq!(of_32, [Some(8), Some(8), Some(16), None]);
     }
 }

@@ -29,8 +29,9 @@ struct Gate {
       send(place_in(d.rank + 1, &d.chain().z[half][0][unit]), __float_as_uint(z),
            place_in(d.rank + 1, &d.chain().z_bells[half][0]));
     }
-    if (t == 1) {
-      const u32 layer = d.first_layer() + place - 1, to = d.skipper_of(layer), at = d.skip_place_of(layer);
+    const u32 layer = d.first_layer() + place - 1;
+    if (t - 1 < d.skippers_of(layer)) {
+      const u32 to = d.skipper_of(layer, t - 1), at = d.skip_place_of(layer);
       send(place_in(to, &d.skip().z[half][at][unit]), __float_as_uint(z), place_in(to, &d.skip().z_bells[half][at]));
     }
   }

@@ -1,5 +1,4 @@
-// The skips of a relay's layers, and, where the last of them are, the first product of the end. A warp has 16 channels of
-// each, two neighbours a lane, in rows g and g + 8 of a tile.
+// The skips of a relay's layers. A warp has 16 channels, two neighbours a lane, in rows g and g + 8 of a tile.
 #pragma once
 #include "relay.cuh"
 
@@ -38,59 +37,15 @@ struct RelaySkips {
     return make_float2(sums.low(), sums.high());
   }
 
-  // Of the first layers, for the block of the end.
-  __device__ void play_early() const {
-    const u32 to = d.end_rank(), from = d.rank - d.relay.chains;
+  // Of the first layers, for both ends.
+  __device__ void play() const {
+    const u32 from = d.rank - d.relay.chains, t = lane & 3;
 #pragma unroll 1
     for (u32 sample = 0; d.await_grant(sample); ++sample) {
       const float2 sums = sum(sample, make_float2(0.0f, 0.0f));
-      const u32 half = sample & 1;
-      if ((lane & 3) == 0)
+      const u32 half = sample & 1, to = d.end_rank(t & 1);
+      if (t < 2)
         send(place_in(to, &d.skip().sums[half][from][channel]), sums.x, sums.y, place_in(to, &d.skip().sums_bells[half]));
-    }
-  }
-
-  // All skips, after a relu.
-  __device__ void end_skips(u32 sample, float2 bias) const {
-    SkipRoom<M> &room = d.skip();
-    const u32 half = sample & 1, phase = sample >> 1 & 1;
-    float2 all = sum(sample, bias);
-    if (d.relay.skippers > 0) {
-      hear(room.sums_bells[half], phase);
-#pragma unroll 1
-      for (u32 from = 0; from < d.relay.skippers; ++from) {
-        const float2 early = *(const float2 *)&room.sums[half][from][channel];
-        all = make_float2(all.x + early.x, all.y + early.y);
-      }
-      __syncwarp();
-      if (threadIdx.x == 0) expect(room.sums_bells[half], d.relay.skippers * 4 * M::S);
-    }
-    if ((lane & 3) == 0) ((u32 *)room.skips[half])[channel / 2] = rounded(relu_(all.x), relu_(all.y));
-  }
-
-  __device__ float2 two(const float *from) const { return make_float2(from[channel], from[channel + 1]); }
-
-  // Of the last layers; and the hidden channels, for the head.
-  __device__ void play_end() const {
-    const Params &p = d.p;
-    const bool has_skips = warp < M::SKIP_WARPS, has_end = warp < M::END_WARPS;
-    Tile<M::S_PARTS> end;
-    float2 end_bias = {};
-    if (has_end) {
-      end.load(p.weights + d.relay.end1 + warp * M::S_PARTS * 64, lane);
-      end_bias = two(p.floats + p.end1_bias);
-    }
-#pragma unroll 1
-    for (u32 sample = 0; d.await_grant(sample); ++sample) {
-      const u32 half = sample & 1;
-      if (has_skips) end_skips(sample, two(p.floats + p.skip_bias));
-      join(ENDS_MEET, 32 * M::ENDS);
-      if (!has_end) continue;
-      Sums sums(end_bias.x, end_bias.y);
-      end.multiply(d.skip().skips[half], lane & 3, sums);
-      if (lane & 3) continue;
-      send(place_in(d.head_rank(), (u32 *)d.head().hidden[half] + channel / 2), rounded(relu_(sums.low()), relu_(sums.high())),
-           place_in(d.head_rank(), &d.head().hidden_bells[half]));
     }
   }
 };
