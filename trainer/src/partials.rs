@@ -12,7 +12,10 @@
 //! phase of partial k at frame n  =  2 pi f_k n / rate + deviation_k(n),
 //!
 //! with the deviation on a grid of 5 ms and a straight line between.
+//!
+//! Beside it, `pitch` says of a note whether it sounds like another than it is named.
 
+mod pitch;
 mod spectrum;
 mod stretch;
 #[cfg(test)]
@@ -23,6 +26,7 @@ use std::f64::consts::TAU;
 
 use anyhow::{Context, Result, ensure};
 
+pub use pitch::other_key;
 use wavenet_engine::conditioning::{HIGHEST_PARTIAL, partial_ratio};
 
 /// More partials than this are not asked for in earnest.

@@ -18,7 +18,8 @@ use wavenet_engine::{KeyTable, MAX_PARTIALS, NoteRecipe};
 
 use super::store::{Store, StoreWriter};
 use super::{layers, levels};
-use crate::partials::{PartialTracks, analyse};
+use crate::corpus::notes::key_name;
+use crate::partials::{PartialTracks, analyse, other_key};
 use crate::prepared::{Entry, Prepared};
 use crate::settings::Tuning;
 
@@ -39,6 +40,8 @@ struct Note {
     /// What was measured on it, as a model is told.
     table: Arc<KeyTable>,
     label: Option<String>,
+    /// The key that it sounds like, where that is surely not its name's.
+    other_key: Option<u8>,
     /// The recording's frame at which the note begins.
     start_frame: usize,
     /// Frames of the recording before the entry: not 0 for the end of a file that was divided.
@@ -62,8 +65,10 @@ impl Note {
         };
         let mut samples = vec![0.0; entry.frames as usize];
         prepared.read(index, 0, &mut samples)?;
+        let other_key = other_key(&samples, prepared.rate_hz(), key);
         let note = Self::new(entry, key, &samples, prepared.rate_hz(), recipe);
-        Ok(Some(note.map_err(|error| format!("{error:#}"))))
+        let note = note.map(|note| Self { other_key, ..note });
+        Ok(Some(note.map_err(|error| format!("{error:#}{}", sounds_like(other_key)))))
     }
 
     fn new(
@@ -94,10 +99,16 @@ impl Note {
             tracks: Arc::new(tracks),
             table: Arc::new(table),
             label: entry.label.clone(),
+            other_key: None,
             start_frame,
             entry_offset: 0,
         })
     }
+}
+
+/// What to say of a note that sounds like another.
+fn sounds_like(other: Option<u8>) -> String {
+    other.map_or_else(String::new, |key| format!(" (it sounds like {})", key_name(key)))
 }
 
 /// The frame at which a note begins whose analysis heard its first at `onset_frame`.
@@ -203,8 +214,10 @@ impl Notes {
                 let loudest = levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let found = levels.iter().filter(|&&level| level > loudest - 50.0).count();
                 format!(
-                    "{name:24} {:>+6.1} cents  B {:.5}  {found} partials",
-                    note.table.cents, note.table.inharmonicity
+                    "{name:24} {:>+6.1} cents  B {:.5}  {found} partials{}",
+                    note.table.cents,
+                    note.table.inharmonicity,
+                    sounds_like(note.other_key)
                 )
             }
             Err(reason) => format!("{name:24} left out: {reason}"),

@@ -214,6 +214,7 @@ proptest! {
         frame: f64,
     ) {
         let samples: Vec<f32> = wave.iter().copied().cycle().take(frames).collect();
+        let _ = other_key(&samples, rate_hz, key);
         if let Ok(tracks) = analyse(&samples, rate_hz, key, 20) {
             prop_assert!(tracks.fundamental_hz.is_finite() && tracks.fundamental_hz > 0.0);
             prop_assert!(tracks.inharmonicity.is_finite() && tracks.inharmonicity >= 0.0);
