@@ -12,7 +12,7 @@ use wavenet_engine::cuda::Precision;
 
 pub use play::{DevicesArgs, OutputArgs, PlayArgs};
 pub use values::Shape;
-use values::{key, release_ms, seconds, shape, standard_output, temperature, top_p};
+use values::{key, rate_hz, release_ms, seconds, shape, standard_output, temperature, top_p};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -121,7 +121,7 @@ pub struct RenderArgs {
 
     /// Sample rate of the file, 1000 to 768000 [default: the model's own].
     #[arg(long, value_name = "HZ", help_heading = "Output", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    #[arg(value_parser = rate_hz)]
     pub rate: Option<u32>,
     /// Also draw the sound: its waveform and its spectrogram.
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
@@ -199,7 +199,7 @@ pub struct StreamArgs {
     pub no_pace: bool,
     /// Sample rate, 1000 to 768000.
     #[arg(long, value_name = "HZ", default_value_t = 48_000, allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    #[arg(value_parser = rate_hz)]
     pub rate: u32,
     /// How it sounds.
     #[command(flatten)]
@@ -400,7 +400,8 @@ mod tests {
             ("wavenet render --out x.wav --seconds nan", "24 hours"),
             ("wavenet render --out x.wav --seconds 1e9", "24 hours"),
             ("wavenet render --out x.wav --voices 0", "1..=64"),
-            ("wavenet render --out x.wav --rate 999", "1000..=768000"),
+            ("wavenet render --out x.wav --rate 999", "1000 to 768000 Hz"),
+            ("wavenet render --out x.wav --rate 44.1k", "such as 44100"),
             ("wavenet render --out x.wav --isa sse", "avx512"),
             ("wavenet render --out x.wav --top-p 1.5", "from 0 to 1"),
             ("wavenet render --out x.wav --not 3", "--note"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{buffer_ms, seconds};
+use super::values::{buffer_ms, rate_hz, seconds};
 use super::{Place, PlaceArgs, RunArgs, SoundArgs};
 
 const EXAMPLES: &str = "\
@@ -78,7 +78,7 @@ pub struct OutputArgs {
     pub host: Option<String>,
     /// Sample rate, 1000 to 768000 [default: the device's own].
     #[arg(long, value_name = "HZ", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    #[arg(value_parser = rate_hz)]
     pub rate: Option<u32>,
     /// How far the sound is made ahead, 0 to 1000: more forgives a busy machine, less answers sooner.
     #[arg(long, value_name = "MS", default_value_t = 20.0, allow_negative_numbers = true)]

@@ -29,6 +29,13 @@ pub(super) fn shape(text: &str) -> Result<Shape, String> {
     }
 }
 
+pub(super) fn rate_hz(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(rate_hz) if (1_000..=768_000).contains(&rate_hz) => Ok(rate_hz),
+        _ => Err("a whole number from 1000 to 768000 Hz is needed, such as 44100".into()),
+    }
+}
+
 /// `-`, which is all that a stream can be written to.
 pub(super) fn standard_output(text: &str) -> Result<String, String> {
     if text == "-" {

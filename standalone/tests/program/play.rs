@@ -230,7 +230,7 @@ fn what_cannot_be_played_is_refused_in_one_line() {
         ("--loop", "--midi"),
         ("--class bob", "class"),
         ("--buffer-ms 1001", "from 0 to 1000"),
-        ("--rate 5", "1000..=768000"),
+        ("--rate 5", "1000 to 768000 Hz"),
         ("--seconds 0", "24 hours"),
     ] {
         let output = deaf(&folder, &format!("play {options}")).output().unwrap();
