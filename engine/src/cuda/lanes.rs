@@ -231,7 +231,9 @@ impl Processors {
             self.all[share].asked.push(index);
             places[share].push(codes.split_off_mut(..order.count).unwrap_or_default());
         }
-        let mut work: Vec<_> = self.all.iter_mut().zip(places).collect();
+        // A few voices are one thread's, which needs no start.
+        let is_asked = |(_, places): &(&mut Processor, Vec<&mut [u8]>)| !places.is_empty();
+        let mut work: Vec<_> = self.all.iter_mut().zip(places).filter(is_asked).collect();
         in_shares(&mut work, 1, |_, work| {
             for (processor, places) in work {
                 processor.run(packed, orders, &rows, places);
