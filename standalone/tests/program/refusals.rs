@@ -72,7 +72,7 @@ fn numbers_out_of_range() {
             ("--note 128", "0..=127"),
             ("--note H4", "A4 = 440 Hz"),
             ("--velocity 0", "1..=127"),
-            ("--rate 10", "1000..=768000"),
+            ("--rate 10", "1000 to 768000 Hz"),
             ("--rate 191999", "44100 or 48000"),
             ("--seconds 86400 --rate 768000", "holds 2796 seconds at most"),
             ("--seconds 86400 --png x.png", "--png draws 8388 seconds at most"),
