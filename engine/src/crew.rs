@@ -33,8 +33,14 @@ pub(crate) fn in_shares<T: Send>(
     }
     let work = &work;
     thread::scope(|scope| {
-        for (index, things) in things.chunks_mut(share).enumerate() {
+        let mut shares = things.chunks_mut(share).enumerate();
+        let own = shares.next();
+        for (index, things) in shares {
             scope.spawn(move || work(index * share, things));
+        }
+        // The first is this thread's.
+        if let Some((_, things)) = own {
+            work(0, things);
         }
     });
 }

@@ -281,7 +281,7 @@ pub struct PlaceArgs {
     /// else the processor.
     #[arg(long, visible_alias = "backend", value_enum, default_value_t = Place::Auto)]
     pub device: Place,
-    /// Compute in bf16 on the GPU: faster for a voice alone, but not the same bytes as elsewhere; needs
+    /// Compute in bf16 on the GPU, for speed of a voice alone: not the same bytes as elsewhere; needs
     /// --device cuda, and a model and a GPU that have it.
     #[arg(long)]
     pub fast: bool,

@@ -13,7 +13,7 @@ use crate::kernels::{Packed, State};
 use crate::sampling::{Philox, Sampling};
 
 /// Lanes of the processor that a thread has to itself at least, and those whose past one thread keeps.
-const FEWEST_STEPPED: usize = 16;
+const FEWEST_STEPPED: usize = 64;
 const FEWEST_REMEMBERED: usize = 64;
 
 /// Samples to be made by one lane.

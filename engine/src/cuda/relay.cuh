@@ -1,6 +1,7 @@
 // One voice, passed on from block to block of a cluster: the fast mode, whose bytes are not the processor's.
 //
-// Every block has some layers for good, so all weights stay on the multiprocessors, in registers and shared memory. And a
+// Every block has some layers for good, so its weights stay on its multiprocessor, in registers and shared memory, but
+// for those of a layer or two of the first block, which looks codes up too: they come while the voice is elsewhere. And a
 // layer is one product on the voice's way, where the exact kernels have two, the residual and the next present tap. With
 // C the present tap of a layer, W the residual before it, x what that one heard and z its gated units:
 //

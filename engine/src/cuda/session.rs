@@ -182,9 +182,11 @@ impl Session {
                 self.feeder.feed(orders, &mut progress, conditioning);
                 std::thread::sleep(LOOK);
             }
-            let made = progress.iter().map(|progress| progress.done - progress.base).sum();
-            self.tuning.hear(made, began.elapsed());
-            let is_idle = made == 0;
+            // Samples one after another: as many voices as there are make them side by side.
+            let steps = progress.iter().map(|progress| progress.done - progress.base).max();
+            let steps = steps.unwrap_or(0);
+            self.tuning.hear(steps, began.elapsed());
+            let is_idle = steps == 0;
             idle_slices = if is_idle { idle_slices + 1 } else { 0 };
             if idle_slices == MOST_IDLE_SLICES {
                 return Err(Error::Device("the kernel makes no sample".into()));

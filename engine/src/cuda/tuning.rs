@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// Slices of each, of which the fastest counts: the first one warms up.
+/// Slices of each, of which the fastest counts.
 const TRIES: u32 = 2;
 /// A shorter slice tells nothing.
 const SHORTEST: Duration = Duration::from_millis(2);
@@ -24,7 +24,7 @@ pub(super) struct Tuning {
 struct Candidate {
     voices: u32,
     tries: u32,
-    samples_per_second: f64,
+    steps_per_second: f64,
 }
 
 impl Tuning {
@@ -33,15 +33,17 @@ impl Tuning {
     pub(super) fn choose(&mut self, share: u32, promising: &[u32]) -> Option<u32> {
         let place = self.found.iter().position(|&(known, _)| known == share);
         let place = place.unwrap_or_else(|| {
-            let candidate = |&voices| Candidate { voices, tries: 0, samples_per_second: 0.0 };
+            let candidate = |&voices| Candidate { voices, tries: 0, steps_per_second: 0.0 };
             self.found.push((share, promising.iter().map(candidate).collect()));
             self.found.len() - 1
         });
         let all = &self.found[place].1;
-        let untried = all.iter().position(|candidate| candidate.tries < TRIES);
+        // In turn, for the card's clock may still rise.
+        let waiting = (0..all.len()).filter(|&index| all[index].tries < TRIES);
+        let untried = waiting.min_by_key(|&index| all[index].tries);
         let fastest = || {
             let by_speed = |a: &usize, b: &usize| {
-                all[*a].samples_per_second.total_cmp(&all[*b].samples_per_second)
+                all[*a].steps_per_second.total_cmp(&all[*b].steps_per_second)
             };
             (0..all.len()).max_by(by_speed)
         };
@@ -50,13 +52,13 @@ impl Tuning {
         Some(all[chosen].voices)
     }
 
-    /// What the slice that was chosen for made, and in which time.
-    pub(super) fn hear(&mut self, samples: usize, took: Duration) {
+    /// How many samples the slice that was chosen for made of a voice, and in which time.
+    pub(super) fn hear(&mut self, steps: usize, took: Duration) {
         let Some((place, index)) = self.running.take().filter(|_| took >= SHORTEST) else { return };
         let candidate = &mut self.found[place].1[index];
         candidate.tries += 1;
-        let speed = samples as f64 / took.as_secs_f64();
-        candidate.samples_per_second = candidate.samples_per_second.max(speed);
+        let speed = steps as f64 / took.as_secs_f64();
+        candidate.steps_per_second = candidate.steps_per_second.max(speed);
     }
 }
 
@@ -74,7 +76,7 @@ mod tests {
             chosen.push(voices);
             tuning.hear(speed(voices), Duration::from_millis(10));
         }
-        assert_eq!(chosen, [24, 24, 8, 8, 16, 16, 16, 16, 16]);
+        assert_eq!(chosen, [24, 8, 16, 24, 8, 16, 16, 16, 16]);
         // Another number of orders is another question, and a slice too short no answer.
         for _ in 0..3 {
             assert_eq!(tuning.choose(4, &[8, 16]), Some(8));

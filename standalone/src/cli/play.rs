@@ -53,7 +53,7 @@ pub struct PlayArgs {
     /// The processor, or an NVIDIA GPU: the same sound. `auto` is the processor.
     #[arg(long, value_enum, default_value_t = Place::Auto, help_heading = "Running the model")]
     pub backend: Place,
-    /// Compute in bf16 on the GPU: faster for a voice alone, but not the same bytes as elsewhere; needs
+    /// Compute in bf16 on the GPU, for speed of a voice alone: not the same bytes as elsewhere; needs
     /// --backend cuda, and a model and a GPU that have it.
     #[arg(long, help_heading = "Running the model")]
     pub fast: bool,

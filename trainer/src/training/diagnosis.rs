@@ -198,7 +198,7 @@ pub(super) fn of_end(
         ));
     }
     // Where the losses told what is wrong already, more of the same is no help.
-    (valid_bits > LEARNED_SHARE * unigram_bits && seen.is_empty()).then(|| {
+    (unigram_bits > 0.0 && valid_bits > LEARNED_SHARE * unigram_bits && seen.is_empty()).then(|| {
         Finding::new(
             Kind::Untrained,
             format!(
