@@ -232,7 +232,9 @@ impl Cuda {
 
     /// Makes the context this thread's, for as long as what it gives lives: a host may have one of its own.
     fn enter(&self) -> Result<Entered> {
-        Entered::new(self.context)
+        // SAFETY: the context is retained as long as this lives.
+        unsafe { sys::cuCtxPushCurrent_v2(self.context) }.result().map_err(failed)?;
+        Ok(Entered { _here: std::marker::PhantomData })
     }
 }
 
@@ -240,14 +242,6 @@ impl Cuda {
 struct Entered {
     /// It stays on the thread that it was made for.
     _here: std::marker::PhantomData<*const ()>,
-}
-
-impl Entered {
-    fn new(context: sys::CUcontext) -> Result<Self> {
-        // SAFETY: the context is retained by a `Cuda`, or refused.
-        unsafe { sys::cuCtxPushCurrent_v2(context) }.result().map_err(failed)?;
-        Ok(Self { _here: std::marker::PhantomData })
-    }
 }
 
 impl Drop for Entered {

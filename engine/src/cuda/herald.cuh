@@ -3,7 +3,7 @@
 // grants no more. The desk that it works at says how the others are told (`soloist.cuh`, `relay.cuh`):
 //
 //   order()               whose mail it is
-//   keep_vector(..)       a conditioning vector, four channels a lane, and whether there is one
+//   keep_vector(..)       a conditioning vector, four channels a lane
 //   grant(first, count)   these samples may be made; what they need is there
 //   stop(first)           this one, and those after it, may not
 //   made(before)          how many are

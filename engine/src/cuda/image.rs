@@ -14,6 +14,12 @@ use crate::kernels::{Packed, SilentRows, rounded, row_scale};
 use crate::mulaw::MuLaw;
 use crate::weights::{LayerLayout, Weights};
 
+/// Threads of a warp; rows and columns of a tile, as the matrix units take them.
+pub(super) const LANES: usize = 32;
+pub(super) const TILE_ROWS: usize = 16;
+pub(super) const PART_COLUMNS: usize = 32;
+/// Channels of a conditioning vector that a herald brings at most (`herald.cuh`).
+pub(super) const MOST_CHANNELS: usize = 128;
 /// Quarters of a row.
 const QUARTERS: usize = 4;
 

@@ -220,24 +220,17 @@ impl Processors {
 
     fn run(&mut self, packed: &Packed, orders: &[Order], vectors: &[f32], codes: &mut [u8]) {
         let rows = Rows::new(packed, orders, vectors);
-        let mut codes = codes;
-        for processor in &mut self.all {
-            processor.asked.clear();
-        }
-        // Each gets the orders of its lanes, and where their codes go.
-        let mut places: Vec<Vec<&mut [u8]>> = self.all.iter().map(|_| Vec::new()).collect();
+        let mut left = codes;
+        let mut asked: Vec<Vec<Asked<'_>>> = self.all.iter().map(|_| Vec::new()).collect();
         for (index, order) in orders.iter().enumerate() {
-            let share = order.lane / self.share;
-            self.all[share].asked.push(index);
-            places[share].push(codes.split_off_mut(..order.count).unwrap_or_default());
+            let codes = left.split_off_mut(..order.count).unwrap_or_default();
+            asked[order.lane / self.share].push(Asked { index, order, codes });
         }
         // A few voices are one thread's, which needs no start.
-        let is_asked = |(_, places): &(&mut Processor, Vec<&mut [u8]>)| !places.is_empty();
-        let mut work: Vec<_> = self.all.iter_mut().zip(places).filter(is_asked).collect();
+        let is_asked = |(_, asked): &(&mut Processor, Vec<Asked<'_>>)| !asked.is_empty();
+        let mut work: Vec<_> = self.all.iter_mut().zip(asked).filter(is_asked).collect();
         in_shares(&mut work, 1, |_, work| {
-            for (processor, places) in work {
-                processor.run(packed, orders, &rows, places);
-            }
+            work.iter_mut().for_each(|(processor, asked)| processor.run(packed, &rows, asked));
         });
     }
 
@@ -252,13 +245,18 @@ impl Processors {
     }
 }
 
+/// An order, its number among all, and where its codes go.
+struct Asked<'a> {
+    index: usize,
+    order: &'a Order,
+    codes: &'a mut [u8],
+}
+
 /// Some lanes, stepped together.
 #[derive(Debug)]
 struct Processor {
     first_lane: usize,
     state: State,
-    /// Which orders are of these lanes.
-    asked: Vec<usize>,
     // Of one step.
     lanes: Vec<usize>,
     codes: Vec<u8>,
@@ -271,7 +269,6 @@ impl Processor {
         Self {
             first_lane,
             state: State::new(packed, lanes),
-            asked: Vec::with_capacity(lanes),
             lanes: Vec::with_capacity(lanes),
             codes: Vec::with_capacity(lanes),
             conditioning: Vec::with_capacity(lanes * packed.config().conditioning_channels()),
@@ -279,39 +276,26 @@ impl Processor {
         }
     }
 
-    /// The orders that it was asked for; the codes of each go to its place.
-    fn run(
-        &mut self,
-        packed: &Packed,
-        orders: &[Order],
-        rows: &Rows<'_>,
-        places: &mut [&mut [u8]],
-    ) {
-        let asked = std::mem::take(&mut self.asked);
-        let orders: Vec<(usize, &Order)> =
-            asked.iter().map(|&index| (index, &orders[index])).collect();
-        for (_, order) in orders.iter().filter(|(_, order)| order.made == 0 && order.count > 0) {
+    /// Makes what its lanes are asked for.
+    fn run(&mut self, packed: &Packed, rows: &Rows<'_>, asked: &mut [Asked<'_>]) {
+        for Asked { order, .. } in asked.iter().filter(|a| a.order.made == 0 && a.order.count > 0) {
             self.state.reset(packed, order.lane - self.first_lane);
         }
-        let longest = orders.iter().map(|(_, order)| order.count).max().unwrap_or(0);
+        let longest = asked.iter().map(|asked| asked.order.count).max().unwrap_or(0);
         for sample in 0..longest {
             self.begin_step();
-            let owing = |(_, order): &&(usize, &Order)| sample < order.count;
-            for ((index, order), codes) in orders.iter().zip(places.iter()) {
-                if sample < order.count {
-                    let before = sample.checked_sub(1).map_or(order.code, |last| codes[last]);
-                    self.add(order.lane - self.first_lane, before, rows.of_sample(*index, sample));
-                }
+            for Asked { index, order, codes } in asked.iter().filter(|a| sample < a.order.count) {
+                let before = sample.checked_sub(1).map_or(order.code, |last| codes[last]);
+                self.add(order.lane - self.first_lane, before, rows.of_sample(*index, sample));
             }
             self.step(packed);
+            let owing = asked.iter_mut().filter(|a| sample < a.order.count);
             let logits = self.logits.chunks_exact(packed.config().levels);
-            let those = orders.iter().zip(places.iter_mut()).filter(|(order, _)| owing(order));
-            for (((_, order), codes), logits) in those.zip(logits) {
+            for (Asked { order, codes, .. }, logits) in owing.zip(logits) {
                 let draw = order.draws.draw(order.made + sample as u64);
                 codes[sample] = packed.pick(logits, order.sampling, draw);
             }
         }
-        self.asked = asked;
     }
 
     /// Brings its lanes to where they were.

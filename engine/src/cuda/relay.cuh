@@ -30,7 +30,7 @@
 template <u32 R_, u32 S_, u32 A_, u32 LAYERS_, u32 SKIPS_>
 struct Team {
   static constexpr u32 R = R_, S = S_, A = A_, LEVELS = 256, LAYERS = LAYERS_, SKIPS = SKIPS_;
-  static constexpr u32 PARTS = R / 32, S_PARTS = S / 32, A_PARTS = A / 32;
+  static constexpr u32 PARTS = R / 32, S_PARTS = S / 32;
   // Warps, a tile of 16 rows each; those ahead have two.
   static constexpr u32 GATES = R / 8, STREAMS = R / 16, AHEADS = R / 16;
   static constexpr u32 WARPS = 16, BLOCK = 32 * WARPS, SKIP_WARPS = S / 16;

@@ -3,7 +3,7 @@
 //! have one: those that the kernel was compiled for.
 
 use super::driver::{Card, Entry, LEVELS, Launch, WITH_MESSAGES, has_shape};
-use super::image::{Image, unit_of_bf16};
+use super::image::{Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
 use super::params::{Params, Unit};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -49,17 +49,12 @@ const FIRST: (u32, u32) = (9, 0);
 const MOST_BLOCKS: usize = 16;
 /// Blocks that sum skips alone.
 const MOST_SKIPPERS: usize = 4;
-/// Channels of a conditioning vector at most.
-const MOST_CHANNELS: usize = 128;
 /// Blocks that have half of the hidden channels each.
 const ENDS: usize = 2;
 /// Warps of a block.
 const THREADS: u32 = 16 * LANES as u32;
 /// Bytes of shared memory for what is told; weights follow.
 const ROOM: u32 = 24 << 10;
-const LANES: usize = 32;
-const TILE_ROWS: usize = 16;
-const PART_COLUMNS: usize = 32;
 /// Units of a part of a tile.
 const PART: usize = 2 * LANES;
 

@@ -3,7 +3,9 @@
 //! kernel was compiled for.
 
 use super::driver::{LEVELS, has_shape};
-use super::image::{After, Image, quantised, unit_of_bytes};
+use super::image::{
+    After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised, unit_of_bytes,
+};
 use super::params::{Matrices, Params, Rooms, Unit, Voice};
 use crate::config::Config;
 use crate::weights::{LayerLayout, Weights};
@@ -29,11 +31,6 @@ pub(super) const SHAPES: [Shape; 2] = [
     shape("wavenet_soloist_64_256_256", [64, 256, 256]),
 ];
 
-/// Channels of a conditioning vector at most.
-const MOST_CHANNELS: usize = 128;
-const LANES: usize = 32;
-const TILE_ROWS: usize = 16;
-const PART_COLUMNS: usize = 32;
 /// Tiles that a warp of the chain, or ahead of it, has at once: twice filters and gates of the same units.
 const PAIRS: usize = 4;
 /// Units of a vector of gated units, padded.
