@@ -227,8 +227,11 @@ pub enum StreamFormat {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The model to look at, a file or `bird` [default: the built-in instruments].
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_name = "MODEL")]
     pub model: Option<PathBuf>,
+    /// The same, as the other commands take it.
+    #[arg(long = "model", value_name = "FILE", conflicts_with = "model")]
+    pub option: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,

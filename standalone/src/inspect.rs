@@ -60,7 +60,7 @@ enum Conditioning<'a> {
 /// # Errors
 /// If it cannot be loaded.
 pub fn inspect(args: &InspectArgs) -> Result<String> {
-    let model = Model::load(args.model.as_deref())?;
+    let model = Model::load(args.model.as_deref().or(args.option.as_deref()))?;
     let mut report = Report::new(&model);
     report.cuda = (args.device == Place::Cuda).then(cuda::describe);
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.table() })

@@ -58,6 +58,7 @@ fn inspect_has_a_table_for_people() {
     ] {
         assert!(table.contains(part), "{table}");
     }
+    assert_eq!(folder.succeed("inspect choir.safetensors"), table);
     assert!(folder.succeed("inspect").contains("built-in instruments"));
 }
 
