@@ -1,6 +1,6 @@
 //! The second backend: lanes of a model on an NVIDIA GPU, many or few, with the processor's bytes.
 //!
-//! The kernel is one text, `cuda/wavenet.cu` and the headers of its phases. Compiled ahead to PTX
+//! The kernel is one text, `cuda/kernels/general/wavenet.cu` and the headers of its phases. Compiled ahead to PTX
 //! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) it is part of the program, so that a player needs the
 //! driver alone; compiled as C++ over a small shim it runs in every test and must equal the scalar kernel.
 //! Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a

@@ -19,7 +19,9 @@ import sys
 import nvidia.cuda_nvrtc
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "engine" / "src" / "cuda"
-HEADERS = sorted(path.name for path in FOLDER.glob("*.cuh"))
+KERNELS = FOLDER / "kernels"
+# By the names that the texts include them by.
+HEADERS = sorted(path.relative_to(KERNELS).as_posix() for path in KERNELS.rglob("*.cuh"))
 DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
@@ -29,19 +31,19 @@ CARDS_WITH_CLUSTERS = ["sm_90"]
 # Channels of the residual stream, of skips and of the layer before the last, whose choir is compiled for them:
 # `TAILORED` in driver.rs has the same.
 SHAPES = [(32, 64, 128), (64, 256, 256), (128, 256, 256)]
-FILES = {dtype: (PTX_FOR, "wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
+FILES = {dtype: (PTX_FOR, "general/wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
 # Matrix units that take more bytes at once.
 WIDE_FOR = "compute_80"
-FILES["int8_wide"] = (WIDE_FOR, "wavenet.cu", ["INT8"])
+FILES["int8_wide"] = (WIDE_FOR, "general/wavenet.cu", ["INT8"])
 # A voice alone, for shapes that the compiler knows.
-FILES["soloist"] = (WIDE_FOR, "soloist.cu", ["INT8"])
-FILES["relay"] = ("compute_90", "relay.cu", ["BF16"])
-FILES["micro"] = (PTX_FOR, "micro.cu", ["MICRO"])
+FILES["soloist"] = (WIDE_FOR, "single/single.cu", ["INT8"])
+FILES["relay"] = ("compute_90", "pipeline/pipeline.cu", ["BF16"])
+FILES["micro"] = (PTX_FOR, "micro/micro.cu", ["MICRO"])
 # Clusters are younger.
-FILES["micro_cluster"] = ("compute_90", "micro.cu", ["CLUSTER"])
-FILES["micro_message"] = ("compute_90", "micro_message.cu", ["MICRO"])
-FILES["micro_products"] = (PTX_FOR, "micro_products.cu", ["INT8"])
-FILES["micro_products_wide"] = (WIDE_FOR, "micro_products.cu", ["INT8"])
+FILES["micro_cluster"] = ("compute_90", "micro/micro.cu", ["CLUSTER"])
+FILES["micro_message"] = ("compute_90", "micro/micro_message.cu", ["MICRO"])
+FILES["micro_products"] = (PTX_FOR, "micro/micro_products.cu", ["INT8"])
+FILES["micro_products_wide"] = (WIDE_FOR, "micro/micro_products.cu", ["INT8"])
 
 
 def of_shape(r, s, a):
@@ -49,7 +51,7 @@ def of_shape(r, s, a):
 
 
 for shape in SHAPES:
-    FILES["choir_" + "_".join(map(str, shape))] = (WIDE_FOR, "choir.cu", of_shape(*shape))
+    FILES["choir_" + "_".join(map(str, shape))] = (WIDE_FOR, "batch/batch.cu", of_shape(*shape))
 
 
 def library(package):
@@ -64,7 +66,7 @@ NEXT = library(pathlib.Path(sys.prefix) / "nvrtc" / "nvidia" / "cuda_nvrtc")
 
 
 def compiler_of(name):
-    return NEXT if name in ("relay.cu", "micro_message.cu") else OLDEST
+    return NEXT if name in ("pipeline/pipeline.cu", "micro/micro_message.cu") else OLDEST
 
 
 def text_of(program, size, get):
@@ -83,8 +85,8 @@ def compile_for(target, name, defines):
     """The PTX, and what the compiler says."""
     nvrtc = compiler_of(name)
     program = ctypes.c_void_p()
-    headers = [(FOLDER / header).read_text() for header in HEADERS]
-    source = (FOLDER / name).read_text().encode()
+    headers = [(KERNELS / header).read_text() for header in HEADERS]
+    source = (KERNELS / name).read_text().encode()
     made = nvrtc.nvrtcCreateProgram(
         ctypes.byref(program), source, name.encode(), len(HEADERS), strings(headers), strings(HEADERS)
     )
@@ -135,13 +137,13 @@ def usage(name, defines, card):
 
 def check():
     stale = [name for name in FILES if (FOLDER / "ptx" / f"{name}.ptx").read_text() != ptx(name)]
-    texts = [(card, "wavenet.cu", [dtype.upper()]) for card in CARDS for dtype in DTYPES]
+    texts = [(card, "general/wavenet.cu", [dtype.upper()]) for card in CARDS for dtype in DTYPES]
     for card in CARDS:
         if card >= "sm_80":
-            texts += [(card, "choir.cu", of_shape(*shape)) for shape in SHAPES]
-            texts.append((card, "soloist.cu", ["INT8"]))
+            texts += [(card, "batch/batch.cu", of_shape(*shape)) for shape in SHAPES]
+            texts.append((card, "single/single.cu", ["INT8"]))
         if card in CARDS_WITH_CLUSTERS:
-            texts.append((card, "relay.cu", ["BF16"]))
+            texts.append((card, "pipeline/pipeline.cu", ["BF16"]))
     kernels = [use for card, name, defines in texts for use in usage(name, defines, card)]
     print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
 

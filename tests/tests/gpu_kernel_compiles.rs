@@ -100,7 +100,7 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         }
         // Nothing flushed to zero, nothing approximated, no division but the exact one.
         for word in text.split(|c: char| c.is_whitespace() || c == ';') {
-            // What a quotient begins with, whose steps make it exact (`divide` in arithmetic.cuh).
+            // What a quotient begins with, whose steps make it exact (`divide` in common/arithmetic.cuh).
             if is_of_shape && word == "rcp.approx.ftz.f32" {
                 continue;
             }

@@ -78,7 +78,7 @@ pub(super) enum Entry {
     Relay,
 }
 
-/// A shape that a choir is compiled for: `choir.cu`.
+/// A shape that a choir is compiled for: `batch/batch.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChoirShape {
     /// Channels of the residual stream, and as many gated units.
@@ -106,7 +106,7 @@ impl ChoirShape {
         self.residual * 4
     }
 
-    /// Blocks that a multiprocessor has registers for: `BLOCKS` in `choir_stage.cuh`.
+    /// Blocks that a multiprocessor has registers for: `BLOCKS` in `batch/batch.cuh`.
     pub(super) fn side_by_side(self) -> u32 {
         if self.threads() < 256 { 3 } else { 512 / self.threads() }
     }

@@ -1,7 +1,7 @@
 //! A model in the order in which the kernel reads it.
 //!
 //! Weights stand by step, quarter and row, so that neighbouring threads, which have neighbouring rows,
-//! read one stretch of memory (`model.cuh`). Those on the critical path come first: as many as fit are
+//! read one stretch of memory (`common/model.cuh`). Those on the critical path come first: as many as fit are
 //! copied to shared memory. What the processor's kernels computed ahead, layer 0's tables and the state
 //! of endless silence, is taken over from them.
 
@@ -18,7 +18,7 @@ use crate::weights::{LayerLayout, Weights};
 pub(super) const LANES: usize = 32;
 pub(super) const TILE_ROWS: usize = 16;
 pub(super) const PART_COLUMNS: usize = 32;
-/// Channels of a conditioning vector that a herald brings at most (`herald.cuh`).
+/// Channels of a conditioning vector that a herald brings at most (`common/host_link.cuh`).
 pub(super) const MOST_CHANNELS: usize = 128;
 /// Quarters of a row.
 const QUARTERS: usize = 4;

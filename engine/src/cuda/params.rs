@@ -1,4 +1,4 @@
-//! What the kernel is told: the twin of `model.cuh`, field by field. Memory is counted in units of 16
+//! What the kernel is told: the twin of `common/model.cuh`, field by field. Memory is counted in units of 16
 //! bytes, addresses are the device's.
 
 /// 16 bytes: what a thread loads at once.
@@ -171,7 +171,7 @@ impl Params {
         self.work_units = rooms.end();
     }
 
-    /// The same for a choir whose shape is known (`choir_stage.cuh`): what is needed one after another shares its room.
+    /// The same for a choir whose shape is known (`batch/batch.cuh`): what is needed one after another shares its room.
     pub(super) fn set_tailored_voices(&mut self, voices: u32) {
         let mut rooms = Rooms::after(1);
         let mut room = |units| rooms.next(units);

@@ -1,4 +1,4 @@
-//! What a relay is told beside the rest (`relay.cuh`): the model's matrices in bf16, as the lanes of a warp hold them,
+//! What a relay is told beside the rest (`pipeline/pipeline.cuh`): the model's matrices in bf16, as the lanes of a warp hold them,
 //! with each present tap joined to the residual before it, and which block of a cluster does what. Only some shapes
 //! have one: those that the kernel was compiled for.
 
@@ -24,7 +24,7 @@ pub(super) struct Shape {
     skips: usize,
 }
 
-/// The shapes, as `relay.cu` lists them.
+/// The shapes, as `pipeline/pipeline.cu` lists them.
 pub(super) const SHAPES: [Shape; 2] = [
     Shape {
         entry: "wavenet_relay_32_64_128",
@@ -58,7 +58,7 @@ const ROOM: u32 = 24 << 10;
 /// Units of a part of a tile.
 const PART: usize = 2 * LANES;
 
-/// The kernel's second argument: the twin of `Relay` in `model.cuh`.
+/// The kernel's second argument: the twin of `Relay` in `common/model.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Relay {

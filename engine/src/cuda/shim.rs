@@ -78,14 +78,18 @@ fn relay_kernel() -> &'static Kernel {
 fn compile(defines: &[String]) -> Kernel {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let library = folder.path().join("shim.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/shim.cpp");
+    let cuda = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda");
     let native = if cfg!(target_arch = "x86_64") { "-march=native" } else { "-O2" };
     let output = Command::new("c++")
         .args(["-std=c++17", "-O2", native, "-ffp-contract=off", "-fno-strict-aliasing"])
         .args(defines.iter().map(|define| format!("-D{define}")))
+        .arg("-I")
+        .arg(cuda.join("kernels"))
+        .arg("-I")
+        .arg(cuda.join("shim"))
         .args(["-shared", "-fPIC", "-o"])
         .arg(&library)
-        .arg(source)
+        .arg(cuda.join("shim/shim.cpp"))
         .output()
         .expect("the GPU kernel is tested as C++: install a compiler (Debian's g++)");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();

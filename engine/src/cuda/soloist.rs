@@ -1,4 +1,4 @@
-//! What a soloist is told beside the rest (`soloist.cuh`): the model's matrices once more, as the lanes of a
+//! What a soloist is told beside the rest (`single/single.cuh`): the model's matrices once more, as the lanes of a
 //! warp hold them, and the layout of a block's shared memory. Only some shapes have one: those that the
 //! kernel was compiled for.
 
@@ -25,7 +25,7 @@ const fn shape(entry: &'static str, [r, s, a]: [usize; 3]) -> Shape {
     Shape { entry, residual_channels: r, skip_channels: s, end_channels: a }
 }
 
-/// The shapes, as `soloist.cu` lists them: that of the built-in instruments, and WaveNet's usual one.
+/// The shapes, as `single/single.cu` lists them: that of the built-in instruments, and WaveNet's usual one.
 pub(super) const SHAPES: [Shape; 2] = [
     shape("wavenet_soloist_32_64_128", [32, 64, 128]),
     shape("wavenet_soloist_64_256_256", [64, 256, 256]),
@@ -41,7 +41,7 @@ const KEPT: usize = 64;
 /// Packets that are on their way to shared memory, or in use, where not all stay there: a power of two.
 const SLOTS: usize = 4;
 
-/// The kernel's second argument: the twin of `Soloist` in `model.cuh`.
+/// The kernel's second argument: the twin of `Soloist` in `common/model.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Soloist {

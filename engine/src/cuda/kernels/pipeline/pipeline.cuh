@@ -1,0 +1,282 @@
+// One voice, passed on from block to block of a cluster: the fast mode, whose bytes are not the processor's.
+//
+// Every block has some layers for good, so its weights stay on its multiprocessor, in registers and shared memory, but
+// for those of a layer or two of the first block, which looks codes up too: they come while the voice is elsewhere. And a
+// layer is one product on the voice's way, where the exact kernels have two, the residual and the next present tap. With
+// C the present tap of a layer, W the residual before it, x what that one heard and z its gated units:
+//
+//   C (x + W z + b) = C x + (C W) z + C b
+//
+// C W is computed ahead, C x while the gate before is computed, and x + W z + b, which only the layers after that
+// hear, beside it. Products are of bf16 on the matrix units, sums and the residual stream are floats, tanh is the
+// card's. The blocks, in the order of their ranks, and what their warps do:
+//
+//   chains    pipeline/chain.cuh   gates: C x, then (C W) z and the gate; streams: x + W z + b
+//             pipeline/ahead.cuh   bias, past taps and conditioning of the next sample
+//   skippers  pipeline/skips.cuh   the skips of the first layers, where the ends have no room for all
+//   two ends  pipeline/end.cuh     the skips of the last layers; then half of the hidden channels, and what these bring to
+//                               the logits. Both sum the same skips, for to hand them on takes longer
+//   the head  pipeline/choice.cuh  logits, and the choice of the code
+//   the desk  common/host_link.cuh        goals, conditioning vectors, draws and codes: everything between host and cluster
+//
+// What they tell each other lies in memory that has a place for this sample and one for the next, each with its bell:
+// nobody can be two samples late, for every sample needs the whole way of the one before.
+#pragma once
+#include "common/cluster.cuh"
+#include "common/hear.cuh"
+#include "common/sampling.cuh"
+
+// A model's shape, and how many layers a block of a chain and one that sums skips have.
+template <u32 R_, u32 S_, u32 A_, u32 LAYERS_, u32 SKIPS_>
+struct Team {
+  static constexpr u32 R = R_, S = S_, A = A_, LEVELS = 256, LAYERS = LAYERS_, SKIPS = SKIPS_;
+  static constexpr u32 PARTS = R / 32, S_PARTS = S / 32;
+  // Warps, a tile of 16 rows each; those ahead have two.
+  static constexpr u32 GATES = R / 8, STREAMS = R / 16, AHEADS = R / 16;
+  static constexpr u32 WARPS = 16, BLOCK = 32 * WARPS, SKIP_WARPS = S / 16;
+  // Of an end: those that have hidden channels, and those that have codes, so many tiles each.
+  static constexpr u32 HIDDEN = A / 2, HIDDEN_WARPS = HIDDEN / 16, HIDDEN_PARTS = HIDDEN / 32;
+  static constexpr u32 FIRST_CODES = WARPS / 2, CODE_TILES = LEVELS / 16 / (WARPS - FIRST_CODES);
+  static_assert(GATES + STREAMS + AHEADS <= WARPS && SKIP_WARPS <= WARPS && HIDDEN_WARPS <= FIRST_CODES, "warps");
+  static_assert(LEVELS == 16 * WARPS && CODE_TILES == 2, "codes of a warp");
+  // Units of the weights of a tile of a vector of R, and of matrices.
+  static constexpr u32 TILE = PARTS * 64, GATE = GATES * TILE, RESIDUAL = STREAMS * TILE, SKIP = SKIP_WARPS * TILE;
+};
+
+// Grants that may be under way; the herald is half as many samples ahead, at most. Units of a conditioning vector. Blocks
+// that sum skips alone. Bytes of what is told: the twins of relay.rs.
+constexpr u32 GRANTS = 16, GRANTED_VECTOR = 16, MOST_SKIPPERS = 4, ROOM = 24 << 10;
+// Barriers: of the warps ahead, of those of an end when the skips and when the hidden channels are there, of the head.
+constexpr u32 AHEAD_MEETS = 1, SKIPS_MEET = 2, HIDDEN_MEET = 3, HEAD_MEETS = 4;
+
+// Whether a sample may be made, its draw, and its conditioning vector in bf16.
+constexpr u32 GO = 1, STOP = 2;
+struct Grant {
+  uint4 word;
+  uint4 h[GRANTED_VECTOR];
+};
+struct Grants {
+  Grant grants[GRANTS];
+  Bell bells[GRANTS];
+};
+
+// What a block of a chain is told, and its warps each other. Place 0 of x and z is for what is heard from before: the
+// input of the layer before the block's first, and its gated units; place l + 1 is of its own layer l.
+template <typename M>
+struct ChainRoom : Grants {
+  float x[2][M::LAYERS + 1][M::R];
+  uint4 x_rounded[2][M::LAYERS + 1][M::R / 8];
+  float z[2][M::LAYERS + 1][M::R];
+  float2 ahead[2][M::LAYERS + 1][M::R];  // of place 0: layer 0 of the model
+  u32 code[2];
+  Bell x_bells[2][M::LAYERS + 1], z_bells[2][M::LAYERS + 1], ahead_bells[2], code_bells[2];
+};
+
+// The same of a block that sums skips.
+template <typename M>
+struct SkipRoom : Grants {
+  float z[2][M::SKIPS][M::R];
+  float sums[2][MOST_SKIPPERS][M::S];
+  uint4 skips[2][M::S / 8], hidden[2][M::HIDDEN / 8];  // after the relu
+  Bell z_bells[2][M::SKIPS], sums_bells[2];
+};
+
+// The same of the block that chooses.
+template <typename M>
+struct HeadRoom : Grants {
+  float parts[2][2][M::LEVELS];  // what each end brings to the logits
+  float logits[M::LEVELS];
+  u32 weights[M::LEVELS], nucleus[M::LEVELS];
+  u32 maxima[2][M::WARPS];
+  Bell parts_bells[2];
+};
+
+// Codes and draws that are kept at the desk: a power of two.
+constexpr u32 KEPT = 64;
+
+// The same of the herald's block. A code lies in the low byte, above it how many samples were made with it.
+struct DeskRoom : Grants {
+  u32 draws[KEPT], codes[KEPT];
+};
+
+// One block of a relay, as its threads see it.
+template <typename M>
+struct Station {
+  static_assert(sizeof(ChainRoom<M>) <= ROOM && sizeof(SkipRoom<M>) <= ROOM && sizeof(HeadRoom<M>) <= ROOM, "room");
+  const Params &p;
+  const Relay &relay;
+  uint4 *work;
+  u32 rank;
+
+  __device__ ChainRoom<M> &chain() const { return *(ChainRoom<M> *)work; }
+  __device__ SkipRoom<M> &skip() const { return *(SkipRoom<M> *)work; }
+  __device__ HeadRoom<M> &head() const { return *(HeadRoom<M> *)work; }
+  __device__ DeskRoom &desk() const { return *(DeskRoom *)work; }
+  __device__ uint4 *weights() const { return work + ROOM / 16; }
+  // Of a chain: its packets in shared memory, and how many they are.
+  __device__ uint4 *packets() const { return weights() + (rank == 0 ? relay.heard_units : 0); }
+  __device__ u32 resident() const { return rank == 0 ? relay.resident_first : relay.resident; }
+  // What the first block looks a code up in.
+  __device__ const uint4 *heard() const { return relay.heard_units ? weights() : p.weights + relay.heard; }
+  __device__ u32 order() const { return blockIdx.x / relay.blocks; }
+  __device__ const Voice &voice() const { return p.orders[order()]; }
+
+  // Ranks.
+  __device__ u32 end_rank(u32 which) const { return relay.chains + relay.skippers + which; }
+  __device__ u32 head_rank() const { return end_rank(2); }
+  __device__ u32 desk_rank() const { return end_rank(3); }
+  __device__ bool is_chain() const { return rank < relay.chains; }
+  __device__ bool is_end() const { return rank == end_rank(0) || rank == end_rank(1); }
+  __device__ bool is_head() const { return rank == head_rank(); }
+  __device__ bool is_desk() const { return rank == desk_rank(); }
+  __device__ bool is_skipper() const { return !is_chain() && rank < end_rank(0); }
+
+  // Layers of a chain: its first, counted from 1 on, and how many.
+  __device__ u32 first_layer() const { return 1 + rank * M::LAYERS; }
+  __device__ u32 layers() const {
+    const u32 left = p.layers - first_layer();
+    return left < M::LAYERS ? left : M::LAYERS;
+  }
+  // Who sums the skips of a layer, one or, of the last ones, two; and in which place.
+  __device__ u32 skippers_of(u32 layer) const { return layer < relay.early ? 1 : 2; }
+  __device__ u32 skipper_of(u32 layer, u32 which) const {
+    return layer < relay.early ? relay.chains + layer / M::SKIPS : end_rank(which);
+  }
+  __device__ u32 skip_place_of(u32 layer) const { return layer < relay.early ? layer % M::SKIPS : layer - relay.early; }
+  // The layers whose skips this block sums.
+  __device__ u32 first_skip() const { return is_end() ? relay.early : (rank - relay.chains) * M::SKIPS; }
+  __device__ u32 skips() const {
+    const u32 left = (is_end() ? p.layers : relay.early) - first_skip();
+    return left < M::SKIPS ? left : M::SKIPS;
+  }
+
+  // Waits until it is known whether a sample may be made. The first thread lets the next grant in the same place come.
+  __device__ bool await_grant(u32 sample) const {
+    Grants &all = *(Grants *)work;
+    const u32 place = sample % GRANTS;
+    hear(all.bells[place], sample / GRANTS & 1);
+    const bool may_go = all.grants[place].word.x == GO;
+    __syncwarp();
+    if (threadIdx.x == 0) expect(all.bells[place], bytes_of_grant(rank));
+    return may_go;
+  }
+  __device__ u32 units_of_h() const { return (p.conditioning_vector.channels + 31) / 32 * 4; }
+  // Only chains hear the vector.
+  __device__ u32 bytes_of_grant(u32 of_rank) const { return 16 + (of_rank < relay.chains ? 16 * units_of_h() : 0); }
+};
+
+// Two floats of bf16, the first lower.
+__device__ inline float2 floats_of(u32 both) {
+  return make_float2(__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u));
+}
+// Two floats as bf16, the first lower.
+__device__ inline u32 rounded(float low, float high) {
+#ifdef __CUDACC_RTC__
+  u32 both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#else
+  return bf16_of(low) | bf16_of(high) << 16;
+#endif
+}
+
+__device__ inline float tanh_of_card(float x) {
+#ifdef __CUDACC_RTC__
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return tanh_roughly(x);
+#endif
+}
+
+// tanh(filter) . sigmoid(gate)
+__device__ inline float gated(float filter, float gate) {
+  return tanh_of_card(filter) * fma_(tanh_of_card(0.5f * gate), 0.5f, 0.5f);
+}
+
+// The lane of a thread, and its warp: asked for once, as the compiler would else ask the special register again and
+// again, also where all wait for it.
+__device__ inline u32 lane_once() { return __shfl_sync(ALL, threadIdx.x & 31, threadIdx.x & 31); }
+__device__ inline u32 warp_once() { return __shfl_sync(ALL, threadIdx.x / 32, threadIdx.x & 31); }
+
+// What a lane brings of a vector in bf16: eight channels that lie together of every 32. Lane t of its group.
+template <u32 PARTS>
+struct Eights {
+  uint4 parts[PARTS];
+
+  __device__ static Eights of(const uint4 *vector, u32 t) {
+    Eights all;
+#pragma unroll
+    for (u32 part = 0; part < PARTS; ++part) all.parts[part] = vector[4 * part + t];
+    return all;
+  }
+  __device__ static Eights of(const float *vector, u32 t) {
+    Eights all;
+#pragma unroll
+    for (u32 part = 0; part < PARTS; ++part) {
+      const float4 *eight = (const float4 *)vector + 8 * part + 2 * t, low = eight[0], high = eight[1];
+      all.parts[part] = make_uint4(rounded(low.x, low.y), rounded(low.z, low.w), rounded(high.x, high.y),
+                                   rounded(high.z, high.w));
+    }
+    return all;
+  }
+};
+
+// Sums of a tile's rows: of row g of the lanes of group g, and of row g + 8. Two chains, which wait half as long.
+struct Sums {
+  float even[4], odd[4];
+
+  __device__ Sums() : even{}, odd{} {}
+  __device__ Sums(float low, float high) : even{low, low, high, high}, odd{} {}
+  __device__ float low() const { return even[0] + odd[0]; }
+  __device__ float high() const { return even[2] + odd[2]; }
+};
+
+// 16 rows times one vector in all columns of the second factor: 16 columns of the rows.
+__device__ inline void multiply_16(const uint4 &rows, u32 low, u32 high, float *sums) {
+#ifdef __CUDACC_RTC__
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(rows.x), "r"(rows.y), "r"(rows.z), "r"(rows.w), "r"(low), "r"(high));
+#else
+  mma_m16n8k16(rows.x, rows.y, rows.z, rows.w, low, high, sums);
+#endif
+}
+
+// A tile of 16 rows of weights, as a warp holds it.
+template <u32 PARTS>
+struct Tile {
+  uint4 halves[2 * PARTS];
+
+  __device__ void load(const uint4 *from, u32 lane) {
+#pragma unroll
+    for (u32 i = 0; i < 2 * PARTS; ++i) halves[i] = from[32 * i + lane];
+  }
+  template <u32 N>
+  __device__ void multiply(const Eights<N> &vector, Sums &sums, u32 first = 0) const {
+#pragma unroll
+    for (u32 part = 0; part < N; ++part) {
+      multiply_16(halves[2 * (first + part)], vector.parts[part].x, vector.parts[part].y, sums.even);
+      multiply_16(halves[2 * (first + part) + 1], vector.parts[part].z, vector.parts[part].w, sums.odd);
+    }
+  }
+  // In one chain: for sums that nobody waits for, of half the registers.
+  __device__ void multiply(const Eights<PARTS> &vector, float (&sums)[4]) const {
+#pragma unroll
+    for (u32 part = 0; part < PARTS; ++part) {
+      multiply_16(halves[2 * part], vector.parts[part].x, vector.parts[part].y, sums);
+      multiply_16(halves[2 * part + 1], vector.parts[part].z, vector.parts[part].w, sums);
+    }
+  }
+  // With a long vector, of which it never holds all.
+  __device__ void multiply(const uint4 *vector, u32 t, Sums &sums) const {
+    constexpr u32 HELD = PARTS < 4 ? PARTS : 4;
+#pragma unroll
+    for (u32 first = 0; first < PARTS; first += HELD) {
+      multiply(Eights<HELD>::of(vector + 4 * first, t), sums, first);
+      keep_order();
+    }
+  }
+};

@@ -1,0 +1,226 @@
+// One voice, as fast as a multiprocessor can: what its warps share, and how they wait for each other.
+//
+// A voice that plays alone is a chain of dependent steps; nothing of it is heavy, all of it waits. So every warp of
+// the block has one part of the work for as long as the slice lasts, and keeps what it needs in registers:
+//
+//   chain   single/chain.cuh   layer after layer: present tap, gate, residual. Nothing else is on its way
+//   ahead   single/ahead.cuh   bias, past taps and conditioning of the next sample, close behind the chain
+//   head    single/head.cuh    skips while the layers run, then the first product of the end
+//   end     single/end.cuh     chain and ahead again: the second product, and the choice of the code
+//   herald  common/host_link.cuh          goals, conditioning vectors, draws and codes: everything between host and block
+//   loader  single/loader.cuh  the chain's weights, where not all of them fit into shared memory
+//
+// They tell each other how far they are through counters in shared memory, which only rise, and meet at named
+// barriers where all of a group must be there. The products are the matrix units' with one vector in all columns
+// of the second factor: seven eighths of the work are for nothing, and still it is the shortest way.
+//
+// Every sum has the order of the numeric contract; those of bytes are exact in any.
+#pragma once
+#include "common/hear.cuh"
+#include "common/sampling.cuh"
+#include "common/synchronization.cuh"
+#include "common/tiles.cuh"
+#include "common/vectors.cuh"
+
+// The shape of a model, which the compiler must know to keep weights in registers: channels of the residual stream
+// and of the gated units, of the skips, and of the end.
+template <u32 R_, u32 S_, u32 A_>
+struct Shape {
+  static constexpr u32 R = R_, S = S_, A = A_, LEVELS = 256;
+  static constexpr u32 VECTOR = 4;  // units of R bytes, padded
+  static constexpr u32 R_PARTS = R / 32, S_PARTS = S / 32, A_PARTS = A / 32, TILES = R / 16;
+  // Warps.
+  static constexpr u32 CHAIN = R / 32, AHEAD = 3 * R / 32, HEAD = (S > A ? S : A) / 32, END = CHAIN + AHEAD;
+  static constexpr u32 FIRST_AHEAD = CHAIN, FIRST_HEAD = CHAIN + AHEAD, HERALD = FIRST_HEAD + HEAD, LOADER = HERALD + 1;
+  static constexpr u32 BLOCK = 32 * (LOADER + 1);
+  // The chain's weights of one layer, in units: the present tap, the residual, and their scales and biases.
+  static constexpr u32 TAP = TILES * 2 * R_PARTS * 32, RESIDUAL = TILES * R_PARTS * 32, PACKET = TAP + RESIDUAL + R;
+};
+
+// Samples that may be granted before they are made, and that are kept for the herald. Powers of two.
+constexpr u32 WINDOW = 16, KEPT = 64;
+// Barriers: of the chain, of the head, of all that make the end, of those that choose.
+constexpr u32 CHAIN_MEETS = 1, HEAD_MEETS = 2, END_MEETS = 3, MAXIMA_MEET = 4, WEIGHTS_MEET = 5;
+
+// How far everyone is, in samples of this slice unless said otherwise. They only rise.
+struct Counters {
+  u32 granted;    // the herald: may be made, and what they need is there
+  u32 stop;       // the herald: the last are granted; all ones before
+  u32 passed;     // the chain: layers whose gated units are there, of all samples
+  u32 made;       // the chain: codes
+  u32 loaded;     // the loader: packets
+  u32 summed[6];  // each warp of those ahead
+  u32 hidden_scale;
+  u32 heard;      // the chain: the code that it hears now
+  u32 rest[3];
+};
+
+// A unit of weights that is read once a sample: the first cache is for others. Not moved across a wait.
+__device__ inline uint4 stream(const uint4 *from) {
+#ifdef __CUDACC_RTC__
+  uint4 unit;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(unit.x), "=r"(unit.y), "=r"(unit.z), "=r"(unit.w)
+               : "l"(from));
+  return unit;
+#else
+  return *from;
+#endif
+}
+
+// Tiles of 16 rows of weights, 32 columns a part, as a warp holds them, and their product with one vector in all
+// columns of the second factor. Lane 4 g + t brings 16 bytes of the vector that lie together, of 64 columns; where
+// there are but 32, 8 bytes. In memory the tiles of a part follow each other: [PARTS][TILES][32] units.
+template <u32 TILES, u32 PARTS>
+struct Rows16 {
+  uint4 parts[TILES][PARTS];
+
+  __device__ void load(const uint4 *tiles) {
+#pragma unroll
+    for (u32 i = 0; i < TILES * PARTS; ++i) parts[i % TILES][i / TILES] = tiles[32 * i + (threadIdx.x & 31)];
+  }
+  __device__ void stream_in(const uint4 *tiles) {
+#pragma unroll
+    for (u32 i = 0; i < TILES * PARTS; ++i) parts[i % TILES][i / TILES] = stream(tiles + 32 * i + (threadIdx.x & 31));
+  }
+  // Adds to the sums of each tile: number 0 is of row g, number 2 of row g + 8, the others are the same again.
+  __device__ void multiply(const uint4 *vector, int (*sums)[4]) const {
+    const u32 t = threadIdx.x & 3;
+    if constexpr (PARTS == 1) {
+      const uint2 pair = ((const uint2 *)vector)[t];
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][0], pair.x, pair.y, sums[tile]);
+    } else {
+#pragma unroll
+      for (u32 i = 0; i < PARTS; i += 2) {
+        const uint4 unit = vector[2 * i + t];
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][i], unit.x, unit.y, sums[tile]);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][i + 1], unit.z, unit.w, sums[tile]);
+      }
+    }
+  }
+  __device__ static void add(const uint4 &part, u32 low, u32 high, int *sums) {
+    multiply_16x8(part.x, part.y, part.z, part.w, low, high, sums);
+  }
+};
+
+template <u32 TILES>
+struct Rows16<TILES, 0> {
+  __device__ void load(const uint4 *) {}
+  __device__ void stream_in(const uint4 *) {}
+  __device__ void multiply(const uint4 *, int (*)[4]) const {}
+};
+
+// What scales a vector of bytes: its largest magnitude becomes `most`.
+struct Scale {
+  float factor, scale;
+
+  __device__ Scale(u32 largest_bits, float most) {
+    const float largest = __uint_as_float(largest_bits);
+    factor = divide(most, largest);
+    scale = divide(largest, most);
+    // From 2^-90 to 2^90.
+    if (largest_bits - 0x12800000u <= 0x6c800000u - 0x12800000u) return;
+    const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f;
+    factor = is_usable ? most / largest : 0.0f;
+    scale = (is_usable ? largest : 0.0f) / most;
+  }
+  __device__ u32 byte(float value) const { return __float_as_uint(value * factor + ROUND) & 0xffu; }
+};
+
+// One block, its shared memory, and the voice that it plays.
+template <typename S>
+struct Desk {
+  const Params &p;
+  const Soloist &solo;
+  uint4 *work;
+
+  __device__ Counters &counters() const { return *(Counters *)work; }
+  __device__ Voice &voice() const { return *(Voice *)(work + solo.at_voice); }
+  __device__ uint4 ring(u32 layer) const { return work[solo.at_rings + layer]; }
+  // The gated units of a layer.
+  __device__ uint4 *units(u32 layer) const { return work + solo.at_units + layer * S::VECTOR; }
+  // What is summed ahead for a layer, filter and gate of each unit.
+  __device__ float2 *ahead(u32 layer) const { return (float2 *)(work + solo.at_ahead) + layer * S::R; }
+  // The conditioning vector of a sample.
+  __device__ uint4 *h(u32 sample) const {
+    return work + solo.at_h + (sample & (WINDOW - 1)) * p.conditioning_vector.units;
+  }
+  // The residual stream before a layer, bytes and their scale: of this sample as far as the chain has come, else of the
+  // one before. So the first warp of the chain keeps it; each other one has its own, always in the same place.
+  __device__ uint4 *latest(u32 layer) const { return work + solo.at_latest + layer * (S::VECTOR + 1); }
+  __device__ uint4 *x(u32 warp, u32 layer) const {
+    return warp == 0 ? latest(layer) : work + solo.at_x + (warp - 1) * S::VECTOR;
+  }
+  __device__ uint4 *skip_input() const { return work + solo.at_skip_input; }
+  __device__ uint4 *hidden_input() const { return work + solo.at_hidden_input; }
+  // The largest of each warp: of the skips, of the hidden channels, of the logits; eight each.
+  __device__ u32 *maxima(u32 which) const { return (u32 *)(work + solo.at_maxima) + 8 * which; }
+  __device__ float *logits() const { return (float *)(work + solo.at_logits); }
+  __device__ u32 *weights() const { return (u32 *)(work + solo.at_weights); }
+  __device__ u32 *nucleus(u32 warp) const { return (u32 *)(work + solo.at_nucleus) + warp * S::LEVELS; }
+  __device__ u32 &draw(u32 sample) const { return ((u32 *)(work + solo.at_draws))[sample & (KEPT - 1)]; }
+  __device__ u32 &code(u32 sample) const { return ((u32 *)(work + solo.at_codes))[sample & (KEPT - 1)]; }
+  __device__ uint4 *end2() const { return work + solo.at_end2; }
+
+  // What the voice remembers.
+  __device__ uint4 *lane() const { return p.lanes + (u64)voice().lane * p.lane_units; }
+  __device__ uint4 *row(u32 layer, u32 time) const {
+    const uint4 ring = this->ring(layer);
+    return lane() + ring.x + (time & ring.y) * p.residual.units;
+  }
+
+  // Packets of layers beyond the resident ones, counted through all samples; and where one is.
+  __device__ u32 streamed(u32 sample, u32 layer) const { return sample * (p.layers - solo.resident) + layer - solo.resident; }
+  __device__ uint4 *slot(u32 streamed) const {
+    return work + solo.at_packets + (solo.resident + (streamed & (solo.slots - 1))) * S::PACKET;
+  }
+  // The chain's weights of a layer, once they are there.
+  __device__ const uint4 *packet(u32 sample, u32 layer) const {
+    if (layer < solo.resident) return work + solo.at_packets + layer * S::PACKET;
+    const u32 index = streamed(sample, layer);
+    await(counters().loaded, index + 1);
+    return slot(index);
+  }
+
+  // What the herald works with.
+  static constexpr u32 AHEAD_OF_MADE = WINDOW;
+  __device__ u32 order() const { return blockIdx.x; }
+  __device__ u32 made(u32) const { return look(counters().made); }
+  __device__ void grant(u32 first, u32 count) const {
+    if ((threadIdx.x & 31) == 0) tell(counters().granted, first + count);
+  }
+  __device__ void stop(u32 first) const {
+    if ((threadIdx.x & 31) == 0) tell(counters().stop, first);
+  }
+  // Makes bytes of a conditioning vector.
+  template <u32 N>
+  __device__ void keep_vector(u32 sample, const float (&channels)[N]) const {
+    const u32 lane = threadIdx.x & 31;
+    u32 largest = 0;
+#pragma unroll
+    for (u32 i = 0; i < N; ++i) {
+      const u32 magnitude = __float_as_uint(channels[i]) & 0x7fffffffu;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    const Scale scaled(largest_of_warp(largest), 127.0f);
+    uint4 *vector = h(sample);
+#pragma unroll
+    for (u32 i = 0; i < N; ++i)
+      if (lane + 32 * i < p.conditioning_vector.channels) ((u8 *)vector)[lane + 32 * i] = (u8)scaled.byte(channels[i]);
+    if (lane == 0) vector[p.conditioning_vector.scale].x = __float_as_uint(scaled.scale);
+  }
+
+  // Waits until a sample may be made; false when it will not be in this slice.
+  __device__ bool await_grant(u32 sample) const {
+    bool is_granted = false;
+    wait_until([&] {
+      is_granted = (int)(look(counters().granted) - sample) > 0;
+      // What was granted last is read again: it may have risen before the end was told.
+      return is_granted || look(counters().stop) != ~0u;
+    });
+    return is_granted || (int)(look(counters().granted) - sample) > 0;
+  }
+};
