@@ -1,8 +1,9 @@
 //! The second backend: lanes of a model on an NVIDIA GPU, many or few, with the processor's bytes.
 //!
-//! The kernel is one text, `cuda/kernels/general/wavenet.cu` and the headers of its phases. Compiled ahead to PTX
-//! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) it is part of the program, so that a player needs the
-//! driver alone; compiled as C++ over a small shim it runs in every test and must equal the scalar kernel.
+//! The kernels lie in `cuda/kernels/`: the text for any shape is `general/wavenet.cu` and the headers of its phases;
+//! `single/`, `batch/` and `pipeline/` are for shapes that the compiler knows. Compiled ahead to PTX
+//! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) they are part of the program, so that a player needs
+//! the driver alone; compiled as C++ over a small shim they run in every test and must equal the scalar kernel.
 //! Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a
 //! program starts as ever, and is told why there is none.
 //!
@@ -18,10 +19,10 @@ mod lanes;
 #[cfg(feature = "cuda")]
 mod micro;
 mod params;
+mod pipeline;
 mod plan;
-mod relay;
 mod session;
-mod soloist;
+mod single;
 mod tuning;
 
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub enum Precision {
     #[default]
     Exact,
     /// A voice alone as fast as it goes, in bf16 on the matrix units: other bytes than the processor's, and other ones
-    /// on another kind of card. For the shapes and cards that have it: `cuda/relay.rs`.
+    /// on another kind of card. For the shapes and cards that have it: `cuda/pipeline.rs`.
     Fast,
 }
 

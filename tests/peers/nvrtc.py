@@ -1,13 +1,13 @@
 """Compiles the GPU's kernel with NVIDIA's run-time compiler, which needs no GPU.
 
     nvrtc.py build    writes engine/src/cuda/ptx/, one file a type of weights, of bytes one more for cards with
-                      wider matrix units, one of the soloists, one of the relays and one for each shape whose
-                      choir is compiled for it, and those of `--micro`: what the program carries
+                      wider matrix units, one of the single-stream kernels, one of the pipelines, one for each
+                      shape of the batch kernel, and those of `--micro`: what the program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
                       every card that it is compiled for
 
 The oldest compiler that knows all of them makes the PTX: so the oldest drivers read it (525 and later). Messages
-between the blocks of a cluster are younger: relays have the next compiler, and a driver from 530 on.
+between the blocks of a cluster are younger: pipelines have the next compiler, and need a driver from 530 on.
 """
 
 import ctypes
@@ -28,16 +28,16 @@ PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
 # A voice on many multiprocessors.
 CARDS_WITH_CLUSTERS = ["sm_90"]
-# Channels of the residual stream, of skips and of the layer before the last, whose choir is compiled for them:
-# `TAILORED` in driver.rs has the same.
+# Channels of the residual stream, of skips and of the layer before the last, which the batch kernel is compiled for:
+# `BATCH_SHAPES` in driver.rs has the same.
 SHAPES = [(32, 64, 128), (64, 256, 256), (128, 256, 256)]
 FILES = {dtype: (PTX_FOR, "general/wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
 # Matrix units that take more bytes at once.
 WIDE_FOR = "compute_80"
 FILES["int8_wide"] = (WIDE_FOR, "general/wavenet.cu", ["INT8"])
 # A voice alone, for shapes that the compiler knows.
-FILES["soloist"] = (WIDE_FOR, "single/single.cu", ["INT8"])
-FILES["relay"] = ("compute_90", "pipeline/pipeline.cu", ["BF16"])
+FILES["single"] = (WIDE_FOR, "single/single.cu", ["INT8"])
+FILES["pipeline"] = ("compute_90", "pipeline/pipeline.cu", ["BF16"])
 FILES["micro"] = (PTX_FOR, "micro/micro.cu", ["MICRO"])
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro/micro.cu", ["CLUSTER"])
@@ -51,7 +51,7 @@ def of_shape(r, s, a):
 
 
 for shape in SHAPES:
-    FILES["choir_" + "_".join(map(str, shape))] = (WIDE_FOR, "batch/batch.cu", of_shape(*shape))
+    FILES["batch_" + "_".join(map(str, shape))] = (WIDE_FOR, "batch/batch.cu", of_shape(*shape))
 
 
 def library(package):

@@ -44,25 +44,25 @@ fn what_the_program_carries_is_what_the_text_gives_and_fits_every_card() {
     let stale = found["stale"].as_array().unwrap();
     assert!(stale.is_empty(), "{stale:?}: run `{python} tests/peers/nvrtc.py build`");
     let kernels = found["kernels"].as_array().unwrap();
-    // Entries, types of weights or shapes, cards; choirs of a shape and soloists are for the newer two, relays for the
-    // newest.
+    // Entries, types of weights or shapes, cards; batch and single-stream kernels are for the newer two, pipelines for
+    // the newest.
     assert_eq!(kernels.len(), 2 * 3 * 3 + 4 * 3 * 2 + 2 * 2 + 2);
     for kernel in kernels {
         let number = |name: &str| kernel[name].as_u64().unwrap();
         let entry = kernel["entry"].as_str().unwrap();
-        // The smallest choir of a shape has three blocks of 128 threads side by side.
+        // The batch kernel of the smallest shape has three blocks of 128 threads side by side.
         let is_small = kernel["defines"].as_array().unwrap().contains(&"R=32".into());
         let threads = match entry {
-            "wavenet_soloist_32_64_128" => 320,
-            "wavenet_soloist_64_256_256" => 576,
+            "wavenet_single_32_64_128" => 320,
+            "wavenet_single_64_256_256" => 576,
             _ if is_small => 384,
             _ => THREADS,
         };
         assert!(number("registers") > 0 && number("registers") * threads <= REGISTERS, "{kernel}");
-        // Nothing in local memory; and all of shared memory is the host's to lay out. The larger soloist alone has more
-        // to hold than its threads have registers: so many bytes at most, stored and loaded again.
+        // Nothing in local memory; and all of shared memory is the host's to lay out. The larger single-stream kernel
+        // alone has more to hold than its threads have registers: so many bytes at most, stored and loaded again.
         let (stack, spilled) =
-            if entry == "wavenet_soloist_64_256_256" { (64, 136) } else { (0, 0) };
+            if entry == "wavenet_single_64_256_256" { (64, 136) } else { (0, 0) };
         assert!(number("stack") <= stack && number("spilled") <= spilled, "{kernel}");
         assert_eq!(number("shared"), 0, "{kernel}");
     }
@@ -77,23 +77,23 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         ("bf16", "sm_75", None),
         ("int8", "sm_75", Some("m8n8k16")),
         ("int8_wide", "sm_80", Some("m16n8k32")),
-        ("soloist", "sm_80", Some("m16n8k32")),
-        ("choir_32_64_128", "sm_80", Some("m16n8k32")),
-        ("choir_64_256_256", "sm_80", Some("m16n8k32")),
-        ("choir_128_256_256", "sm_80", Some("m16n8k32")),
+        ("single", "sm_80", Some("m16n8k32")),
+        ("batch_32_64_128", "sm_80", Some("m16n8k32")),
+        ("batch_64_256_256", "sm_80", Some("m16n8k32")),
+        ("batch_128_256_256", "sm_80", Some("m16n8k32")),
     ];
     for (dtype, card, units) in files {
         let text = std::fs::read_to_string(folder().join(format!("{dtype}.ptx"))).unwrap();
         bytes += text.len() as u64;
         let target = format!(".target {card}\n");
         assert!(text.contains(&target) && text.contains(".version 8.0"), "{dtype}");
-        let is_of_shape = dtype.starts_with("choir") || dtype == "soloist";
+        let is_of_shape = dtype.starts_with("batch") || dtype == "single";
         let entries = match dtype {
-            "soloist" => &["wavenet_soloist_32_64_128", "wavenet_soloist_64_256_256"][..],
+            "single" => &["wavenet_single_32_64_128", "wavenet_single_64_256_256"][..],
             _ if is_of_shape => {
-                &["wavenet_choir_8", "wavenet_choir_16", "wavenet_choir_24", "wavenet_choir_32"]
+                &["wavenet_batch_8", "wavenet_batch_16", "wavenet_batch_24", "wavenet_batch_32"]
             }
-            _ => &["wavenet_solo", "wavenet_choir"],
+            _ => &["wavenet_general_single", "wavenet_general_batch"],
         };
         for entry in entries {
             assert!(text.contains(&format!(".entry {entry}(")), "{dtype} {entry}");
@@ -120,19 +120,21 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         assert_eq!(text.contains("dp4a"), dtype.starts_with("int8"), "{dtype}");
     }
     // The fast mode is not of the contract, and says so by what it computes with.
-    let relay = std::fs::read_to_string(folder().join("relay.ptx")).unwrap();
-    bytes += relay.len() as u64;
-    assert!(relay.contains(".target sm_90\n") && relay.contains(".version 8.1"));
+    let pipeline = std::fs::read_to_string(folder().join("pipeline.ptx")).unwrap();
+    bytes += pipeline.len() as u64;
+    assert!(pipeline.contains(".target sm_90\n") && pipeline.contains(".version 8.1"));
     for told in [
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
         "tanh.approx.f32",
         "st.async",
-        ".entry wavenet_relay_32_64_128(",
-        ".entry wavenet_relay_64_256_256(",
+        ".entry wavenet_pipeline_32_64_128(",
+        ".entry wavenet_pipeline_64_256_256(",
     ] {
-        assert!(relay.contains(told), "{told}");
+        assert!(pipeline.contains(told), "{told}");
     }
-    assert!(!relay.contains(".local") && !relay.contains(".file") && !relay.contains("dp4a"));
+    assert!(
+        !pipeline.contains(".local") && !pipeline.contains(".file") && !pipeline.contains("dp4a")
+    );
     for name in ["micro", "micro_cluster", "micro_message", "micro_products", "micro_products_wide"]
     {
         bytes += std::fs::metadata(folder().join(format!("{name}.ptx"))).unwrap().len();

@@ -5,9 +5,11 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, TAILORED, WIDE};
+use super::driver::{
+    BATCH_SHAPES, Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, WIDE,
+};
 use super::params::Params;
-use super::{relay, soloist};
+use super::{pipeline, single};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 
@@ -21,15 +23,15 @@ fn ptx(dtype: Dtype, capability: (u32, u32)) -> &'static str {
     }
 }
 
-/// The choirs that are tailored to a shape, in the order of `TAILORED`.
-const TAILORED_PTX: [&str; TAILORED.len()] = [
-    include_str!("ptx/choir_32_64_128.ptx"),
-    include_str!("ptx/choir_64_256_256.ptx"),
-    include_str!("ptx/choir_128_256_256.ptx"),
+/// The batch kernels of each shape, in the order of `BATCH_SHAPES`.
+const BATCH_PTX: [&str; BATCH_SHAPES.len()] = [
+    include_str!("ptx/batch_32_64_128.ptx"),
+    include_str!("ptx/batch_64_256_256.ptx"),
+    include_str!("ptx/batch_128_256_256.ptx"),
 ];
 
-const TAILORED_ENTRIES: [&str; 4] =
-    ["wavenet_choir_8", "wavenet_choir_16", "wavenet_choir_24", "wavenet_choir_32"];
+const BATCH_ENTRIES: [&str; 4] =
+    ["wavenet_batch_8", "wavenet_batch_16", "wavenet_batch_24", "wavenet_batch_32"];
 
 /// A card with its context, and all that was allocated on it.
 #[derive(Debug)]
@@ -39,14 +41,14 @@ pub(super) struct Cuda {
     context: sys::CUcontext,
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
-    /// Solo and choir; none before [`Driver::load`], nor of those below.
+    /// The general kernel for one voice and for several; none before [`Driver::load`], nor of those below.
     functions: Vec<sys::CUfunction>,
-    /// The soloist of the model's shape, if it has one.
-    soloists: Vec<sys::CUfunction>,
-    /// The choir that is tailored to it, if there is one, of 8, 16, 24 and 32 voices.
-    tailored: Vec<sys::CUfunction>,
-    /// The relay of its shape, if that shall play.
-    relays: Vec<sys::CUfunction>,
+    /// The single-stream kernel of the model's shape, if there is one.
+    singles: Vec<sys::CUfunction>,
+    /// The batch kernel of its shape, if there is one, of 8, 16, 24 and 32 voices.
+    batch: Vec<sys::CUfunction>,
+    /// The pipeline of its shape, if that shall play.
+    pipelines: Vec<sys::CUfunction>,
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
 }
@@ -111,9 +113,9 @@ impl Cuda {
                 stream: std::ptr::null_mut(),
                 modules: Vec::new(),
                 functions: Vec::new(),
-                soloists: Vec::new(),
-                tailored: Vec::new(),
-                relays: Vec::new(),
+                singles: Vec::new(),
+                batch: Vec::new(),
+                pipelines: Vec::new(),
                 allocated: Vec::new(),
                 mapped: Vec::new(),
             };
@@ -285,21 +287,22 @@ impl Driver for Cuda {
     }
 
     fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
-        if let Some(index) = of_shape.relay {
-            let entry = relay::SHAPES[index].entry;
-            self.relays = self.functions(include_str!("ptx/relay.ptx"), &[entry])?;
+        if let Some(index) = of_shape.pipeline {
+            let entry = pipeline::SHAPES[index].entry;
+            self.pipelines = self.functions(include_str!("ptx/pipeline.ptx"), &[entry])?;
             let attribute =
                 sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
-            return self.allow(self.relays[0], attribute, 1);
+            return self.allow(self.pipelines[0], attribute, 1);
         }
         let ptx = ptx(dtype, self.card.capability);
-        self.functions = self.functions(ptx, &["wavenet_solo", "wavenet_choir"])?;
-        if let Some(index) = of_shape.soloist {
-            let ptx = include_str!("ptx/soloist.ptx");
-            self.soloists = self.functions(ptx, &[soloist::SHAPES[index].entry])?;
+        self.functions =
+            self.functions(ptx, &["wavenet_general_single", "wavenet_general_batch"])?;
+        if let Some(index) = of_shape.single {
+            let ptx = include_str!("ptx/single.ptx");
+            self.singles = self.functions(ptx, &[single::SHAPES[index].entry])?;
         }
-        if let Some(index) = of_shape.choir {
-            self.tailored = self.functions(TAILORED_PTX[index], &TAILORED_ENTRIES)?;
+        if let Some(index) = of_shape.batch {
+            self.batch = self.functions(BATCH_PTX[index], &BATCH_ENTRIES)?;
         }
         Ok(())
     }
@@ -339,11 +342,11 @@ impl Driver for Cuda {
 
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
         let function = match launch.entry {
-            Entry::Solo => self.functions[0],
-            Entry::Choir => self.functions[1],
-            Entry::Soloist(_) => self.soloists[0],
-            Entry::Tailored => self.tailored[params.voices as usize / 8 - 1],
-            Entry::Relay => self.relays[0],
+            Entry::GeneralSingle => self.functions[0],
+            Entry::GeneralBatch => self.functions[1],
+            Entry::Single(_) => self.singles[0],
+            Entry::Batch => self.batch[params.voices as usize / 8 - 1],
+            Entry::Pipeline => self.pipelines[0],
         };
         // Where there is nothing more the kernel has one argument, and the driver reads no second.
         let mut arguments =

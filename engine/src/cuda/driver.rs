@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Precision;
 use super::params::{Params, Unit, Voice};
-use super::relay::{self, Relay};
-use super::soloist::{self, Soloist};
+use super::pipeline::{self, PipelineArgs};
+use super::single::{self, SingleArgs};
 use crate::config::{Config, Dtype};
 use crate::error::Result;
 
@@ -67,20 +67,20 @@ pub struct Cost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// One voice a block, of any shape.
-    Solo,
-    /// The same, of one of [`SHAPES`](super::soloist::SHAPES).
-    Soloist(usize),
+    GeneralSingle,
+    /// The same, of one of [`SHAPES`](super::single::SHAPES).
+    Single(usize),
     /// Several voices a block.
-    Choir,
-    /// The same, of one of the shapes in [`TAILORED`].
-    Tailored,
+    GeneralBatch,
+    /// The same, of one of the shapes in [`BATCH_SHAPES`].
+    Batch,
     /// One voice a cluster.
-    Relay,
+    Pipeline,
 }
 
-/// A shape that a choir is compiled for: `batch/batch.cu`.
+/// A shape that the batch kernel is compiled for: `batch/batch.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ChoirShape {
+pub(super) struct BatchShape {
     /// Channels of the residual stream, and as many gated units.
     pub(super) residual: u32,
     pub(super) skip: u32,
@@ -88,17 +88,17 @@ pub(super) struct ChoirShape {
 }
 
 /// Those that there are, of 256 codes each: `SHAPES` in `tests/peers/nvrtc.py` has the same.
-pub(super) const TAILORED: [ChoirShape; 3] = [
-    ChoirShape { residual: 32, skip: 64, end: 128 },
-    ChoirShape { residual: 64, skip: 256, end: 256 },
-    ChoirShape { residual: 128, skip: 256, end: 256 },
+pub(super) const BATCH_SHAPES: [BatchShape; 3] = [
+    BatchShape { residual: 32, skip: 64, end: 128 },
+    BatchShape { residual: 64, skip: 256, end: 256 },
+    BatchShape { residual: 128, skip: 256, end: 256 },
 ];
 
-impl ChoirShape {
-    /// Which of [`TAILORED`] a model has.
+impl BatchShape {
+    /// Which of [`BATCH_SHAPES`] a model has.
     fn of(config: &Config) -> Option<usize> {
         let channels = |shape: &Self| [shape.residual, shape.skip, shape.end].map(|n| n as usize);
-        TAILORED.iter().position(|shape| has_shape(config, channels(shape)))
+        BATCH_SHAPES.iter().position(|shape| has_shape(config, channels(shape)))
     }
 
     /// Threads of a block: a warp for 8 units.
@@ -115,12 +115,12 @@ impl ChoirShape {
 /// What of the kernel is compiled for a model's shape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OfShape {
-    /// One of [`SHAPES`](super::soloist::SHAPES).
-    pub(super) soloist: Option<usize>,
-    /// One of [`TAILORED`].
-    pub(super) choir: Option<usize>,
-    /// One of [`relay::SHAPES`]: then nothing else plays.
-    pub(super) relay: Option<usize>,
+    /// One of [`SHAPES`](super::single::SHAPES).
+    pub(super) single: Option<usize>,
+    /// One of [`BATCH_SHAPES`].
+    pub(super) batch: Option<usize>,
+    /// One of [`pipeline::SHAPES`]: then nothing else plays.
+    pub(super) pipeline: Option<usize>,
 }
 
 /// Codes of the kernels that are compiled for a shape.
@@ -134,10 +134,10 @@ pub(super) fn has_shape(config: &Config, [residual, skip, end]: [usize; 3]) -> b
 }
 
 impl OfShape {
-    /// What this card can run, and so many lanes want: up to one a multiprocessor none plays in a choir.
+    /// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone.
     ///
     /// # Errors
-    /// As [`relay::Shape::of`], where it shall be fast.
+    /// As [`pipeline::Shape::of`], where it shall be fast.
     pub(super) fn of(
         config: &Config,
         dtype: Dtype,
@@ -145,17 +145,17 @@ impl OfShape {
         lanes: usize,
         precision: Precision,
     ) -> Result<Self> {
-        let nothing = Self { soloist: None, choir: None, relay: None };
+        let nothing = Self { single: None, batch: None, pipeline: None };
         if precision == Precision::Fast {
-            return Ok(Self { relay: Some(relay::Shape::of(config, card)?), ..nothing });
+            return Ok(Self { pipeline: Some(pipeline::Shape::of(config, card)?), ..nothing });
         }
         if dtype != Dtype::Int8 || card.capability < WIDE {
             return Ok(nothing);
         }
-        let has_choir = lanes > card.multiprocessors as usize;
+        let has_batch = lanes > card.multiprocessors as usize;
         Ok(Self {
-            soloist: soloist::Shape::of(config),
-            choir: has_choir.then(|| ChoirShape::of(config)).flatten(),
+            single: single::Shape::of(config),
+            batch: has_batch.then(|| BatchShape::of(config)).flatten(),
             ..nothing
         })
     }
@@ -176,8 +176,8 @@ pub(super) struct Launch {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum More {
     Nothing,
-    Soloist(Soloist),
-    Relay(Relay),
+    Single(SingleArgs),
+    Pipeline(PipelineArgs),
 }
 
 impl More {
@@ -185,8 +185,8 @@ impl More {
     pub(super) fn address(&self) -> *const std::ffi::c_void {
         match self {
             Self::Nothing => std::ptr::null(),
-            Self::Soloist(soloist) => std::ptr::from_ref(soloist).cast(),
-            Self::Relay(relay) => std::ptr::from_ref(relay).cast(),
+            Self::Single(args) => std::ptr::from_ref(args).cast(),
+            Self::Pipeline(args) => std::ptr::from_ref(args).cast(),
         }
     }
 }

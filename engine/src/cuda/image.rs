@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::params::{Matrices, Params, Unit, Vector};
-use super::soloist::{SHAPES, Soloist};
+use super::single::{SHAPES, SingleArgs};
 use crate::config::{Config, Dtype};
 use crate::kernels::{Packed, SilentRows, rounded, row_scale};
 use crate::mulaw::MuLaw;
@@ -18,7 +18,7 @@ use crate::weights::{LayerLayout, Weights};
 pub(super) const LANES: usize = 32;
 pub(super) const TILE_ROWS: usize = 16;
 pub(super) const PART_COLUMNS: usize = 32;
-/// Channels of a conditioning vector that a herald brings at most (`common/host_link.cuh`).
+/// Channels of a conditioning vector that the host link fetches at most (`common/host_link.cuh`).
 pub(super) const MOST_CHANNELS: usize = 128;
 /// Quarters of a row.
 const QUARTERS: usize = 4;
@@ -33,13 +33,13 @@ pub(super) struct Image {
     pub(super) rings: Vec<Unit>,
     /// The model's part of what the kernel is told.
     pub(super) params: Params,
-    /// Which of the soloists' shapes it has, and what that one is told more.
-    pub(super) soloist: Option<(usize, Soloist)>,
+    /// Which of the single-stream kernel's shapes it has, and that kernel's second argument.
+    pub(super) single: Option<(usize, SingleArgs)>,
 }
 
 impl Image {
-    /// `soloist`: the shape of the one that will play it, if any.
-    pub(super) fn new(weights: &Weights, packed: &Packed, soloist: Option<usize>) -> Self {
+    /// `single`: the shape of the single-stream kernel that will play it, if any.
+    pub(super) fn new(weights: &Weights, packed: &Packed, single: Option<usize>) -> Self {
         let (config, layout) = (weights.config(), weights.layout());
         let dtype = packed.dtype();
         let vector = |channels| vector(channels, dtype);
@@ -62,7 +62,7 @@ impl Image {
                 conditioning_vector: vector(h),
                 ..Params::default()
             },
-            soloist: None,
+            single: None,
         };
         let get = |range: &Range<usize>| weights.get(range);
         let after_first = &layout.layers[1..];
@@ -99,8 +99,8 @@ impl Image {
         image.add_floats(weights, packed);
         image.add_silence(packed.silent_rows());
         image.add_rings(config);
-        if let Some(index) = soloist {
-            image.soloist = Some((index, SHAPES[index].image(weights, &mut image)));
+        if let Some(index) = single {
+            image.single = Some((index, SHAPES[index].image(weights, &mut image)));
         }
         image
     }

@@ -39,53 +39,53 @@ const LINE: usize = 128;
 /// [`Error::Device`] where there is no GPU, or it fails.
 pub(super) fn micro() -> Result<Vec<Cost>> {
     let mut bench = Bench::new()?;
-    let barrier = Game { name: "micro_barrier", ways: 1.0, ..GAME };
-    let mut games = vec![
-        Game { what: "barrier of 128 threads", threads: 128, ..barrier },
-        Game { what: "barrier of 512 threads", threads: 512, ..barrier },
-        Game {
+    let barrier = Measurement { name: "micro_barrier", ways: 1.0, ..MEASUREMENT };
+    let mut measurements = vec![
+        Measurement { what: "barrier of 128 threads", threads: 128, ..barrier },
+        Measurement { what: "barrier of 512 threads", threads: 512, ..barrier },
+        Measurement {
             what: "between warps, through shared memory",
             name: "micro_shared",
             threads: 64,
-            ..GAME
+            ..MEASUREMENT
         },
-        Game {
+        Measurement {
             what: "between blocks, a flag in the second cache",
             name: "micro_flag",
             blocks: 2,
-            ..GAME
+            ..MEASUREMENT
         },
     ];
     if bench.cuda.card().capability >= WITH_CLUSTERS {
-        games.push(Game {
+        measurements.push(Measurement {
             what: "between blocks of a cluster, through shared memory",
             ptx: CLUSTER_PTX,
             name: "micro_cluster",
             blocks: 2,
-            ..GAME
+            ..MEASUREMENT
         });
     }
     if bench.cuda.card().driver_version >= WITH_MESSAGES
         && bench.cuda.card().capability >= WITH_CLUSTERS
     {
-        games.push(Game {
-            what: "between warps, by a bell",
+        measurements.push(Measurement {
+            what: "between warps, by an mbarrier",
             ptx: MESSAGE_PTX,
-            name: "micro_bell",
+            name: "micro_mbarrier",
             threads: 64,
-            ..GAME
+            ..MEASUREMENT
         });
-        games.push(Game {
-            what: "between blocks of a cluster, by a message with its bell",
+        measurements.push(Measurement {
+            what: "between blocks of a cluster, by a message with its mbarrier",
             ptx: MESSAGE_PTX,
             name: "micro_message",
             blocks: 2,
-            ..GAME
+            ..MEASUREMENT
         });
     }
     let mut costs = Vec::new();
-    for game in games {
-        costs.push(bench.alone(game, &FLAGS)?);
+    for measurement in measurements {
+        costs.push(bench.alone(measurement, &FLAGS)?);
     }
     costs.push(bench.with_host()?);
     bench.products(&mut costs)?;
@@ -94,7 +94,7 @@ pub(super) fn micro() -> Result<Vec<Cost>> {
 
 /// What a kernel does again and again without the host.
 #[derive(Debug, Clone, Copy)]
-struct Game {
+struct Measurement {
     what: &'static str,
     ptx: &'static str,
     name: &'static str,
@@ -106,7 +106,7 @@ struct Game {
     ways: f64,
 }
 
-const GAME: Game = Game {
+const MEASUREMENT: Measurement = Measurement {
     what: "",
     ptx: PTX,
     name: "",
@@ -133,11 +133,11 @@ impl Bench {
         Ok(Self { cuda, found })
     }
 
-    /// A game that the device plays with itself, in memory that begins as `told`.
-    fn alone(&mut self, game: Game, told: &[Unit]) -> Result<Cost> {
-        let Game { what, blocks, threads, shared_bytes, turns, ways, .. } = game;
-        let module = self.cuda.module(game.ptx)?;
-        let function = self.cuda.function(module, game.name)?;
+    /// Measures what the device does by itself, in memory that begins as `told`.
+    fn alone(&mut self, measurement: Measurement, told: &[Unit]) -> Result<Cost> {
+        let Measurement { what, blocks, threads, shared_bytes, turns, ways, .. } = measurement;
+        let module = self.cuda.module(measurement.ptx)?;
+        let function = self.cuda.function(module, measurement.name)?;
         let mut best = f64::INFINITY;
         // The first one warms up.
         for _ in 0..3 {
@@ -159,7 +159,7 @@ impl Bench {
     /// A product of bytes in every way that the card has, on all its multiprocessors at once.
     fn products(&mut self, costs: &mut Vec<Cost>) -> Result<()> {
         let product = Product::new(WHAT, 1);
-        let rows = Game {
+        let rows = Measurement {
             what: "256 x 256 bytes for 16 voices, by dp4a",
             ptx: PRODUCTS_PTX,
             name: "micro_rows",
@@ -169,23 +169,23 @@ impl Bench {
             turns: TURNS_OF_PRODUCTS,
             ways: 1.0,
         };
-        let tiles = Game { name: "micro_tiles", ..rows };
-        let mut games = vec![
+        let tiles = Measurement { name: "micro_tiles", ..rows };
+        let mut measurements = vec![
             rows,
-            Game { what: "the same on the matrix units, by m8n8k16", ..tiles },
-            Game {
+            Measurement { what: "the same on the matrix units, by m8n8k16", ..tiles },
+            Measurement {
                 what: "the same on the matrix units, by m16n8k32",
                 ptx: WIDE_PRODUCTS_PTX,
                 ..tiles
             },
         ];
         if self.cuda.card().capability < WIDE {
-            games.pop();
+            measurements.pop();
         }
-        for game in games {
-            costs.push(self.alone(game, &product.units())?);
-            if self.found.load(SUM) != product.sum(game.turns) {
-                return Err(Error::Device(format!("{}: a wrong product", game.what)));
+        for measurement in measurements {
+            costs.push(self.alone(measurement, &product.units())?);
+            if self.found.load(SUM) != product.sum(measurement.turns) {
+                return Err(Error::Device(format!("{}: a wrong product", measurement.what)));
             }
         }
         Ok(())

@@ -123,12 +123,12 @@ fn pitch(channels: u32) -> u32 {
     (channels + 23) / 32 * 32 + 8
 }
 
-/// Rooms of memory that follow each other, in units.
-pub(super) struct Rooms {
+/// Regions of memory that follow each other, in units.
+pub(super) struct Regions {
     end: u32,
 }
 
-impl Rooms {
+impl Regions {
     /// The first begins after so many units.
     pub(super) fn after(units: u32) -> Self {
         Self { end: units }
@@ -150,46 +150,46 @@ impl Params {
     /// Lays out the working memory of a block that plays so many voices.
     pub(super) fn set_voices(&mut self, voices: u32) {
         // The first unit is a flag that all threads look at.
-        let mut rooms = Rooms::after(1);
-        let mut room = |units| rooms.next(units);
+        let mut regions = Regions::after(1);
+        let mut region = |units| regions.next(units);
         let floats = |channels: u32| voices * pitch(channels) / 4;
         self.voices = voices;
-        self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
-        self.at_told = room(floats(self.told_rows * self.conditioning_vector.channels));
-        self.at_h = room(voices * self.conditioning_vector.units);
-        self.at_x = room(floats(self.residual.channels));
-        self.at_input = room(voices * self.residual.units);
-        self.at_units = room(voices * (self.layers * self.gate.units + 1));
+        self.at_voices = region(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
+        self.at_told = region(floats(self.told_rows * self.conditioning_vector.channels));
+        self.at_h = region(voices * self.conditioning_vector.units);
+        self.at_x = region(floats(self.residual.channels));
+        self.at_input = region(voices * self.residual.units);
+        self.at_units = region(voices * (self.layers * self.gate.units + 1));
         // Only one that plays alone sums ahead.
         let ahead = if voices == 1 { self.layers * 2 * self.gate.channels } else { 0 };
-        self.at_ahead = room(floats(ahead));
-        self.at_skips = room(floats(self.skip.channels));
-        self.at_skip_input = room(voices * self.skip.units);
-        self.at_hidden = room(floats(self.end.channels));
-        self.at_hidden_input = room(voices * self.end.units);
-        self.at_logits = room(floats(self.levels));
-        self.work_units = rooms.end();
+        self.at_ahead = region(floats(ahead));
+        self.at_skips = region(floats(self.skip.channels));
+        self.at_skip_input = region(voices * self.skip.units);
+        self.at_hidden = region(floats(self.end.channels));
+        self.at_hidden_input = region(voices * self.end.units);
+        self.at_logits = region(floats(self.levels));
+        self.work_units = regions.end();
     }
 
-    /// The same for a choir whose shape is known (`batch/batch.cuh`): what is needed one after another shares its room.
-    pub(super) fn set_tailored_voices(&mut self, voices: u32) {
-        let mut rooms = Rooms::after(1);
-        let mut room = |units| rooms.next(units);
+    /// The same for the batch kernel (`batch/batch.cuh`): what is needed one after another shares its memory.
+    pub(super) fn set_batch_voices(&mut self, voices: u32) {
+        let mut regions = Regions::after(1);
+        let mut region = |units| regions.next(units);
         let floats = |channels: u32| voices * pitch(channels) / 4;
         self.voices = voices;
-        self.at_voices = room(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
-        self.at_rings = room(self.layers);
-        self.at_told = room(floats(self.told_rows * self.conditioning_vector.channels));
-        self.at_h = room(voices * self.conditioning_vector.units);
-        self.at_x = room(floats(self.residual.channels));
-        self.at_input = room(voices * self.residual.units);
-        self.at_past = room((self.kernel_size - 1) * voices * self.residual.units);
-        self.at_largest = room(2 * voices / 4);
-        self.at_skip_input = room(voices * self.skip.units.max(self.end.units));
+        self.at_voices = region(voices * (size_of::<Voice>() / size_of::<Unit>()) as u32);
+        self.at_rings = region(self.layers);
+        self.at_told = region(floats(self.told_rows * self.conditioning_vector.channels));
+        self.at_h = region(voices * self.conditioning_vector.units);
+        self.at_x = region(floats(self.residual.channels));
+        self.at_input = region(voices * self.residual.units);
+        self.at_past = region((self.kernel_size - 1) * voices * self.residual.units);
+        self.at_largest = region(2 * voices / 4);
+        self.at_skip_input = region(voices * self.skip.units.max(self.end.units));
         self.at_hidden_input = self.at_skip_input;
         let units = voices * (self.layers * self.gate.units + 1);
-        self.at_units = room(units.max(floats(self.levels)));
+        self.at_units = region(units.max(floats(self.levels)));
         self.at_logits = self.at_units;
-        self.work_units = rooms.end();
+        self.work_units = regions.end();
     }
 }

@@ -1,15 +1,16 @@
 //! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
 
-use super::driver::{Card, ChoirShape, Entry, Launch, More, TAILORED};
+use super::driver::{BATCH_SHAPES, BatchShape, Card, Entry, Launch, More};
 use super::params::{Params, Unit};
-use super::relay::{self, Relay};
-use super::soloist::{self, Soloist};
+use super::pipeline::{self, PipelineArgs};
+use super::single::{self, SingleArgs};
 use super::tuning::Tuning;
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
-const TOLD_SOLO: u32 = 32;
-const TOLD_CHOIR: u32 = 4;
-/// Voices of a block of the choir: a multiple of those that a thread has, or a tile of bytes; and the most.
+const TOLD_SINGLE: u32 = 32;
+const TOLD_BATCH: u32 = 4;
+/// Voices of a block where several play together: a multiple of those that a thread has, or a tile of bytes; and the
+/// most.
 const VOICES_OF_THREAD: u32 = 4;
 const MOST_VOICES_OF_THREADS: u32 = 16;
 const VOICES_OF_TILE: u32 = 8;
@@ -25,15 +26,15 @@ const PROMISING: u32 = 3;
 /// Threads of a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Threads {
-    pub(super) solo: u32,
-    pub(super) choir: u32,
-    /// Of the choir where its products are tiles, whose warps wait longer for their weights.
+    pub(super) single: u32,
+    pub(super) batch: u32,
+    /// Of several voices where products are tiles, whose warps wait longer for their weights.
     pub(super) tiles: u32,
 }
 
 impl Default for Threads {
     fn default() -> Self {
-        Self { solo: 512, choir: 256, tiles: 512 }
+        Self { single: 512, batch: 256, tiles: 512 }
     }
 }
 
@@ -45,12 +46,12 @@ pub(super) struct Planner {
     pub(super) has_tiles: bool,
     /// Of the model.
     pub(super) image_units: u32,
-    /// Which of the soloists' shapes the model has, and what that one is told more.
-    pub(super) soloist: Option<(usize, Soloist)>,
-    /// The choir that is compiled for its shape.
-    pub(super) tailored: Option<usize>,
-    /// Which of the relays' shapes, and what that one is told more: then it plays all.
-    pub(super) relay: Option<(usize, Relay)>,
+    /// Which of the single-stream kernel's shapes the model has, and that kernel's second argument.
+    pub(super) single: Option<(usize, SingleArgs)>,
+    /// Which of the batch kernel's shapes it has.
+    pub(super) batch: Option<usize>,
+    /// Which of the pipeline's shapes, and its second argument: then it plays all.
+    pub(super) pipeline: Option<(usize, PipelineArgs)>,
 }
 
 impl Planner {
@@ -63,40 +64,39 @@ impl Planner {
         orders: u32,
         tuning: &mut Tuning,
     ) -> (Launch, More) {
-        if let Some((index, mut relay)) = self.relay {
-            let launch = relay::SHAPES[index].plan(&mut relay, params, card, orders);
-            return (launch, More::Relay(relay));
+        if let Some((index, mut args)) = self.pipeline {
+            let launch = pipeline::SHAPES[index].plan(&mut args, params, card, orders);
+            return (launch, More::Pipeline(args));
         }
         let unit = size_of::<Unit>() as u32;
-        let is_solo = orders <= card.multiprocessors;
-        let told_rows = if is_solo { TOLD_SOLO } else { TOLD_CHOIR };
+        let is_single = orders <= card.multiprocessors;
+        let told_rows = if is_single { TOLD_SINGLE } else { TOLD_BATCH };
         params.orders_count = orders;
-        if let Some((index, soloist)) = self.soloist.filter(|_| is_solo) {
-            let shape = soloist::SHAPES[index];
-            if let Some((soloist, shared_bytes)) = shape.lay_out(soloist, params, card.shared_bytes)
-            {
+        if let Some((index, args)) = self.single.filter(|_| is_single) {
+            let shape = single::SHAPES[index];
+            if let Some((args, shared_bytes)) = shape.lay_out(args, params, card.shared_bytes) {
                 params.set_voices(1);
                 params.work_is_shared = 1;
-                let entry = Entry::Soloist(index);
+                let entry = Entry::Single(index);
                 let threads = shape.threads();
                 let launch = Launch { entry, blocks: orders, of_cluster: 1, threads, shared_bytes };
-                return (launch, More::Soloist(soloist));
+                return (launch, More::Single(args));
             }
         }
         params.told_rows = told_rows.min(params.conditioning_mask + 1);
-        if let Some(index) = self.tailored.filter(|_| !is_solo)
-            && let Some(launch) = plan_tailored(params, card, orders, TAILORED[index], tuning)
+        if let Some(index) = self.batch.filter(|_| !is_single)
+            && let Some(launch) = plan_batch(params, card, orders, BATCH_SHAPES[index], tuning)
         {
             return (launch, More::Nothing);
         }
-        let (entry, threads) = if is_solo {
+        let (entry, threads) = if is_single {
             params.set_voices(1);
-            (Entry::Solo, self.threads.solo)
+            (Entry::GeneralSingle, self.threads.single)
         } else {
             let (together, mut most, threads) = if self.has_tiles {
                 (VOICES_OF_TILE, MOST_VOICES_OF_TILES, self.threads.tiles)
             } else {
-                (VOICES_OF_THREAD, MOST_VOICES_OF_THREADS, self.threads.choir)
+                (VOICES_OF_THREAD, MOST_VOICES_OF_THREADS, self.threads.batch)
             };
             params.set_voices(most);
             while most > together && params.work_units * unit > card.shared_bytes {
@@ -104,7 +104,7 @@ impl Planner {
                 params.set_voices(most);
             }
             params.set_voices(share_out(orders, card.multiprocessors, together, most));
-            (Entry::Choir, threads)
+            (Entry::GeneralBatch, threads)
         };
         let blocks = orders.div_ceil(params.voices);
         let work_bytes = params.work_units * unit;
@@ -113,37 +113,38 @@ impl Planner {
         // One voice waits for its weights; several read them from the second cache, and leave room for
         // other blocks.
         let room = (card.shared_bytes - shared_bytes) / unit;
-        params.resident_units = if entry == Entry::Solo { room.min(self.image_units) } else { 0 };
+        params.resident_units =
+            if entry == Entry::GeneralSingle { room.min(self.image_units) } else { 0 };
         shared_bytes += params.resident_units * unit;
         (Launch { entry, blocks, of_cluster: 1, threads, shared_bytes }, More::Nothing)
     }
 }
 
-/// A choir that is compiled for its shape. `None` where not even the smallest fits.
-fn plan_tailored(
+/// The batch kernel of a shape. `None` where not even the smallest fits.
+fn plan_batch(
     params: &mut Params,
     card: &Card,
     orders: u32,
-    shape: ChoirShape,
+    shape: BatchShape,
     tuning: &mut Tuning,
 ) -> Option<Launch> {
     let unit = size_of::<Unit>() as u32;
     let share = orders.div_ceil(card.multiprocessors * VOICES_OF_TILE);
     let voices = tuning.choose(share, &promising_voices(params, card, orders, shape))?;
-    params.set_tailored_voices(voices);
+    params.set_batch_voices(voices);
     params.work_is_shared = 1;
     params.resident_units = 0;
     let (blocks, shared_bytes) = (orders.div_ceil(voices), params.work_units * unit);
     let threads = shape.threads();
-    Some(Launch { entry: Entry::Tailored, blocks, of_cluster: 1, threads, shared_bytes })
+    Some(Launch { entry: Entry::Batch, blocks, of_cluster: 1, threads, shared_bytes })
 }
 
 /// Voices a block that may play so many orders in the least time, the likeliest first.
-fn promising_voices(params: &mut Params, card: &Card, orders: u32, shape: ChoirShape) -> Vec<u32> {
+fn promising_voices(params: &mut Params, card: &Card, orders: u32, shape: BatchShape) -> Vec<u32> {
     let unit = size_of::<Unit>() as u32;
     let mut costs = Vec::new();
     for voices in (VOICES_OF_TILE..=MOST_VOICES_OF_TILES).step_by(VOICES_OF_TILE as usize) {
-        params.set_tailored_voices(voices);
+        params.set_batch_voices(voices);
         // A multiprocessor has room for what one block may have, and takes 1 KiB for each.
         let by_memory =
             (card.shared_bytes + BLOCK_BYTES) / (params.work_units * unit + BLOCK_BYTES);
@@ -151,8 +152,8 @@ fn promising_voices(params: &mut Params, card: &Card, orders: u32, shape: ChoirS
         if fitting == 0 {
             break;
         }
-        // Waves of blocks one after another; a wave's time hardly depends on how full it is, and then on the voices that a
-        // multiprocessor has.
+        // Waves of blocks one after another; a wave's time hardly depends on how full it is, and then on the voices
+        // that a multiprocessor has.
         let blocks = orders.div_ceil(voices).div_ceil(card.multiprocessors);
         let waves = blocks.div_ceil(fitting);
         costs.push((waves * (blocks.min(fitting) * voices + WAITING_VOICES), voices));
@@ -172,14 +173,14 @@ fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32
 
 #[cfg(test)]
 mod tests {
-    use super::super::driver::{Card, TAILORED, WIDE};
+    use super::super::driver::{BATCH_SHAPES, Card, WIDE};
     use super::super::params::Params;
     use super::super::tuning::Tuning;
-    use super::{plan_tailored, promising_voices, share_out};
+    use super::{plan_batch, promising_voices, share_out};
 
     /// First as many voices a block as one wave of blocks needs, and then what may be as good.
     #[test]
-    fn a_tailored_choir_fills_the_card() {
+    fn a_batch_fills_the_card() {
         let card = Card {
             name: "H200".into(),
             capability: WIDE,
@@ -197,16 +198,16 @@ mod tests {
         ] {
             let units = |channels: u32| channels.div_ceil(64) * 4;
             let mut params = Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
-            let residual = TAILORED[shape].residual;
+            let residual = BATCH_SHAPES[shape].residual;
             params.residual.channels = residual;
             params.residual.units = units(residual) + 1;
             params.gate.units = units(residual);
             params.skip.units = units(256) + 1;
             params.end.units = units(256) + 1;
-            let found = promising_voices(&mut params, &card, orders, TAILORED[shape]);
+            let found = promising_voices(&mut params, &card, orders, BATCH_SHAPES[shape]);
             assert_eq!(found, expected, "{orders} orders, {layers} layers");
             let mut tuning = Tuning::default();
-            let launch = plan_tailored(&mut params, &card, orders, TAILORED[shape], &mut tuning);
+            let launch = plan_batch(&mut params, &card, orders, BATCH_SHAPES[shape], &mut tuning);
             assert_eq!(launch.unwrap().blocks, orders.div_ceil(found[0]));
         }
     }

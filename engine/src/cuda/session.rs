@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::driver::{Driver, Mapped, OfShape, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
+use super::pipeline;
 use super::plan::{Planner, Threads};
-use super::relay;
 use super::tuning::Tuning;
 use super::{Order, Precision};
 use crate::config::Dtype;
@@ -90,11 +90,11 @@ impl Session {
         let (config, dtype) = (packed.config(), packed.dtype());
         let of_shape = OfShape::of(config, dtype, driver.card(), lanes, precision)?;
         driver.load(dtype, of_shape)?;
-        let (image, relay) = match of_shape.relay {
-            None => (Image::new(weights, packed, of_shape.soloist), None),
+        let (image, pipeline) = match of_shape.pipeline {
+            None => (Image::new(weights, packed, of_shape.single), None),
             Some(index) => {
-                let (image, relay) = relay::SHAPES[index].image(weights, packed);
-                (image, Some((index, relay)))
+                let (image, pipeline) = pipeline::SHAPES[index].image(weights, packed);
+                (image, Some((index, pipeline)))
             }
         };
         let mut params = image.params;
@@ -131,9 +131,9 @@ impl Session {
             threads,
             has_tiles: dtype == Dtype::Int8,
             image_units: image.weights.len() as u32,
-            soloist: image.soloist,
-            tailored: of_shape.choir,
-            relay,
+            single: image.single,
+            batch: of_shape.batch,
+            pipeline,
         };
         Ok(Self {
             driver,
@@ -185,7 +185,7 @@ impl Session {
             // Samples one after another: as many voices as there are make them side by side.
             let steps = progress.iter().map(|progress| progress.done - progress.base).max();
             let steps = steps.unwrap_or(0);
-            self.tuning.hear(steps, began.elapsed());
+            self.tuning.record(steps, began.elapsed());
             let is_idle = steps == 0;
             idle_slices = if is_idle { idle_slices + 1 } else { 0 };
             if idle_slices == MOST_IDLE_SLICES {

@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use libloading::Library;
 
 use super::driver::{
-    Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, TAILORED, WIDE, WITH_MESSAGES,
+    BATCH_SHAPES, Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, WIDE, WITH_MESSAGES,
 };
 use super::params::{Params, Unit, Voice};
-use super::relay::Relay;
-use super::soloist::Soloist;
+use super::pipeline::PipelineArgs;
+use super::single::SingleArgs;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::sampling::Sampling;
@@ -53,12 +53,12 @@ fn kernel(dtype: Dtype, capability: (u32, u32)) -> &'static Kernel {
     })
 }
 
-/// The choir that is tailored to a shape, compiled once.
-fn tailored_kernel(index: usize) -> &'static Kernel {
-    static KERNELS: [OnceLock<Kernel>; TAILORED.len()] =
-        [const { OnceLock::new() }; TAILORED.len()];
+/// The batch kernel of a shape, compiled once.
+fn batch_kernel(index: usize) -> &'static Kernel {
+    static KERNELS: [OnceLock<Kernel>; BATCH_SHAPES.len()] =
+        [const { OnceLock::new() }; BATCH_SHAPES.len()];
     KERNELS[index].get_or_init(|| {
-        let shape = TAILORED[index];
+        let shape = BATCH_SHAPES[index];
         let channels = [("R", shape.residual), ("S", shape.skip), ("A", shape.end)];
         let mut defines = vec!["WAVENET_INT8".into(), "__CUDA_ARCH__=800".into()];
         defines.extend(channels.map(|(name, count)| format!("WAVENET_{name}={count}")));
@@ -66,11 +66,11 @@ fn tailored_kernel(index: usize) -> &'static Kernel {
     })
 }
 
-/// The relays, compiled once.
-fn relay_kernel() -> &'static Kernel {
+/// The pipelines of all shapes, compiled once.
+fn pipeline_kernel() -> &'static Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     KERNEL.get_or_init(|| {
-        let defines = ["WAVENET_RELAY", "WAVENET_BF16", "__CUDA_ARCH__=900"];
+        let defines = ["WAVENET_PIPELINE", "WAVENET_BF16", "__CUDA_ARCH__=900"];
         compile(&defines.map(String::from))
     })
 }
@@ -101,8 +101,8 @@ fn compile(defines: &[String]) -> Kernel {
         let number = |name: &[u8]| library.get::<unsafe extern "C" fn() -> u32>(name).unwrap()();
         assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
         assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
-        assert_eq!(number(b"shim_soloist_bytes") as usize, size_of::<Soloist>());
-        assert_eq!(number(b"shim_relay_bytes") as usize, size_of::<Relay>());
+        assert_eq!(number(b"shim_single_args_bytes") as usize, size_of::<SingleArgs>());
+        assert_eq!(number(b"shim_pipeline_args_bytes") as usize, size_of::<PipelineArgs>());
     }
     Kernel { library }
 }
@@ -203,7 +203,14 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
 }
 
 impl Kernel {
-    fn run(&self, launch: Launch, params: &Params, more: &More, seed: u64, relay: Option<usize>) {
+    fn run(
+        &self,
+        launch: Launch,
+        params: &Params,
+        more: &More,
+        seed: u64,
+        pipeline: Option<usize>,
+    ) {
         let Launch { entry, blocks, of_cluster, threads, shared_bytes } = launch;
         let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: so it is declared in shim.cpp; the addresses are of memory of a shim, which waits for this
@@ -211,12 +218,12 @@ impl Kernel {
         unsafe {
             let run = self.library.get::<LaunchFn>(b"shim_launch").expect("it is there");
             let entry = match entry {
-                Entry::Solo => 0,
-                Entry::Choir => 1,
-                Entry::Soloist(index) => 2 + index as u32,
+                Entry::GeneralSingle => 0,
+                Entry::GeneralBatch => 1,
+                Entry::Single(index) => 2 + index as u32,
                 // In libraries of their own.
-                Entry::Tailored => params.voices / 8 - 1,
-                Entry::Relay => relay.expect("it was loaded") as u32,
+                Entry::Batch => params.voices / 8 - 1,
+                Entry::Pipeline => pipeline.expect("it was loaded") as u32,
             };
             let more = more.address();
             run(entry, params, more, blocks, of_cluster, threads, shared_bytes, seed);
@@ -232,9 +239,9 @@ static RUNNING: Mutex<()> = Mutex::new(());
 pub(super) struct Shim {
     card: Card,
     kernel: Option<&'static Kernel>,
-    tailored: Option<&'static Kernel>,
-    /// Which of the relays' shapes.
-    relay: Option<usize>,
+    batch: Option<&'static Kernel>,
+    /// Which of the pipeline's shapes.
+    pipeline: Option<usize>,
     memory: Vec<Vec<Unit>>,
     fault: Fault,
     seed: u64,
@@ -261,8 +268,8 @@ impl Shim {
         Self {
             card,
             kernel: None,
-            tailored: None,
-            relay: None,
+            batch: None,
+            pipeline: None,
             memory: Vec::new(),
             fault: Fault::Never,
             seed: 0,
@@ -317,7 +324,7 @@ impl Shim {
         self.entries.clone()
     }
 
-    fn room(&mut self, bytes: usize) -> Result<*mut u8> {
+    fn reserve(&mut self, bytes: usize) -> Result<*mut u8> {
         if self.fault == Fault::Memory(self.memory.len()) {
             return Err(Error::Device("out of memory".into()));
         }
@@ -334,18 +341,18 @@ impl Driver for Shim {
     }
 
     fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
-        self.relay = of_shape.relay;
-        if of_shape.relay.is_some() {
-            self.kernel = Some(relay_kernel());
+        self.pipeline = of_shape.pipeline;
+        if of_shape.pipeline.is_some() {
+            self.kernel = Some(pipeline_kernel());
             return Ok(());
         }
         self.kernel = Some(kernel(dtype, self.card.capability));
-        self.tailored = of_shape.choir.map(tailored_kernel);
+        self.batch = of_shape.batch.map(batch_kernel);
         Ok(())
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<u64> {
-        Ok(self.room(bytes)? as u64)
+        Ok(self.reserve(bytes)? as u64)
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
@@ -355,7 +362,7 @@ impl Driver for Shim {
     }
 
     fn map(&mut self, bytes: usize) -> Result<Mapped> {
-        let host = self.room(bytes)?;
+        let host = self.reserve(bytes)?;
         // SAFETY: nobody else uses the memory, and it lives as long as this.
         Ok(unsafe { Mapped::new(host, bytes.max(16), host as u64) })
     }
@@ -371,15 +378,16 @@ impl Driver for Shim {
         let most_turns = if self.is_live { MOST_LIVE_TURNS } else { 2 };
         let params = Params { most_cycles, most_turns, ..*params };
         self.entries.lock().expect("no panic").push(launch.entry);
-        let kernel = if launch.entry == Entry::Tailored { self.tailored } else { self.kernel };
+        let kernel = if launch.entry == Entry::Batch { self.batch } else { self.kernel };
         let kernel = kernel.expect("the kernel is loaded first");
-        let (seed, relay) = (self.seed, self.relay);
+        let (seed, pipeline) = (self.seed, self.pipeline);
         if self.is_live {
             let more = *more;
-            self.running =
-                Some(std::thread::spawn(move || kernel.run(launch, &params, &more, seed, relay)));
+            self.running = Some(std::thread::spawn(move || {
+                kernel.run(launch, &params, &more, seed, pipeline)
+            }));
         } else {
-            kernel.run(launch, &params, more, seed, relay);
+            kernel.run(launch, &params, more, seed, pipeline);
         }
         Ok(())
     }

@@ -19,14 +19,14 @@ use crate::mulaw::MuLaw;
 use crate::sampling::{Philox, Sampling, pick};
 use crate::weights::Weights;
 
+mod batch;
 pub(crate) mod fast;
 mod on_card;
-mod tailored;
 mod tiles;
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 /// Few threads: each is a fiber.
-const THREADS: Threads = Threads { solo: 64, choir: 64, tiles: 64 };
+const THREADS: Threads = Threads { single: 64, batch: 64, tiles: 64 };
 /// What a block may have, as on many a card.
 const SHARED: u32 = 96 << 10;
 
@@ -119,7 +119,7 @@ fn shapes() -> impl Strategy<Value = Config> {
     shapes_within(40, 12, 3)
 }
 
-/// As many as one block plays, and more than one tile or block of the choir.
+/// As many as one block plays, and more than one tile or block of the batch kernel.
 fn lanes() -> impl Strategy<Value = usize> {
     prop_oneof![3 => 1..7_usize, 1 => 8..20_usize]
 }
@@ -285,8 +285,8 @@ fn played() -> Config {
     }
 }
 
-/// A model of one of the shapes that have a soloist and are fast.
-fn soloist(shape: usize, kernel_size: usize, dilations: &[usize], conditioning: Recipe) -> Config {
+/// A model of one of the shapes that have a single-stream kernel and a pipeline.
+fn of_shape(shape: usize, kernel_size: usize, dilations: &[usize], conditioning: Recipe) -> Config {
     let [residual_channels, skip_channels, end_channels] = [[32, 64, 128], [64, 256, 256]][shape];
     Config {
         residual_channels,
@@ -302,7 +302,7 @@ fn soloist(shape: usize, kernel_size: usize, dilations: &[usize], conditioning: 
 
 /// Shared memory that holds all of the chain's weights, and less.
 #[test]
-fn a_soloist_gives_the_scalar_logits_and_codes() {
+fn the_single_stream_kernel_gives_the_scalar_logits_and_codes() {
     let notes = |partials| Recipe::Note(NoteRecipe { partials, ..NoteRecipe::default() });
     let cases = [
         (0, 2, &[1, 2, 4, 8, 1, 2, 1, 1][..], notes(16), &[227, 66, 80][..]),
@@ -311,14 +311,14 @@ fn a_soloist_gives_the_scalar_logits_and_codes() {
         (1, 2, &[1, 1], Recipe::None, &[227]),
     ];
     for (seed, (shape, kernel_size, dilations, conditioning, sizes)) in (0..).zip(cases) {
-        let weights = lively(&soloist(shape, kernel_size, dilations, conditioning), seed);
+        let weights = lively(&of_shape(shape, kernel_size, dilations, conditioning), seed);
         for shared in sizes {
             let shim = || Shim::new(2, shared << 10).wide_if(true).shuffled(seed);
             let entries = shim();
             let entries = (entries.entries(), entries);
             same_logits(&weights, Dtype::Int8, (Box::new(entries.1), THREADS), 2, seed);
             let launched = entries.0.lock().unwrap();
-            assert!(launched.iter().all(|&entry| entry == Entry::Soloist(shape)), "{launched:?}");
+            assert!(launched.iter().all(|&entry| entry == Entry::Single(shape)), "{launched:?}");
             for slice in [3, u64::MAX] {
                 let shim = shim().with_slices_of(slice);
                 let mut device = on_shim(&weights, Dtype::Int8, 2, shim);
@@ -384,7 +384,7 @@ fn a_run_longer_than_the_rings_needs_one_launch() {
 #[test]
 fn few_play_alone_and_many_together() {
     let weights = lively(&played(), 3);
-    for (lanes, entry) in [(2, Entry::Solo), (9, Entry::Choir)] {
+    for (lanes, entry) in [(2, Entry::GeneralSingle), (9, Entry::GeneralBatch)] {
         let shim = Shim::new(2, SHARED);
         let entries = shim.entries();
         let mut device = on_shim(&weights, Dtype::Int8, lanes, shim);

@@ -1,8 +1,8 @@
-//! How many voices a block of a choir plays, found out while it plays.
+//! How many voices a block of the batch kernel plays, found out while it plays.
 //!
 //! Few voices a block leave its matrix units half empty, many wait longer for each other, and which of them is worse
-//! depends on card, model and number of voices. The codes are the same, so the first slices try what is promising, and the
-//! others take the fastest.
+//! depends on card, model and number of voices. The codes are the same, so the first slices try what is promising, and
+//! the others take the fastest.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ struct Candidate {
 }
 
 impl Tuning {
-    /// Voices a block for the next slice, of `promising` numbers, the best guess first. `share` stands for all numbers of
-    /// orders that are as good as this one.
+    /// Voices a block for the next slice, of `promising` numbers, the best guess first. `share` stands for all numbers
+    /// of orders that are as good as this one.
     pub(super) fn choose(&mut self, share: u32, promising: &[u32]) -> Option<u32> {
         let place = self.found.iter().position(|&(known, _)| known == share);
         let place = place.unwrap_or_else(|| {
@@ -53,7 +53,7 @@ impl Tuning {
     }
 
     /// How many samples the slice that was chosen for made of a voice, and in which time.
-    pub(super) fn hear(&mut self, steps: usize, took: Duration) {
+    pub(super) fn record(&mut self, steps: usize, took: Duration) {
         let Some((place, index)) = self.running.take().filter(|_| took >= SHORTEST) else { return };
         let candidate = &mut self.found[place].1[index];
         candidate.tries += 1;
@@ -74,13 +74,13 @@ mod tests {
         for _ in 0..9 {
             let voices = tuning.choose(3, &[24, 8, 16]).unwrap();
             chosen.push(voices);
-            tuning.hear(speed(voices), Duration::from_millis(10));
+            tuning.record(speed(voices), Duration::from_millis(10));
         }
         assert_eq!(chosen, [24, 8, 16, 24, 8, 16, 16, 16, 16]);
         // Another number of orders is another question, and a slice too short no answer.
         for _ in 0..3 {
             assert_eq!(tuning.choose(4, &[8, 16]), Some(8));
-            tuning.hear(1, Duration::from_millis(1));
+            tuning.record(1, Duration::from_millis(1));
         }
         assert_eq!(tuning.choose(5, &[]), None);
     }

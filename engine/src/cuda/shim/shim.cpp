@@ -1,7 +1,7 @@
 // The kernel as a library of the processor's: what the tests load in place of a GPU.
 #if defined(WAVENET_R)
 #include "batch/batch.cu"
-#elif defined(WAVENET_RELAY)
+#elif defined(WAVENET_PIPELINE)
 #include "pipeline/pipeline.cu"
 #else
 #include "general/wavenet.cu"
@@ -16,36 +16,36 @@
 // The kernel's arguments.
 struct Arguments {
   const Params *params;
-  const void *more;  // a Soloist or a Relay
+  const void *more;  // a SingleArgs or a PipelineArgs
 };
 
 #if defined(WAVENET_R)
-static void choir_8(const void *all) { wavenet_choir_8(*((const Arguments *)all)->params); }
-static void choir_16(const void *all) { wavenet_choir_16(*((const Arguments *)all)->params); }
-static void choir_24(const void *all) { wavenet_choir_24(*((const Arguments *)all)->params); }
-static void choir_32(const void *all) { wavenet_choir_32(*((const Arguments *)all)->params); }
-static void (*const kernels[])(const void *) = {choir_8, choir_16, choir_24, choir_32};
-#elif defined(WAVENET_RELAY)
-static void relay_32(const void *all) {
-  wavenet_relay_32_64_128(*((const Arguments *)all)->params, *(const Relay *)((const Arguments *)all)->more);
+static void batch_8(const void *all) { wavenet_batch_8(*((const Arguments *)all)->params); }
+static void batch_16(const void *all) { wavenet_batch_16(*((const Arguments *)all)->params); }
+static void batch_24(const void *all) { wavenet_batch_24(*((const Arguments *)all)->params); }
+static void batch_32(const void *all) { wavenet_batch_32(*((const Arguments *)all)->params); }
+static void (*const kernels[])(const void *) = {batch_8, batch_16, batch_24, batch_32};
+#elif defined(WAVENET_PIPELINE)
+static void pipeline_32(const void *all) {
+  wavenet_pipeline_32_64_128(*((const Arguments *)all)->params, *(const PipelineArgs *)((const Arguments *)all)->more);
 }
-static void relay_64(const void *all) {
-  wavenet_relay_64_256_256(*((const Arguments *)all)->params, *(const Relay *)((const Arguments *)all)->more);
+static void pipeline_64(const void *all) {
+  wavenet_pipeline_64_256_256(*((const Arguments *)all)->params, *(const PipelineArgs *)((const Arguments *)all)->more);
 }
-static void (*const kernels[])(const void *) = {relay_32, relay_64};
+static void (*const kernels[])(const void *) = {pipeline_32, pipeline_64};
 #else
-static void solo(const void *all) { wavenet_solo(*((const Arguments *)all)->params); }
-static void choir(const void *all) { wavenet_choir(*((const Arguments *)all)->params); }
+static void general_single(const void *all) { wavenet_general_single(*((const Arguments *)all)->params); }
+static void general_batch(const void *all) { wavenet_general_batch(*((const Arguments *)all)->params); }
 #if defined(WAVENET_INT8) && __CUDA_ARCH__ >= 800
-static void soloist_32(const void *all) {
-  wavenet_soloist_32_64_128(*((const Arguments *)all)->params, *(const Soloist *)((const Arguments *)all)->more);
+static void single_32(const void *all) {
+  wavenet_single_32_64_128(*((const Arguments *)all)->params, *(const SingleArgs *)((const Arguments *)all)->more);
 }
-static void soloist_64(const void *all) {
-  wavenet_soloist_64_256_256(*((const Arguments *)all)->params, *(const Soloist *)((const Arguments *)all)->more);
+static void single_64(const void *all) {
+  wavenet_single_64_256_256(*((const Arguments *)all)->params, *(const SingleArgs *)((const Arguments *)all)->more);
 }
-static void (*const kernels[])(const void *) = {solo, choir, soloist_32, soloist_64};
+static void (*const kernels[])(const void *) = {general_single, general_batch, single_32, single_64};
 #else
-static void (*const kernels[])(const void *) = {solo, choir};
+static void (*const kernels[])(const void *) = {general_single, general_batch};
 #endif
 #endif
 
@@ -57,12 +57,12 @@ extern "C" void shim_launch(unsigned entry, const Params *params, const void *mo
   launch(kernels[entry], &arguments, blocks, threads, shared_bytes, seed, of_cluster);
 }
 
-extern "C" unsigned shim_soloist_bytes() { return sizeof(Soloist); }
-extern "C" unsigned shim_relay_bytes() { return sizeof(Relay); }
+extern "C" unsigned shim_single_args_bytes() { return sizeof(SingleArgs); }
+extern "C" unsigned shim_pipeline_args_bytes() { return sizeof(PipelineArgs); }
 extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
 extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
 
-#if !defined(WAVENET_R) && !defined(WAVENET_RELAY)
+#if !defined(WAVENET_R) && !defined(WAVENET_PIPELINE)
 // One choice of a code, by one warp.
 struct Choice {
   float *logits;

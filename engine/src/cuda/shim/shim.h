@@ -1,7 +1,7 @@
 // Enough of CUDA to run the kernel's own text on a processor, thread by thread, so that its logic is tested
 // without a GPU.
 //
-// A block's threads are fibers on one OS thread. A fiber runs until it meets a barrier, of its block, of a group of
+// A block's threads are fibers on one OS thread. A fiber runs until it reaches a barrier, of its block, of a group of
 // warps or of its warp (a shuffle is one), and goes on when all have come; or until it looks at a counter in vain.
 // Between barriers the fibers run one after another in an order that a seed shuffles: where a barrier is missing,
 // some order gives other bytes. Barriers that not all threads reach end the program with a message. The blocks of a
@@ -52,20 +52,20 @@ static inline long long clock64() { return looks++; }
 enum { WARP = 32, MOST_THREADS = 1024, STACK_BYTES = 1 << 16 };
 
 // What a fiber waits for; nothing where it only let others run.
-enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, ITS_GROUP, ITS_CLUSTER, THE_END };
+enum Wait { NOTHING, ITS_WARP, ITS_BLOCK, ITS_NAMED_BARRIER, ITS_CLUSTER, THE_END };
 
 struct Fiber {
   jmp_buf place;
   ucontext_t first;
   bool has_begun;
   Wait wait;
-  unsigned group, meeting;  // which named barrier, and how often it was met before
+  unsigned named_barrier, completions;  // which named barrier, and how often it was complete before
 };
 
 // The named barriers of a block: how many are there, and how often all were.
-struct Group { unsigned there, meetings; };
-enum { GROUPS = 16 };
-static Group groups[MOST_BLOCKS][GROUPS];
+struct NamedBarrier { unsigned there, completions; };
+enum { NAMED_BARRIERS = 16 };
+static NamedBarrier named_barriers[MOST_BLOCKS][NAMED_BARRIERS];
 
 static Fiber all_fibers[MOST_BLOCKS][MOST_THREADS];
 // Which block of its cluster runs, and its fibers.
@@ -76,7 +76,7 @@ static jmp_buf scheduler;
 static ucontext_t scheduler_context;
 static void (*body)(const void *);
 static const void *body_argument;
-// What the lanes of each warp bring when they meet, this time and next time.
+// What the lanes of each warp bring to an exchange, this one and the next.
 struct Brought { unsigned words[6]; };
 static Brought brought[MOST_BLOCKS][2][MOST_THREADS];
 static unsigned shuffles[MOST_BLOCKS][MOST_THREADS];
@@ -90,26 +90,26 @@ static void wait_for(Wait wait) {
 // Lets others run.
 static inline void yield() { wait_for(NOTHING); }
 
-static void arrive_at_group(unsigned group, unsigned threads) {
-  Group &all = groups[rank_of_block][group];
+static void shim_named_barrier_arrive(unsigned barrier, unsigned threads) {
+  NamedBarrier &all = named_barriers[rank_of_block][barrier];
   if (++all.there < threads) return;
   all.there = 0;
-  ++all.meetings;
+  ++all.completions;
 }
 
-static void join_group(unsigned group, unsigned threads) {
+static void shim_named_barrier_sync(unsigned barrier, unsigned threads) {
   Fiber &fiber = fibers[threadIdx.x];
-  fiber.group = group;
-  fiber.meeting = groups[rank_of_block][group].meetings;
-  arrive_at_group(group, threads);
-  wait_for(ITS_GROUP);
+  fiber.named_barrier = barrier;
+  fiber.completions = named_barriers[rank_of_block][barrier].completions;
+  shim_named_barrier_arrive(barrier, threads);
+  wait_for(ITS_NAMED_BARRIER);
 }
 
 static inline void __syncthreads() { wait_for(ITS_BLOCK); }
 static inline void __syncwarp() { wait_for(ITS_WARP); }
 
-// Meets the other lanes of the warp; returns what they brought.
-static const Brought *meet(Brought mine) {
+// Waits for the other lanes of the warp; returns what each of them brought.
+static const Brought *exchange_in_warp(Brought mine) {
   Brought *all = brought[rank_of_block][shuffles[rank_of_block][threadIdx.x]++ & 1];
   all[threadIdx.x] = mine;
   wait_for(ITS_WARP);
@@ -126,7 +126,7 @@ static inline void from_bits(unsigned bits, float &value) { value = __uint_as_fl
 template <typename T>
 static inline T __shfl_sync(unsigned, T value, int lane) {
   T out;
-  from_bits(meet({bits_of(value)})[lane & 31].words[0], out);
+  from_bits(exchange_in_warp({bits_of(value)})[lane & 31].words[0], out);
   return out;
 }
 template <typename T>
@@ -139,7 +139,7 @@ static inline T __shfl_up_sync(unsigned mask, T value, int distance) {
   return __shfl_sync(mask, value, lane < distance ? lane : lane - distance);
 }
 static inline unsigned __ballot_sync(unsigned, bool is_so) {
-  const Brought *all = meet({is_so});
+  const Brought *all = exchange_in_warp({is_so});
   unsigned bits = 0;
   for (int lane = 0; lane < WARP; ++lane) bits |= all[lane].words[0] << lane;
   return bits;
@@ -171,15 +171,15 @@ struct Copy { uint4 *to; const uint4 *from; uint4 value; unsigned group; };
 enum { MOST_COPIES = 64 };
 static Copy copies[MOST_THREADS][MOST_COPIES];
 static unsigned copy_counts[MOST_THREADS], copy_groups[MOST_THREADS];
-static inline void copy_unit_later(uint4 *to, const uint4 *from) {
+static inline void shim_copy_async(uint4 *to, const uint4 *from) {
   unsigned &count = copy_counts[threadIdx.x];
   if (count == MOST_COPIES) abort();
   copies[threadIdx.x][count++] = {to, from, *from, copy_groups[threadIdx.x]};
   memset(to, 0xa5, sizeof *to);
 }
-static inline void end_group_of_units() { ++copy_groups[threadIdx.x]; }
+static inline void shim_commit_group() { ++copy_groups[threadIdx.x]; }
 // Those of groups that have ended, but for the last so many.
-static inline void await_units(unsigned left) {
+static inline void shim_wait_group(unsigned left) {
   Copy *all = copies[threadIdx.x];
   unsigned kept = 0;
   for (unsigned i = 0; i < copy_counts[threadIdx.x]; ++i) {
@@ -200,11 +200,11 @@ static inline unsigned bf16_of(float x) {
 }
 static inline float float_of_bf16(unsigned low_bits) { return __uint_as_float(low_bits << 16); }
 
-// The matrix units: products of bytes and of bf16, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX ISA).
-// Row r of the first factor and column c of the second lie with the four lanes of group r % 8 or c, four
-// bytes of 16 a lane; what is beyond 8 rows or 16 bytes, in further words.
+// The matrix units: products of bytes and of bf16, as the warp holds them ("Matrix Fragments for mma" in NVIDIA's PTX
+// ISA). Row r of the first factor and column c of the second lie with the four lanes of group r % 8 or c, four bytes of
+// 16 a lane; what is beyond 8 rows or 16 bytes, in further words.
 static inline void mma_m8n8k16(unsigned a, unsigned b, int *sums) {
-  const Brought *all = meet({a, b});
+  const Brought *all = exchange_in_warp({a, b});
   const int lane = threadIdx.x & 31, row = lane / 4;
   for (int i = 0; i < 2; ++i)
     for (int k = 0; k < 4; ++k) {
@@ -213,7 +213,7 @@ static inline void mma_m8n8k16(unsigned a, unsigned b, int *sums) {
     }
 }
 static inline void mma_m16n8k32(unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1, int *sums) {
-  const Brought *all = meet({a0, a1, a2, a3, b0, b1});
+  const Brought *all = exchange_in_warp({a0, a1, a2, a3, b0, b1});
   const int lane = threadIdx.x & 31, row = lane / 4;
   for (int i = 0; i < 4; ++i)
     for (int k = 0; k < 8; ++k) {
@@ -225,7 +225,7 @@ static inline void mma_m16n8k32(unsigned a0, unsigned a1, unsigned a2, unsigned 
 
 static inline void mma_m16n8k16(unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1,
                                 float *sums) {
-  const Brought *all = meet({a0, a1, a2, a3, b0, b1});
+  const Brought *all = exchange_in_warp({a0, a1, a2, a3, b0, b1});
   const int lane = threadIdx.x & 31, row = lane / 4;
   for (int i = 0; i < 4; ++i)
     for (int k = 0; k < 8; ++k) {
@@ -238,51 +238,55 @@ static inline void mma_m16n8k16(unsigned a0, unsigned a1, unsigned a2, unsigned 
 }
 
 // Shared memory of a block of the cluster, by its rank and the bytes from its beginning.
-static inline unsigned cluster_rank() { return rank_of_block; }
-static inline unsigned shared_place(const void *own) {
+static inline unsigned shim_cluster_rank() { return rank_of_block; }
+static inline unsigned shim_shared_address_of(const void *own) {
   return rank_of_block << 24 | (unsigned)((const char *)own - (const char *)shared);
 }
-static inline unsigned place_of_rank(unsigned rank, unsigned place) { return rank << 24 | (place & 0xffffff); }
-static inline char *at_place(unsigned place) { return (char *)memories[place >> 24] + (place & 0xffffff); }
-static inline void wait_for_cluster() { wait_for(ITS_CLUSTER); }
+static inline unsigned shim_address_in_block(unsigned rank, unsigned address) {
+  return rank << 24 | (address & 0xffffff);
+}
+static inline char *at_address(unsigned address) {
+  return (char *)memories[address >> 24] + (address & 0xffffff);
+}
+static inline void shim_cluster_sync() { wait_for(ITS_CLUSTER); }
 
-// A bell as it lies in shared memory: how many come in a phase, how many have not yet, bytes that are to come (less
-// those that came before they were expected), and the phase.
-struct ShimBell { unsigned short arrivals, missing; int bytes : 31; unsigned phase : 1; };
-static inline void ring_if_all_came(ShimBell &bell) {
-  if (bell.missing || bell.bytes) return;
-  bell.missing = bell.arrivals;
-  ++bell.phase;
+// An mbarrier as it lies in shared memory: how many arrive in a phase, how many have not yet, bytes that are to come
+// (less those that came before they were expected), and the phase.
+struct ShimMbarrier { unsigned short arrivals, missing; int bytes : 31; unsigned phase : 1; };
+static inline void complete_if_all_arrived(ShimMbarrier &barrier) {
+  if (barrier.missing || barrier.bytes) return;
+  barrier.missing = barrier.arrivals;
+  ++barrier.phase;
 }
-static inline void bell_init(void *place, unsigned arrivals) {
-  *(ShimBell *)place = {(unsigned short)arrivals, (unsigned short)arrivals, 0, 0};
+static inline void shim_mbarrier_init(void *place, unsigned arrivals) {
+  *(ShimMbarrier *)place = {(unsigned short)arrivals, (unsigned short)arrivals, 0, 0};
 }
-static inline void bell_come(void *place, unsigned bytes) {
-  ShimBell &bell = *(ShimBell *)place;
-  if (!bell.missing) abort();
-  bell.bytes += (int)bytes;
-  --bell.missing;
-  ring_if_all_came(bell);
+static inline void shim_mbarrier_arrive(void *place, unsigned bytes) {
+  ShimMbarrier &barrier = *(ShimMbarrier *)place;
+  if (!barrier.missing) abort();
+  barrier.bytes += (int)bytes;
+  --barrier.missing;
+  complete_if_all_arrived(barrier);
 }
 enum { MOST_LOOKS = 10000000 };
-static inline void wait_for_bell(const void *place, unsigned parity) {
-  const volatile ShimBell *bell = (const volatile ShimBell *)place;
-  for (unsigned look = 0; bell->phase == parity; ++look, yield())
+static inline void shim_mbarrier_wait(const void *place, unsigned parity) {
+  const volatile ShimMbarrier *barrier = (const volatile ShimMbarrier *)place;
+  for (unsigned look = 0; barrier->phase == parity; ++look, yield())
     if (look == MOST_LOOKS) abort();
   __syncwarp();
 }
 
 // Words on their way to another block.
-struct Message { unsigned to, bell, count, words[4]; };
+struct Message { unsigned to, barrier, count, words[4]; };
 enum { MOST_MESSAGES = 1 << 16 };
-static const unsigned NO_BELL = ~0u;
+static const unsigned NO_BARRIER = ~0u;
 static Message messages[MOST_MESSAGES];
 static unsigned messages_under_way;
-static inline void send_words(unsigned to, const unsigned *words, unsigned count, unsigned bell) {
+static inline void shim_send_async(unsigned to, const unsigned *words, unsigned count, unsigned barrier) {
   if (messages_under_way == MOST_MESSAGES || to % (4 * count)) abort();
-  if (bell != NO_BELL && to >> 24 != bell >> 24) abort();
+  if (barrier != NO_BARRIER && to >> 24 != barrier >> 24) abort();
   Message &message = messages[messages_under_way++];
-  message = {to, bell, count, {}};
+  message = {to, barrier, count, {}};
   memcpy(message.words, words, 4 * count);
 }
 // Lets some of them arrive: without a seed all.
@@ -295,11 +299,11 @@ static void deliver(uint64_t *seed) {
       messages[kept++] = message;
       continue;
     }
-    memcpy(at_place(message.to), message.words, 4 * message.count);
-    if (message.bell == NO_BELL) continue;
-    ShimBell &bell = *(ShimBell *)at_place(message.bell);
-    bell.bytes -= 4 * (int)message.count;
-    ring_if_all_came(bell);
+    memcpy(at_address(message.to), message.words, 4 * message.count);
+    if (message.barrier == NO_BARRIER) continue;
+    ShimMbarrier &barrier = *(ShimMbarrier *)at_address(message.barrier);
+    barrier.bytes -= 4 * (int)message.count;
+    complete_if_all_arrived(barrier);
   }
   messages_under_way = kept;
 }
@@ -328,7 +332,8 @@ static void resume(unsigned thread) {
 }
 
 static bool can_run(const Fiber &fiber) {
-  return fiber.wait == NOTHING || (fiber.wait == ITS_GROUP && groups[rank_of_block][fiber.group].meetings != fiber.meeting);
+  if (fiber.wait != ITS_NAMED_BARRIER) return fiber.wait == NOTHING;
+  return named_barriers[rank_of_block][fiber.named_barrier].completions != fiber.completions;
 }
 
 // Whether all of some fibers wait for the same.
@@ -345,7 +350,8 @@ static void release(unsigned first, unsigned count) {
 
 // Nobody can go on.
 static void give_up(unsigned blocks, unsigned threads) {
-  fprintf(stderr, "threads wait for each other (1 their warp, 2 their block, 3 a group, 4 their cluster, 5 the end):\n");
+  fprintf(stderr, "threads wait for each other (1 their warp, 2 their block, 3 a named barrier, 4 their cluster, "
+                  "5 the end):\n");
   for (unsigned block = 0; block < blocks; ++block)
     for (unsigned thread = 0; thread < threads; ++thread)
       fprintf(stderr, "%d%s", all_fibers[block][thread].wait, thread % WARP == WARP - 1 ? "\n" : "");
@@ -365,7 +371,7 @@ static void shuffle(unsigned *order, unsigned count, uint64_t *seed) {
 
 static void begin_block(unsigned threads) {
   memset(shared, 0xa5, sizeof *memories);
-  memset(groups[rank_of_block], 0, sizeof *groups);
+  memset(named_barriers[rank_of_block], 0, sizeof *named_barriers);
   for (unsigned thread = 0; thread < threads; ++thread) {
     Fiber &fiber = fibers[thread];
     fiber.has_begun = false;

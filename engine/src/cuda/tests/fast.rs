@@ -79,18 +79,19 @@ fn its_logits_are_near_the_exact_ones() {
         (1, 3, &many[..3], notes(0), 100),
         (1, 2, &many[..2], Recipe::None, 30),
     ] {
-        let weights = lively(&soloist(shape, kernel_size, dilations, conditioning), 1);
+        let weights = lively(&of_shape(shape, kernel_size, dilations, conditioning), 1);
         let worst = worst_error(&weights, Box::new(shim(4, shared)), 2, 24);
         assert!(worst < 0.02, "{worst}");
     }
 }
 
-/// Threads in any order, messages late, slices that end in the midst, the host beside the kernel: always the same codes.
+/// Threads in any order, messages late, slices that end in the midst, the host beside the kernel: always the same
+/// codes.
 #[test]
 fn its_codes_are_always_the_same() {
     let notes = Recipe::Note(NoteRecipe { partials: 4, ..NoteRecipe::default() });
     for (shape, dilations) in [(0, &[1, 2, 4, 8, 1, 2, 1, 4][..]), (1, &[1, 2, 1, 16, 2])] {
-        let weights = lively(&soloist(shape, 2, dilations, notes.clone()), 2);
+        let weights = lively(&of_shape(shape, 2, dilations, notes.clone()), 2);
         let runs = [40, 1, 30];
         let shim = || shim(4, 227);
         let expected = play(&mut on_fast_shim(&weights, 2, shim()), 2, &runs, 2);
@@ -112,7 +113,7 @@ fn its_codes_are_always_the_same() {
 /// The largest that a cluster holds.
 #[test]
 fn thirty_layers_pass_through_sixteen_blocks() {
-    let weights = lively(&soloist(1, 2, &Config::cycled_dilations(30), Recipe::None), 3);
+    let weights = lively(&of_shape(1, 2, &Config::cycled_dilations(30), Recipe::None), 3);
     let worst = worst_error(&weights, Box::new(shim(16, 227).shuffled(3)), 1, 3);
     assert!(worst < 0.02, "{worst}");
 }
@@ -125,15 +126,15 @@ fn what_has_no_fast_mode_is_told() {
         let made = Session::new(Box::new(shim), &weights, &packed, 1, THREADS, Precision::Fast);
         made.unwrap_err().to_string()
     };
-    let told = refusal(soloist(0, 2, &[1, 2], Recipe::None), Shim::new(4, SHARED));
+    let told = refusal(of_shape(0, 2, &[1, 2], Recipe::None), Shim::new(4, SHARED));
     assert_eq!(
         told,
         "device: cuda: the fast mode needs compute capability 9.0, shim has 7.5; play without it"
     );
-    let told = refusal(soloist(0, 2, &[1, 2], Recipe::None), shim(4, 96).of_driver(12_000));
+    let told = refusal(of_shape(0, 2, &[1, 2], Recipe::None), shim(4, 96).of_driver(12_000));
     assert!(told.contains("needs a driver for CUDA 12.1, shim has one for 12.0"), "{told}");
     for config in
-        [played(), soloist(1, 2, &[1; 40], Recipe::None), soloist(1, 2, &[1], Recipe::None)]
+        [played(), of_shape(1, 2, &[1; 40], Recipe::None), of_shape(1, 2, &[1], Recipe::None)]
     {
         let told = refusal(config, shim(4, 96));
         assert!(told.contains("32/64/128 or 64/256/256"), "{told}");
@@ -143,7 +144,7 @@ fn what_has_no_fast_mode_is_told() {
 /// A card that is lost: the processor goes on where the voice was.
 #[test]
 fn the_processor_goes_on() {
-    let weights = lively(&soloist(0, 2, &[1, 2, 4], Recipe::None), 4);
+    let weights = lively(&of_shape(0, 2, &[1, 2, 4], Recipe::None), 4);
     let runs = [40, 50];
     let played = |fault| {
         let mut device = on_fast_shim(&weights, 1, shim(4, 227).failing(fault));
@@ -155,8 +156,8 @@ fn the_processor_goes_on() {
     assert_eq!((found.len(), &found[..20]), (expected.len(), &expected[..20]));
 }
 
-/// Lets a model make a sound and hear it, and says how likely each of its codes was: bits a sample, of the exact types of
-/// weights and of the fast mode. `vectors` has shape `[samples][H]`.
+/// Lets a model make a sound and hear it, and says how likely each of its codes was: bits a sample, of the exact types
+/// of weights and of the fast mode. `vectors` has shape `[samples][H]`.
 pub(crate) fn bits_a_sample(weights: &Weights, vectors: &[f32]) -> ([f64; 3], f64) {
     let h = weights.config().conditioning_channels();
     let samples = vectors.len() / h;

@@ -94,8 +94,9 @@ fn thousands_of_voices_give_the_scalar_logits() {
 /// The shapes that are fast, of as many layers as a cluster holds.
 fn fast_shapes() -> [Config; 3] {
     let notes = Recipe::Note(NoteRecipe { partials: 16, ..NoteRecipe::default() });
-    [(0, 10, notes), (1, 10, Recipe::None), (1, 30, Recipe::None)]
-        .map(|(shape, layers, recipe)| soloist(shape, 2, &Config::cycled_dilations(layers), recipe))
+    [(0, 10, notes), (1, 10, Recipe::None), (1, 30, Recipe::None)].map(|(shape, layers, recipe)| {
+        of_shape(shape, 2, &Config::cycled_dilations(layers), recipe)
+    })
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn bytes_of_many_rows_columns_and_voices() {
             let shim = Shim::new(multiprocessors, 4 * SHARED).wide_if(is_wide).shuffled(7);
             let entries = shim.entries();
             same_logits(&weights, Dtype::Int8, (Box::new(shim), THREADS), lanes, 11);
-            assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::Choir));
+            assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::GeneralBatch));
         }
     }
 }

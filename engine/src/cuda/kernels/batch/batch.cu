@@ -1,6 +1,6 @@
-// The choir of `general/wavenet.cu` for models of one shape, whose numbers of channels are known when it is compiled:
-// so all of its products, and who finds what of them, are laid out ahead. Layers, dilations, the kernel's size and
-// conditioning are the model's. Bytes only, on matrix units of compute capability 8.0 and later.
+// Many voices a block, as `general/wavenet.cu` plays them, but for models of one shape, whose numbers of channels are
+// known when it is compiled: so all products, and which warp finds what of them, are laid out ahead. Layers, dilations,
+// the kernel's size and conditioning are the model's. Bytes only, on matrix units of compute capability 8.0 and later.
 //
 //   batch/batch.cuh    where working memory lies
 //   batch/tiles.cuh    rows of weights times the vectors of all voices
@@ -18,10 +18,10 @@
 #include "batch/layers.cuh"
 #include "batch/turn.cuh"
 
-typedef Shape<WAVENET_R, WAVENET_S, WAVENET_A, 256> OfModel;
+typedef BatchShape<WAVENET_R, WAVENET_S, WAVENET_A, 256> OfModel;
 
 template <u32 VOICES>
-__device__ inline void sing(const Params &p) {
+__device__ inline void run_batch(const Params &p) {
 #ifdef __CUDACC_RTC__
   extern __shared__ uint4 shared[];
 #endif
@@ -30,7 +30,7 @@ __device__ inline void sing(const Params &p) {
 #pragma unroll 1
   for (u32 i = tid; i < p.work_units; i += THREADS) shared[i] = make_uint4(0, 0, 0, 0);
   __syncthreads();
-  const Stage<OfModel, VOICES> b = {{p, shared, shared}, tid};
+  const Batch<OfModel, VOICES> b = {{p, shared, shared}, tid};
 #pragma unroll 1
   for (u32 i = tid; i < p.layers; i += THREADS) shared[p.at_rings + i] = p.rings[i];
   if (tid < VOICES && b.exists(tid)) b.voice(tid) = p.orders[b.order(tid)];
@@ -51,8 +51,8 @@ __device__ inline void sing(const Params &p) {
 
 #define ENTRY(VOICES)                                                                \
   extern "C" __global__ void __launch_bounds__(OfModel::THREADS, OfModel::BLOCKS)    \
-      wavenet_choir_##VOICES(const __grid_constant__ Params p) {                     \
-    sing<VOICES>(p);                                                                 \
+      wavenet_batch_##VOICES(const __grid_constant__ Params p) {                     \
+    run_batch<VOICES>(p);                                                                 \
   }
 
 ENTRY(8)

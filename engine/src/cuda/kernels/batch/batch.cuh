@@ -1,5 +1,5 @@
-// A choir whose numbers of channels are known when it is compiled: where its working memory lies, and who in
-// it does what.
+// A batch: the voices that a block plays together, of a model whose numbers of channels are known when this is
+// compiled. Where its working memory lies, and which warp does what.
 //
 // A warp has 8 filters and the 8 gates of the same units, and as many rows of every other matrix as make equal
 // shares, for all voices of the block: each weight is read once a block and sample. On the matrix units the
@@ -10,7 +10,7 @@
 
 // Channels of the residual stream and of the gated units, of skips, of the layer before the last, and codes.
 template <u32 R_, u32 S_, u32 A_, u32 LEVELS_>
-struct Shape {
+struct BatchShape {
   static constexpr u32 R = R_, S = S_, A = A_, LEVELS = LEVELS_;
   static constexpr u32 WARPS = R / 8, THREADS = WARPS * 32;
   // Blocks of a multiprocessor that are to find registers, 128 a thread or some more; `side_by_side` in driver.rs
@@ -26,9 +26,9 @@ struct Shape {
 // Steps of 64 columns of a vector.
 __device__ constexpr u32 steps_of(u32 channels) { return (channels + 63) / 64; }
 
-// A block of so many voices, a multiple of 8.
+// A batch of so many voices, a multiple of 8.
 template <typename Shape_, u32 VOICES_>
-struct Stage : Block {
+struct Batch : Block {
   using Of = Shape_;
   static constexpr u32 VOICES = VOICES_, EIGHTS = VOICES / 8, TILES = (VOICES + 15) / 16;
   static constexpr u32 INPUT_UNITS = 4 * steps_of(Of::R) + 1;
@@ -39,8 +39,8 @@ struct Stage : Block {
 
   // The same for the phase that begins: what follows from the thread's number is found anew there, instead of
   // occupying registers everywhere.
-  __device__ Stage anew() const {
-    Stage same = *this;
+  __device__ Batch anew() const {
+    Batch same = *this;
 #ifdef __CUDACC_RTC__
     asm volatile("" : "+r"(same.thread));
 #endif

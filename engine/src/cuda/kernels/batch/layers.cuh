@@ -1,8 +1,8 @@
-// The layers of a choir, one after another. A warp keeps the sums of its 8 filters and gates in registers, from
+// The layers of a batch, one after another. A warp keeps the sums of its 8 filters and gates in registers, from
 // what is known before this layer's input is (bias, past taps, conditioning) to the gated units:
 //
 //   gate       the present tap onto what was known; tanh(filter) . sigmoid(gate) as bytes
-//   residual   brings the residual stream on and tells its largest magnitudes
+//   residual   brings the residual stream on and finds its largest magnitudes
 //   hear_it    makes the next layer's input of it, and sums what is known of the next layer meanwhile
 //
 // with a barrier after each. Weights are on their way before the barrier that comes before their use.
@@ -28,62 +28,62 @@ __device__ inline u32 gated_byte(float filter, float gate) {
 }
 
 // Weights of a tap, or of conditioning, for a warp's filters and gates.
-template <typename Stage, u32 STEPS>
+template <typename Batch, u32 STEPS>
 struct GateWeights {
   Weights<2, STEPS> rows;
   float2 scales[2];
 
-  __device__ void load(const Stage &b, const Matrices &kind, u32 index, u32 step) {
+  __device__ void load(const Batch &b, const Matrices &kind, u32 index, u32 step) {
     const u32 row = 8 * b.warp();
     const uint4 *first = b.p.weights + kind.start + index * kind.stride + step * 4 * kind.rows;
-    rows.load(b, first, kind.rows, [&](u32 half) { return half * Stage::Of::R + row; });
+    rows.load(b, first, kind.rows, [&](u32 half) { return half * Batch::Of::R + row; });
 #pragma unroll
     for (u32 half = 0; half < 2; ++half)
-      scales[half] = b.pair(kind.scales + index * kind.rows + half * Stage::Of::R + row);
+      scales[half] = b.pair(kind.scales + index * kind.rows + half * Batch::Of::R + row);
   }
 };
 
 // Filters and gates of a warp.
-template <typename Stage>
+template <typename Batch>
 struct Filters {
-  using Of = typename Stage::Of;
+  using Of = typename Batch::Of;
   static constexpr u32 STEPS = steps_of(Of::R);
-  float of[2][Stage::TILES][4];
+  float of[2][Batch::TILES][4];
 
-  __device__ u32 row(const Stage &b, u32 half) const { return half * Of::R + 8 * b.warp(); }
+  __device__ u32 row(const Batch &b, u32 half) const { return half * Of::R + 8 * b.warp(); }
 
   // Adds sums of whole numbers, times the scales of rows and vectors.
   template <typename Convert>
-  __device__ void add(const Stage &b, const Sums<2, Stage> &sums, const float2 *scales, const uint4 *vectors,
+  __device__ void add(const Batch &b, const Sums<2, Batch> &sums, const float2 *scales, const uint4 *vectors,
                       u32 stride, u32 scale_unit, Convert convert) {
-    float of_voice[Stage::EIGHTS];
+    float of_voice[Batch::EIGHTS];
 #pragma unroll
-    for (u32 eight = 0; eight < Stage::EIGHTS; ++eight)
+    for (u32 eight = 0; eight < Batch::EIGHTS; ++eight)
       of_voice[eight] = __uint_as_float(vectors[b.voice_of(eight) * stride + scale_unit].x);
 #pragma unroll
     for (u32 half = 0; half < 2; ++half)
-      for_each_sum<Stage>([&](u32 tile, u32 i, u32 eight) {
+      for_each_sum<Batch>([&](u32 tile, u32 i, u32 eight) {
         const float scale = of_pair(scales[half], i) * of_voice[eight];
         of[half][tile][i] = fma_(convert(sums.of[half][tile][i]), scale, of[half][tile][i]);
       });
   }
 
   // A tap of a layer's input of some time.
-  __device__ void add_tap(const Stage &b, const GateWeights<Stage, STEPS> &weights, const uint4 *inputs) {
-    Sums<2, Stage> sums;
+  __device__ void add_tap(const Batch &b, const GateWeights<Batch, STEPS> &weights, const uint4 *inputs) {
+    Sums<2, Batch> sums;
     sums.start(WHOLE);
-    sums.add(b, weights.rows, inputs, Stage::INPUT_UNITS);
-    add(b, sums, weights.scales, inputs, Stage::INPUT_UNITS, 4 * STEPS, whole);
+    sums.add(b, weights.rows, inputs, Batch::INPUT_UNITS);
+    add(b, sums, weights.scales, inputs, Batch::INPUT_UNITS, 4 * STEPS, whole);
   }
 
-  __device__ void add_conditioning(const Stage &b, u32 layer) {
+  __device__ void add_conditioning(const Batch &b, u32 layer) {
     const Vector &h = b.p.conditioning_vector;
     if (h.channels == 0) return;
     const Matrices &kind = b.p.conditioning_weights;
     const uint4 *vectors = b.work + b.p.at_h;
-    Sums<2, Stage> sums;
+    Sums<2, Batch> sums;
     sums.start(0);
-    GateWeights<Stage, 1> weights;
+    GateWeights<Batch, 1> weights;
 #pragma unroll 1
     for (u32 step = 0; step < kind.steps; ++step) {
       weights.load(b, kind, layer, step);
@@ -93,10 +93,10 @@ struct Filters {
   }
 
   // Bias, past taps and conditioning of a layer; the oldest tap's weights were loaded before.
-  __device__ void know(const Stage &b, u32 layer, GateWeights<Stage, STEPS> &weights, const float2 *bias) {
+  __device__ void know(const Batch &b, u32 layer, GateWeights<Batch, STEPS> &weights, const float2 *bias) {
 #pragma unroll
     for (u32 half = 0; half < 2; ++half)
-      for_each_sum<Stage>([&](u32 tile, u32 i, u32) { of[half][tile][i] = of_pair(bias[half], i); });
+      for_each_sum<Batch>([&](u32 tile, u32 i, u32) { of[half][tile][i] = of_pair(bias[half], i); });
     add_tap(b, weights, b.past_inputs(0));
 #pragma unroll 1
     for (u32 tap = 1; tap + 1 < b.p.kernel_size; ++tap) {
@@ -107,26 +107,26 @@ struct Filters {
   }
 
   // Layer 0 hears codes: rows of tables instead of products. Those of all taps are asked for at once.
-  __device__ void know_first(const Stage &b) {
+  __device__ void know_first(const Batch &b) {
     const u32 taps = b.p.kernel_size - 1;
 #pragma unroll 1
     for (u32 tap = 0; tap <= taps; ++tap) {
       if (tap == taps) add_conditioning(b, 0);
-      u32 at[Stage::EIGHTS];
+      u32 at[Batch::EIGHTS];
 #pragma unroll
-      for (u32 eight = 0; eight < Stage::EIGHTS; ++eight) {
+      for (u32 eight = 0; eight < Batch::EIGHTS; ++eight) {
         const u32 v = b.voice_of(eight);
         const u32 code = tap == taps ? b.voice(v).code : b.past_code(v, b.ring(0), (taps - tap) * b.ring(0).z);
         at[eight] = b.p.tables + (tap * Of::LEVELS + code) * 2 * Of::R;
       }
-      float2 heard[2][Stage::EIGHTS];
+      float2 heard[2][Batch::EIGHTS];
 #pragma unroll
       for (u32 half = 0; half < 2; ++half)
 #pragma unroll
-        for (u32 eight = 0; eight < Stage::EIGHTS; ++eight) heard[half][eight] = b.pair(at[eight] + row(b, half));
+        for (u32 eight = 0; eight < Batch::EIGHTS; ++eight) heard[half][eight] = b.pair(at[eight] + row(b, half));
 #pragma unroll
       for (u32 half = 0; half < 2; ++half)
-        for_each_sum<Stage>([&](u32 tile, u32 i, u32 eight) {
+        for_each_sum<Batch>([&](u32 tile, u32 i, u32 eight) {
           const float one = of_pair(heard[half][eight], i);
           of[half][tile][i] = tap == 0 ? one : of[half][tile][i] + one;
         });
@@ -134,9 +134,9 @@ struct Filters {
   }
 
   // Keeps the gated units of a layer.
-  __device__ void gate(const Stage &b, u32 layer) const {
-    u8 *units = (u8 *)(b.gated() + layer * Stage::GATED_UNITS) + 8 * b.warp() + 2 * b.in_group();
-    for_each_sum<Stage>([&](u32 tile, u32 i, u32 eight) {
+  __device__ void gate(const Batch &b, u32 layer) const {
+    u8 *units = (u8 *)(b.gated() + layer * Batch::GATED_UNITS) + 8 * b.warp() + 2 * b.in_group();
+    for_each_sum<Batch>([&](u32 tile, u32 i, u32 eight) {
       if (i & 1) return;
       const u32 low = gated_byte(of[0][tile][i], of[1][tile][i]);
       const u32 high = gated_byte(of[0][tile][i + 1], of[1][tile][i + 1]);
@@ -147,14 +147,14 @@ struct Filters {
 };
 
 // The rows of a layer's residual product that a warp has.
-template <typename Stage>
+template <typename Batch>
 struct Residual {
-  using Of = typename Stage::Of;
+  using Of = typename Batch::Of;
   static constexpr u32 STEPS = steps_of(Of::R);
   Weights<1, STEPS> rows;
   float2 scale, bias;
 
-  __device__ void load(const Stage &b, u32 layer) {
+  __device__ void load(const Batch &b, u32 layer) {
     const Matrices &kind = b.p.residuals;
     const u32 row = 8 * b.warp();
     rows.load(b, b.p.weights + kind.start + layer * kind.stride, Of::R, [&](u32) { return row; });
@@ -163,12 +163,12 @@ struct Residual {
   }
 
   // Brings the residual stream on.
-  __device__ void add(const Stage &b, u32 layer, Made<1, Stage> &made) const {
+  __device__ void add(const Batch &b, u32 layer, Made<1, Batch> &made) const {
     const u32 row = 8 * b.warp() + 2 * b.in_group();
-    Sums<1, Stage> sums;
+    Sums<1, Batch> sums;
     sums.start(WHOLE);
-    sums.add(b, rows, b.gated() + layer * Stage::GATED_UNITS, b.gated_stride());
-    for_each_sum<Stage>([&](u32 tile, u32 i, u32 eight) {
+    sums.add(b, rows, b.gated() + layer * Batch::GATED_UNITS, b.gated_stride());
+    for_each_sum<Batch>([&](u32 tile, u32 i, u32 eight) {
       if (i & 1) return;
       float2 *place = (float2 *)(b.x(b.voice_of(eight)) + row), x = *place;
       x.x += fma_(whole(sums.of[0][tile][i]), scale.x, bias.x);
@@ -181,14 +181,14 @@ struct Residual {
 };
 
 // Stores a layer's input in its queue, if it has one, and asks for the past inputs of the next.
-template <typename Stage>
-__device__ inline void exchange(const Stage &b, u32 layer) {
+template <typename Batch>
+__device__ inline void exchange(const Batch &b, u32 layer) {
   const Params &p = b.p;
-  constexpr u32 UNITS = Stage::INPUT_UNITS;
+  constexpr u32 UNITS = Batch::INPUT_UNITS;
   const uint4 ring = b.ring(layer);
   const u32 next = layer + 1, taps = p.kernel_size - 1;
 #pragma unroll 1
-  for (u32 i = b.thread; i < Stage::VOICES * UNITS; i += Stage::Of::THREADS) {
+  for (u32 i = b.thread; i < Batch::VOICES * UNITS; i += Batch::Of::THREADS) {
     const u32 v = i / UNITS, unit = i % UNITS;
     const u64 made = b.voice(v).made;
     uint4 *lane = b.lane(v) + unit;
@@ -200,45 +200,46 @@ __device__ inline void exchange(const Stage &b, u32 layer) {
       const u32 back = (taps - tap) * of_next.z;
       const bool is_silent = made < back;
       const uint4 *from = lane + of_next.x + (((u32)made - back) & of_next.y) * UNITS;
-      copy_later(b.past_inputs(tap) + i, is_silent ? p.silence + next * UNITS + unit : from);
+      copy_async(b.past_inputs(tap) + i, is_silent ? p.silence + next * UNITS + unit : from);
     }
   }
 }
 
 // All layers, up to their gated units. `turn` counts the vectors that were made.
-template <typename Stage>
-__device__ inline void layers(const Stage &b, u32 &turn) {
+template <typename Batch>
+__device__ inline void layers(const Batch &b, u32 &turn) {
   const Params &p = b.p;
   const u32 row = 8 * b.warp(), present = p.kernel_size - 1;
-  Filters<Stage> filters;
+  Filters<Batch> filters;
   filters.know_first(b);
 #pragma unroll 1
   for (u32 layer = 0;; ++layer) {
     exchange(b, layer);
     const bool is_last = layer + 1 == p.layers;
-    Residual<Stage> residual;
+    Residual<Batch> residual;
     if (!is_last) residual.load(b, layer);
     filters.gate(b, layer);
     __syncthreads();
     if (is_last) return;
 
-    GateWeights<Stage, Filters<Stage>::STEPS> weights;
+    GateWeights<Batch, Filters<Batch>::STEPS> weights;
     weights.load(b, p.taps, layer * p.kernel_size, 0);
     float2 bias[2];
 #pragma unroll
-    for (u32 half = 0; half < 2; ++half) bias[half] = b.pair(p.gate_bias + (layer + 1) * 2 * Stage::Of::R + filters.row(b, half));
-    Made<1, Stage> made;
+    for (u32 half = 0; half < 2; ++half)
+      bias[half] = b.pair(p.gate_bias + (layer + 1) * 2 * Batch::Of::R + filters.row(b, half));
+    Made<1, Batch> made;
     residual.add(b, layer, made);
-    tell_largest(b, made, turn);
-    await_copies();
+    merge_largest(b, made, turn);
+    wait_all_copies();
     __syncthreads();
 
-    make_bytes(b, made, turn, false, b.inputs(), Stage::INPUT_UNITS, Stage::INPUT_UNITS - 1,
+    make_bytes(b, made, turn, false, b.inputs(), Batch::INPUT_UNITS, Batch::INPUT_UNITS - 1,
                [&](u32) { return row; });
     ++turn;
-    GateWeights<Stage, Filters<Stage>::STEPS> of_present;
+    GateWeights<Batch, Filters<Batch>::STEPS> of_present;
     // There are not registers enough for many of both.
-    constexpr bool IS_SMALL = Filters<Stage>::STEPS == 1;
+    constexpr bool IS_SMALL = Filters<Batch>::STEPS == 1;
     if (IS_SMALL) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
     filters.know(b, layer + 1, weights, bias);
     if (!IS_SMALL) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);

@@ -16,8 +16,8 @@ struct Weights {
   uint4 of[N][STEPS];
 
   // From unit `first` of a matrix of so many rows on. The rows of n begin at row_of(n).
-  template <typename Stage, typename RowOf>
-  __device__ void load(const Stage &b, const uint4 *first, u32 rows, RowOf row_of) {
+  template <typename Batch, typename RowOf>
+  __device__ void load(const Batch &b, const uint4 *first, u32 rows, RowOf row_of) {
 #pragma unroll
     for (u32 n = 0; n < N; ++n)
 #pragma unroll
@@ -28,25 +28,25 @@ struct Weights {
 
 // Sums of N times 8 rows for all voices: number i of a tile is of row 2 t + (i & 1) and of the lane's voice in
 // the tile's lower or upper eight.
-template <u32 N, typename Stage>
+template <u32 N, typename Batch>
 struct Sums {
-  int of[N][Stage::TILES][4];
+  int of[N][Batch::TILES][4];
 
   __device__ void start(int from) {
 #pragma unroll
     for (u32 n = 0; n < N; ++n)
 #pragma unroll
-      for (u32 tile = 0; tile < Stage::TILES; ++tile)
+      for (u32 tile = 0; tile < Batch::TILES; ++tile)
 #pragma unroll
         for (u32 i = 0; i < 4; ++i) of[n][tile][i] = from;
   }
 
   // Adds products with vectors of so many units from one voice to the next.
   template <u32 STEPS>
-  __device__ void add(const Stage &b, const Weights<N, STEPS> &weights, const uint4 *vectors, u32 stride) {
+  __device__ void add(const Batch &b, const Weights<N, STEPS> &weights, const uint4 *vectors, u32 stride) {
 #pragma unroll
-    for (u32 tile = 0; tile < Stage::TILES; ++tile) {
-      constexpr u32 LAST = Stage::EIGHTS - 1;
+    for (u32 tile = 0; tile < Batch::TILES; ++tile) {
+      constexpr u32 LAST = Batch::EIGHTS - 1;
       const uint4 *low = vectors + b.voice_of(2 * tile) * stride + b.in_group();
       // Where there is no upper eight, the lower one stands in for it.
       const uint4 *high = 2 * tile + 1 <= LAST ? low + 8 * stride : low;
@@ -69,14 +69,14 @@ struct Sums {
 };
 
 // Calls `use(tile, i, eight)` for each sum of a tile that is of a voice.
-template <typename Stage, typename Use>
+template <typename Batch, typename Use>
 __device__ inline void for_each_sum(Use use) {
 #pragma unroll
-  for (u32 tile = 0; tile < Stage::TILES; ++tile)
+  for (u32 tile = 0; tile < Batch::TILES; ++tile)
 #pragma unroll
     for (u32 i = 0; i < 4; ++i) {
       const u32 eight = 2 * tile + (i >> 1);
-      if (eight < Stage::EIGHTS) use(tile, i, eight);
+      if (eight < Batch::EIGHTS) use(tile, i, eight);
     }
 }
 

@@ -1,18 +1,18 @@
-// The beginning and the end of a choir's sample: what it hears, and the codes that are chosen, by a warp a voice.
+// The beginning and the end of a batch's sample: what it hears, and the codes that are chosen, by a warp a voice.
 #pragma once
 #include "batch/batch.cuh"
 #include "common/hear.cuh"
 #include "common/turn.cuh"
 
 // Conditioning vectors of the voices that have none left, from the host's memory: a warp brings one.
-template <typename Stage>
-__device__ inline void fetch_told(const Stage &b) {
+template <typename Batch>
+__device__ inline void fetch_told(const Batch &b) {
   const Params &p = b.p;
   const u32 h = p.conditioning_vector.channels, lane = b.thread & 31;
-  if (!__any_sync(ALL, lane < Stage::VOICES && to_fetch(b, lane) > 0)) return;
+  if (!__any_sync(ALL, lane < Batch::VOICES && to_fetch(b, lane) > 0)) return;
 #pragma unroll 1
-  for (u32 pair = b.warp(); pair < Stage::VOICES * p.told_rows; pair += Stage::Of::WARPS) {
-    const u32 v = pair % Stage::VOICES, row = pair / Stage::VOICES;
+  for (u32 pair = b.warp(); pair < Batch::VOICES * p.told_rows; pair += Batch::Of::WARPS) {
+    const u32 v = pair % Batch::VOICES, row = pair / Batch::VOICES;
     if (row >= to_fetch(b, v)) continue;
     const u32 slot = ((u32)b.voice(v).made + row) & p.conditioning_mask;
     const float *from = p.conditioning + ((u64)b.order(v) * (p.conditioning_mask + 1) + slot) * h;
@@ -33,22 +33,22 @@ __device__ inline void fetch_told(const Stage &b) {
   __syncthreads();
   // A vector that never changes is fetched once.
   const u32 v = b.thread;
-  if (v < Stage::VOICES)
+  if (v < Batch::VOICES)
     if (const u32 rows = to_fetch(b, v)) b.voice(v).told = p.conditioning_mask ? b.voice(v).done + rows : ~0u;
 }
 
-template <typename Stage>
-__device__ inline void hear_all(const Stage &b) {
-  constexpr u32 R = Stage::Of::R;
+template <typename Batch>
+__device__ inline void hear_all(const Batch &b) {
+  constexpr u32 R = Batch::Of::R;
   const Params &p = b.p;
   if (p.conditioning_vector.channels > 0) {
     fetch_told(b);
 #pragma unroll 1
-    for (u32 v = b.warp(); v < Stage::VOICES; v += Stage::Of::WARPS)
+    for (u32 v = b.warp(); v < Batch::VOICES; v += Batch::Of::WARPS)
       quantise(b.told(v, b.voice(v).done), p.conditioning_vector, false, b.h(v));
   }
 #pragma unroll 1
-  for (u32 i = b.thread; i < Stage::VOICES * R / 4; i += Stage::Of::THREADS) {
+  for (u32 i = b.thread; i < Batch::VOICES * R / 4; i += Batch::Of::THREADS) {
     const u32 v = i / (R / 4), quarter = i % (R / 4);
     ((float4 *)b.x(v))[quarter] = ((const float4 *)(p.floats + p.embedding + b.voice(v).code * R))[quarter];
   }
@@ -101,21 +101,21 @@ __device__ inline u32 pick_of_256(float *logits, float temperature, u64 share, u
 }
 
 // Draws the next code of each voice, and goes on to the next sample.
-template <typename Stage>
-__device__ inline void choose_all(const Stage &b) {
-  constexpr u32 WARPS = Stage::Of::WARPS, LEVELS = Stage::Of::LEVELS;
+template <typename Batch>
+__device__ inline void choose_all(const Batch &b) {
+  constexpr u32 WARPS = Batch::Of::WARPS, LEVELS = Batch::Of::LEVELS;
   const Params &p = b.p;
   const u32 lane = b.thread & 31;
   // A lane draws for one of the warp's voices.
   const u32 drawing = b.warp() + lane * WARPS;
   u32 draws = 0;
-  if (drawing < Stage::VOICES) {
+  if (drawing < Batch::VOICES) {
     const Voice &voice = b.voice(drawing);
     draws = draw(voice.key, voice.stream, voice.made);
   }
   __syncwarp();
 #pragma unroll 1
-  for (u32 v = b.warp(), nth = 0; v < Stage::VOICES; v += WARPS, ++nth) {
+  for (u32 v = b.warp(), nth = 0; v < Batch::VOICES; v += WARPS, ++nth) {
     Voice &voice = b.voice(v);
     const u32 drawn = __shfl_sync(ALL, draws, nth);
     if (!voice.is_active) continue;

@@ -1,19 +1,19 @@
 // What the sums of a product become: a vector of bytes and its scale. Every warp has a few rows of each voice.
-// They find the largest magnitude together, meet, and each turns its own rows into bytes.
+// They find the largest magnitude together, wait at a barrier, and each turns its own rows into bytes.
 #pragma once
 #include "batch/tiles.cuh"
 
 // Two neighbouring rows of a voice for each eight of the voices, N times.
-template <u32 N, typename Stage>
+template <u32 N, typename Batch>
 struct Made {
-  float of[N][Stage::EIGHTS][2];
+  float of[N][Batch::EIGHTS][2];
 };
 
-// Tells the largest magnitudes of this warp's rows.
-template <u32 N, typename Stage>
-__device__ inline void tell_largest(const Stage &b, const Made<N, Stage> &made, u32 turn) {
+// Merges the largest magnitudes of this warp's rows into those of the batch.
+template <u32 N, typename Batch>
+__device__ inline void merge_largest(const Batch &b, const Made<N, Batch> &made, u32 turn) {
 #pragma unroll
-  for (u32 eight = 0; eight < Stage::EIGHTS; ++eight) {
+  for (u32 eight = 0; eight < Batch::EIGHTS; ++eight) {
     u32 most = 0;
 #pragma unroll
     for (u32 n = 0; n < N; ++n)
@@ -31,15 +31,15 @@ __device__ inline void tell_largest(const Stage &b, const Made<N, Stage> &made, 
   }
 }
 
-// Turns rows into bytes, after all warps have told: `most` is what the largest becomes, 127, or 255 after a
+// Turns rows into bytes, after all warps have merged theirs: `most` is what the largest becomes, 127, or 255 after a
 // relu, when bytes stand for themselves less 128. The rows of n begin at row_of(n). As `quantise` does.
-template <u32 N, typename Stage, typename RowOf>
-__device__ inline void make_bytes(const Stage &b, const Made<N, Stage> &made, u32 turn, bool is_rectified,
+template <u32 N, typename Batch, typename RowOf>
+__device__ inline void make_bytes(const Batch &b, const Made<N, Batch> &made, u32 turn, bool is_rectified,
                                   uint4 *vectors, u32 stride, u32 scale_unit, RowOf row_of) {
   const u32 lane = b.thread & 31;
   // A lane finds the factor of one voice; there are 32 at most.
-  static_assert(Stage::VOICES <= 32);
-  const bool is_voice = lane < Stage::VOICES;
+  static_assert(Batch::VOICES <= 32);
+  const bool is_voice = lane < Batch::VOICES;
   const float largest = __uint_as_float(is_voice ? b.largest(turn)[lane] : 0), most = is_rectified ? 255.0f : 127.0f;
   const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f;
   const float factor = is_usable ? most / largest : 0.0f;
@@ -48,7 +48,7 @@ __device__ inline void make_bytes(const Stage &b, const Made<N, Stage> &made, u3
     b.largest(turn + 1)[lane] = 0;
   }
 #pragma unroll
-  for (u32 eight = 0; eight < Stage::EIGHTS; ++eight) {
+  for (u32 eight = 0; eight < Batch::EIGHTS; ++eight) {
     const u32 v = b.voice_of(eight);
     const float of_voice = __shfl_sync(ALL, factor, v);
     unsigned char *bytes = (u8 *)(vectors + v * stride) + 2 * b.in_group();

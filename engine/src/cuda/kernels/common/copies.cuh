@@ -2,41 +2,41 @@
 #pragma once
 #include "common/model.cuh"
 
-// Copies a unit, some time before this thread has waited for it.
-__device__ inline void copy_later(uint4 *shared_to, const uint4 *from) {
+// Starts to copy a unit; it is there once this thread has waited for it.
+__device__ inline void copy_async(uint4 *shared_to, const uint4 *from) {
 #ifdef __CUDACC_RTC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(shared_to)), "l"(from)
                : "memory");
 #else
-  copy_unit_later(shared_to, from);
+  shim_copy_async(shared_to, from);
 #endif
 }
 
-// Ends a group of copies.
-__device__ inline void end_group() {
+// Puts the copies since the last group into one.
+__device__ inline void commit_group() {
 #ifdef __CUDACC_RTC__
   asm volatile("cp.async.commit_group;" ::: "memory");
 #else
-  end_group_of_units();
+  shim_commit_group();
 #endif
 }
 
 // Waits for all of this thread's groups but the last so many.
 template <int LEFT>
-__device__ inline void await_groups() {
+__device__ inline void wait_group() {
 #ifdef __CUDACC_RTC__
   asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 #else
-  await_units(LEFT);
+  shim_wait_group(LEFT);
 #endif
 }
 
 // Waits for all of this thread's copies.
-__device__ inline void await_copies() {
+__device__ inline void wait_all_copies() {
 #ifdef __CUDACC_RTC__
   asm volatile("cp.async.wait_all;" ::: "memory");
 #else
-  end_group_of_units();
-  await_units(0);
+  shim_commit_group();
+  shim_wait_group(0);
 #endif
 }

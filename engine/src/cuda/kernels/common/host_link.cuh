@@ -1,6 +1,7 @@
-// Between the host and those who play one voice: a warp asks for goals, fetches conditioning vectors, draws, and brings
-// the codes back, so that nobody else waits for the bus. It grants samples a little ahead; when the slice is over it
-// grants no more. The desk that it works at says how the others are told (`single/single.cuh`, `pipeline/pipeline.cuh`):
+// Between the host and the threads that play one voice: a warp polls the goal, fetches conditioning vectors, draws, and
+// brings the codes back, so that no other warp waits for the bus. It grants samples a little ahead; when the slice is
+// over it grants no more. Its block says how the grants reach the others (`single/single.cuh`,
+// `pipeline/host_link.cuh`):
 //
 //   order()               whose mail it is
 //   keep_vector(..)       a conditioning vector, four channels a lane
@@ -18,13 +19,14 @@ constexpr u32 AT_ONCE = 4;
 constexpr u32 MOST_CHANNELS = 4;
 
 template <typename D>
-struct Herald {
+struct HostLink {
   const D &d;
   u32 lane, goal, granted, sent, told, turns;
   bool is_last, is_over;
 
-  __device__ explicit Herald(const D &desk)
-      : d(desk), lane(threadIdx.x & 31), goal(0), granted(0), sent(0), told(0), turns(0), is_last(false), is_over(false) {}
+  __device__ explicit HostLink(const D &block)
+      : d(block), lane(threadIdx.x & 31), goal(0), granted(0), sent(0), told(0), turns(0), is_last(false),
+        is_over(false) {}
 
   __device__ Mail &mail() const { return d.p.mail[d.order()]; }
 
@@ -47,7 +49,7 @@ struct Herald {
   }
 
   // Looks for a goal that rose.
-  __device__ void ask() {
+  __device__ void poll_goal() {
     const u32 told_goal = __shfl_sync(ALL, *(volatile u32 *)&mail().goal, 0);
     goal = told_goal & ~LAST;
     is_last = told_goal & LAST;
@@ -57,7 +59,7 @@ struct Herald {
 
   // Grants what may be made by now.
   __device__ void grant(u32 made, long long began) {
-    if (granted == goal && !is_last) ask();
+    if (granted == goal && !is_last) poll_goal();
     const u32 most = made + D::AHEAD_OF_MADE - granted, left = goal - granted;
     u32 count = left < most ? left : most;
     count = count < AT_ONCE ? count : AT_ONCE;
@@ -77,12 +79,13 @@ struct Herald {
     if (is_over) d.stop(granted);
   }
 
-  // Brings codes to the host, and says so now and then.
-  __device__ void send(u32 made) {
+  // Brings codes to the host, and publishes now and then how many they are.
+  __device__ void send_codes(u32 made) {
     const Params &p = d.p;
 #pragma unroll 1
     for (u32 sample = sent + lane; sample < made; sample += 32)
-      p.codes[(u64)d.order() * (p.codes_mask + 1) + (((u32)d.voice().made + sample) & p.codes_mask)] = (u8)d.code(sample);
+      p.codes[(u64)d.order() * (p.codes_mask + 1) + (((u32)d.voice().made + sample) & p.codes_mask)] =
+          (u8)d.code(sample);
     sent = made;
     const bool is_all = made == granted && (is_over || made == goal);
     if (made - told < 32 && !(is_all && made > told)) return;
@@ -93,15 +96,15 @@ struct Herald {
     *(volatile u32 *)&mail().done = made;
   }
 
-  __device__ void play(long long began) {
+  __device__ void run(long long began) {
     u32 made = 0;
     while (!is_over || made != granted) {
-      pause();
+      spin_pause();
       made = __shfl_sync(ALL, d.made(made), 0);
-      keep_order();
-      send(made);
+      compiler_fence();
+      send_codes(made);
       if (!is_over) grant(made, began);
     }
-    send(made);
+    send_codes(made);
   }
 };

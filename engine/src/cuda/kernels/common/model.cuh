@@ -89,14 +89,14 @@ struct Params {
   // A block's working memory, in units from its beginning; all but the first are [voices] times their own.
   u32 at_voices, at_told, at_h, at_x, at_input, at_units, at_ahead, at_skips, at_skip_input, at_hidden,
       at_hidden_input, at_logits;
-  u32 at_rings, at_past, at_largest;  // of a choir whose shape is known (batch/batch.cuh)
+  u32 at_rings, at_past, at_largest;  // of a batch of a known shape (batch/batch.cuh)
   u32 work_units, work_is_shared;
   u32 resident_units;  // of the weights, from the first on, that are copied to shared memory
 };
 
-// What more a soloist is told (single/single.cuh). Of the model, in units of the weights: matrices by tiles of 16 rows and 32
-// columns, as the lanes of a warp hold them.
-struct Soloist {
+// The second argument of the single-stream kernel (single/single.cuh). Of the model, in units of the weights: matrices
+// by tiles of 16 rows and 32 columns, as the lanes of a warp hold them.
+struct SingleArgs {
   u32 packets;             // [layers][PACKET]
   u32 past_tiles;          // [layers - 1][kernel_size - 1][R / 32][R_PARTS][2][filter, gate][32]
   u32 conditioning_tiles;  // [layers][R / 32][parts][2][filter, gate][32]
@@ -106,24 +106,24 @@ struct Soloist {
   // Of the block's shared memory.
   u32 resident;  // layers whose packets stay there
   u32 slots;     // packets of other layers, at a time: a power of two
-  u32 at_voice, at_rings, at_units, at_ahead, at_h, at_x, at_latest, at_skip_input, at_hidden_input, at_maxima, at_logits,
-      at_weights, at_nucleus, at_draws, at_codes, at_end2, at_packets;
+  u32 at_voice, at_rings, at_units, at_ahead, at_h, at_x, at_latest, at_skip_input, at_hidden_input, at_maxima,
+      at_logits, at_weights, at_nucleus, at_draws, at_codes, at_end2, at_packets;
 };
 
-// What more a relay is told (pipeline/pipeline.cuh). Of the model: units of the weights, matrices by tiles of 16 rows and parts of 32
-// columns, [tiles][parts][2][32]; and floats.
-struct Relay {
-  u32 blocks, chains, skippers;  // blocks of a cluster, and of them those with layers and those that sum skips alone
-  u32 early;                     // layers whose skips those sum
-  u32 resident, resident_skips;  // packets and skips that each keeps in shared memory, from its first on
-  u32 resident_first;            // packets of the first block
-  u32 heard_units;               // of what the first block looks codes up in, before its packets; 0: not in shared memory
-  u32 joined;                    // [layers - 1]: present tap times the residual before it
-  u32 residuals;                 // [layers - 1]
-  u32 packets, packet;           // [layers - 1]: present tap, past taps, conditioning; units of one
-  u32 first_conditioning;        // of layer 0
-  u32 heard;                     // [codes]: layer 0's present tap, [R] pairs in bf16; [codes]: embedding, [R] in bf16
-  u32 skips;                     // [layers]
+// The second argument of the pipeline (pipeline/pipeline.cuh). Of the model: units of the weights, matrices by tiles of
+// 16 rows and parts of 32 columns, [tiles][parts][2][32]; and floats.
+struct PipelineArgs {
+  u32 blocks, chains, skip_blocks;  // blocks of a cluster, of them those with layers and those that sum skips alone
+  u32 early;                        // layers whose skips those sum
+  u32 resident, resident_skips;     // packets and skips that each keeps in shared memory, from its first on
+  u32 resident_first;               // packets of the first block
+  u32 heard_units;                  // of what the first block looks codes up in, before its packets; 0: not shared
+  u32 joined;                       // [layers - 1]: present tap times the residual before it
+  u32 residuals;                    // [layers - 1]
+  u32 packets, packet;              // [layers - 1]: present tap, past taps, conditioning; units of one
+  u32 first_conditioning;           // of layer 0
+  u32 heard;      // [codes]: layer 0's present tap, [R] pairs in bf16; [codes]: embedding, [R] in bf16
+  u32 skips;      // [layers]
   u32 end1, end2;
-  u32 gate_bias;                 // float: [layers][R] pairs, with what the residual's bias before it brings
+  u32 gate_bias;  // float: [layers][R] pairs, with what the residual's bias before it brings
 };

@@ -199,7 +199,7 @@ __device__ inline u32 likeliest_of_256(const float *logits, u32 largest) {
 }
 
 // The code that is chosen among 256, by one warp, all of which gets it: of their logits, the order of the largest, and
-// the weights that follow from them. `kept` is room for the nucleus.
+// the weights that follow from them. `kept` is memory for the nucleus.
 __device__ inline u32 chosen_of_256(float temperature, u64 share, const float *logits, const u32 *weights, u32 *kept,
                                     u32 drawn, u32 largest) {
   const u32 lane = threadIdx.x & 31;

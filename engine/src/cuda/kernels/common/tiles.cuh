@@ -63,7 +63,8 @@ struct Tiles {
     const uint4 *weights = matrix + unit * kind.rows + first_row, *low = weights + row(0), *high = weights + row(2);
     const uint4 *inputs = vector_of(of_column((threadIdx.x & 31) / 4)) + unit;
     for (int i = 0; i < SUMS; ++i) totals[i] = 0;
-    // A warp meets before it multiplies, and no compiler moves a load across: several steps are loaded first.
+    // The lanes of a warp wait for each other before they multiply, and no compiler moves a load across: several steps
+    // are loaded first.
     constexpr u32 AT_ONCE = 3;
 #pragma unroll 1
     for (u32 step = 0; step < kind.steps; step += AT_ONCE) {

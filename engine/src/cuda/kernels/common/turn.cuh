@@ -36,7 +36,7 @@ __device__ inline bool begin_sample(const Block &b, long long began) {
   return b.go();
 }
 
-// Tells the host how far a voice is.
+// Publishes to the host how far a voice is.
 __device__ inline void publish(const Block &b, u32 v) {
   __threadfence_system();
   *(volatile u32 *)&b.p.mail[b.order(v)].done = b.voice(v).done;

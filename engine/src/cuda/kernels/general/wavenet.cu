@@ -4,18 +4,21 @@
 //
 // A sample is a chain of phases with barriers between them, each in a text of its own:
 //
-//   common/turn.cuh     which voices have a sample to make; at the end `choose` draws its code, which is heard next
-//   common/hear.cuh     conditioning vectors, fetched from the host now and then, and the codes' embeddings
+//   common/turn.cuh      which voices have a sample to make; at the end `choose` draws its code, which is heard next
+//   common/hear.cuh      conditioning vectors, fetched from the host now and then, and the codes' embeddings
 //   general/layers.cuh   one layer after another: bias, past taps and conditioning, the present tap and the gate, and
-//                the residual; for a voice alone `ahead` does what it can for all layers at once
+//                        the residual; for a voice alone `ahead` does what it can for all layers at once
 //   general/head.cuh     skips of all layers, two products
 //
-// Below them: common/model.cuh is what the host tells, common/block.cuh where things lie, common/vectors.cuh, common/products.cuh and
-// common/tiles.cuh how inputs and weights are multiplied, common/arithmetic.cuh and common/sampling.cuh the numeric contract.
+// Below them, in `common`: model.cuh is what the host tells, block.cuh where things lie, vectors.cuh, products.cuh and
+// tiles.cuh how inputs and weights are multiplied, arithmetic.cuh and sampling.cuh the numeric contract.
 //
-// `wavenet_solo` has teams of 4 lanes a row for one voice's sake. `wavenet_choir` reads weights once for several
-// voices: floats by one thread for a row and 4 voices, bytes by a warp on the matrix units for 16 rows and 8.
-// Floats' sums have the order of the numeric contract in both; those of bytes are exact in any.
+// This text plays any shape. Other folders have kernels for shapes that the compiler knows: `single` one voice a block,
+// `batch` many, `pipeline` one voice a cluster, the fast mode.
+//
+// `wavenet_general_single` has teams of 4 lanes a row for one voice's sake. `wavenet_general_batch` reads weights once
+// for several voices: floats by one thread for a row and 4 voices, bytes by a warp on the matrix units for 16 rows and
+// 8. Floats' sums have the order of the numeric contract in both; those of bytes are exact in any.
 
 #ifndef __CUDACC_RTC__
 #include "shim.h"
@@ -28,7 +31,7 @@
 
 // All of a slice. `Share` deals out the products.
 template <typename Share, bool IS_AHEAD>
-__device__ inline void play(const Params &p) {
+__device__ inline void run_general(const Params &p) {
 #ifdef __CUDACC_RTC__
   extern __shared__ uint4 shared[];
 #endif
@@ -80,16 +83,16 @@ __device__ inline void play(const Params &p) {
 // Threads of a block, at most.
 #define THREADS 512
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_solo(const __grid_constant__ Params p) {
-  play<Rows<1, 4>, true>(p);
+extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_general_single(const __grid_constant__ Params p) {
+  run_general<Rows<1, 4>, true>(p);
 }
 
 #if defined(WAVENET_INT8)
-typedef Tiles Choir;
+typedef Tiles BatchShare;
 #else
-typedef Rows<4, 1> Choir;
+typedef Rows<4, 1> BatchShare;
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_choir(const __grid_constant__ Params p) {
-  play<Choir, false>(p);
+extern "C" __global__ void __launch_bounds__(THREADS, 1) wavenet_general_batch(const __grid_constant__ Params p) {
+  run_general<BatchShare, false>(p);
 }

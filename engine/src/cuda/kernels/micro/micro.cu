@@ -17,7 +17,7 @@ __device__ inline bool wait_for(u32 number, Look look) {
   return false;
 }
 
-// One side of the game: side 0 says 1, 3, 5 ..., side 1 answers 2, 4, 6 ...
+// One side of a ping-pong: side 0 says 1, 3, 5 ..., side 1 answers 2, 4, 6 ...
 template <typename Look, typename Say>
 __device__ inline void take_turns(u32 side, u32 turns, Found *found, Look look, Say say) {
   const u64 began = clock64();

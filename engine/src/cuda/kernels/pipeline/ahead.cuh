@@ -1,23 +1,23 @@
-// What of a relay's next sample is known before its code: bias, past taps and conditioning of a block's layers, summed
-// while the voice is elsewhere.
+// What of the next sample is known before its code: bias, past taps and conditioning of a block's layers, summed while
+// the voice is in other blocks.
 #pragma once
 #include "pipeline/chain.cuh"
 
 // 16 units: two tiles, filter and gate of each unit in one, rows g and g + 8.
 template <typename M>
-struct RelayAhead {
+struct PipelineAhead {
   using Vector = Eights<M::PARTS>;
-  const Station<M> &d;
+  const PipelineBlock<M> &d;
   u32 warp, lane, unit, layers;
   u64 made;
-  uint4 *memory;  // of the lane
+  uint4 *lane_memory;
 
-  __device__ explicit RelayAhead(const Station<M> &station)
-      : d(station), warp(warp_once() - M::GATES - M::STREAMS), lane(lane_once()), unit(16 * warp + lane / 4),
-        layers(d.layers()), made(d.voice().made), memory(d.p.lanes + (u64)d.voice().lane * d.p.lane_units) {}
+  __device__ explicit PipelineAhead(const PipelineBlock<M> &block)
+      : d(block), warp(warp_once() - M::GATES - M::STREAMS), lane(lane_once()), unit(16 * warp + lane / 4),
+        layers(d.layers()), made(d.voice().made), lane_memory(d.p.lanes + (u64)d.voice().lane * d.p.lane_units) {}
 
   // Where a layer's input of a time lies: in bf16.
-  __device__ uint4 *row(uint4 ring, u64 time) const { return memory + ring.x + ((u32)time & ring.y) * (M::R / 8); }
+  __device__ uint4 *row(uint4 ring, u64 time) const { return lane_memory + ring.x + ((u32)time & ring.y) * (M::R / 8); }
 
   // Keeps what a layer heard for when it is past.
   __device__ void keep(u32 own, u64 time, const Vector &x) const {
@@ -29,7 +29,7 @@ struct RelayAhead {
   __device__ void keep_code(u64 time, u32 code) const {
     if (lane == 0 && warp == 0) codes()[(u32)time & d.p.rings[0].y] = (u8)code;
   }
-  __device__ u8 *codes() const { return (u8 *)(memory + d.p.lane_codes); }
+  __device__ u8 *codes() const { return (u8 *)(lane_memory + d.p.lane_codes); }
 
   __device__ void add(const uint4 *tiles, u32 stride, const Vector &vector, Sums *sums) const {
 #pragma unroll
@@ -62,7 +62,7 @@ struct RelayAhead {
   }
 
   __device__ Sums bias_of(u32 layer, u32 i) const {
-    const float2 bias = ((const float2 *)(d.p.floats + d.relay.gate_bias))[layer * M::R + unit + 8 * i];
+    const float2 bias = ((const float2 *)(d.p.floats + d.args.gate_bias))[layer * M::R + unit + 8 * i];
     return Sums(bias.x, bias.y);
   }
 
@@ -85,7 +85,7 @@ struct RelayAhead {
       }
     }
     Sums sums[2] = {Sums(heard[0].x, heard[0].y), Sums(heard[1].x, heard[1].y)};
-    add_conditioning(p.weights + d.relay.first_conditioning, grant, sums);
+    add_conditioning(p.weights + d.args.first_conditioning, grant, sums);
     store(half, 0, sums);
   }
 
@@ -106,18 +106,18 @@ struct RelayAhead {
     store(half, own + 1, sums);
   }
 
-  __device__ void play() const {
-    ChainRoom<M> &room = d.chain();
+  __device__ void run() const {
+    ChainMemory<M> &memory = d.chain();
     // What was heard last, before this slice.
     u32 code = made > 0 ? codes()[(u32)(made - 1) & d.p.rings[0].y] : 0;
     for (u32 sample = 0;; ++sample) {
-      const bool may_go = d.await_grant(sample);
+      const bool may_go = d.wait_for_grant(sample);
       const u64 time = made + sample;
       const u32 half = sample & 1, before = (sample - 1) & 1, phase = (sample - 1) >> 1 & 1;
-      const Grant &grant = room.grants[sample % GRANTS];
+      const Grant &grant = memory.grants[sample % GRANTS];
       if (d.rank == 0 && sample > 0) {
-        hear(room.code_bells[before], phase);
-        code = room.code[before];
+        mbarrier_wait(memory.code_barriers[before], phase);
+        code = memory.code[before];
         keep_code(time - 1, code);
       }
       if (d.rank == 0 && may_go) sum_codes(half, time, code, grant);
@@ -125,8 +125,8 @@ struct RelayAhead {
       for (u32 own = 0; own < layers; ++own) {
         Vector x = {};
         if (sample > 0) {
-          hear(room.x_bells[before][own + 1], phase);
-          x = Vector::of(room.x_rounded[before][own + 1], lane & 3);
+          mbarrier_wait(memory.x_barriers[before][own + 1], phase);
+          x = Vector::of(memory.x_rounded[before][own + 1], lane & 3);
           keep(own, time - 1, x);
         } else if (time > 0) {
           x = Vector::of(row(d.p.rings[d.first_layer() + own], time - 1), lane & 3);
@@ -135,9 +135,9 @@ struct RelayAhead {
       }
       if (!may_go) return;
       __syncwarp();
-      if (lane == 0) come(room.ahead_bells[half]);
+      if (lane == 0) mbarrier_arrive(memory.ahead_barriers[half]);
       // What one warp kept is read by all.
-      join(AHEAD_MEETS, 32 * M::AHEADS);
+      named_barrier_sync(AHEAD_BARRIER, 32 * M::AHEADS);
     }
   }
 };

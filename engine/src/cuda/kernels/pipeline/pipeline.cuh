@@ -1,9 +1,11 @@
-// One voice, passed on from block to block of a cluster: the fast mode, whose bytes are not the processor's.
+// One voice on the blocks of a cluster, which are a pipeline of its layers: the fast mode, whose bytes are not the
+// processor's.
 //
 // Every block has some layers for good, so its weights stay on its multiprocessor, in registers and shared memory, but
-// for those of a layer or two of the first block, which looks codes up too: they come while the voice is elsewhere. And a
-// layer is one product on the voice's way, where the exact kernels have two, the residual and the next present tap. With
-// C the present tap of a layer, W the residual before it, x what that one heard and z its gated units:
+// for those of a layer or two of the first block, which looks codes up too: they come while the sample is in other
+// blocks. And a layer is one product on the sample's critical path, where the exact kernels have two, the residual and
+// the next present tap. With C the present tap of a layer, W the residual before it, x what that one heard and z its
+// gated units:
 //
 //   C (x + W z + b) = C x + (C W) z + C b
 //
@@ -11,16 +13,16 @@
 // hear, beside it. Products are of bf16 on the matrix units, sums and the residual stream are floats, tanh is the
 // card's. The blocks, in the order of their ranks, and what their warps do:
 //
-//   chains    pipeline/chain.cuh   gates: C x, then (C W) z and the gate; streams: x + W z + b
-//             pipeline/ahead.cuh   bias, past taps and conditioning of the next sample
-//   skippers  pipeline/skips.cuh   the skips of the first layers, where the ends have no room for all
-//   two ends  pipeline/end.cuh     the skips of the last layers; then half of the hidden channels, and what these bring to
-//                               the logits. Both sum the same skips, for to hand them on takes longer
-//   the head  pipeline/choice.cuh  logits, and the choice of the code
-//   the desk  common/host_link.cuh        goals, conditioning vectors, draws and codes: everything between host and cluster
+//   chains       pipeline/chain.cuh      gates: C x, then (C W) z and the gate; streams: x + W z + b
+//                pipeline/ahead.cuh      bias, past taps and conditioning of the next sample
+//   skip blocks  pipeline/skips.cuh      the skips of the first layers, where the ends cannot hold the weights of all
+//   two ends     pipeline/end.cuh        the skips of the last layers; then half of the hidden channels, and what these
+//                                        bring to the logits. Both sum the same skips: sending them on takes longer
+//   the head     pipeline/choice.cuh     logits, and the choice of the code
+//   host link    pipeline/host_link.cuh  goals, conditioning vectors, draws and codes: all between host and cluster
 //
-// What they tell each other lies in memory that has a place for this sample and one for the next, each with its bell:
-// nobody can be two samples late, for every sample needs the whole way of the one before.
+// What they send each other is double-buffered: there is a place for this sample and one for the next, each with its
+// barrier. No block can be two samples late, for every sample needs all blocks to have finished the one before.
 #pragma once
 #include "common/cluster.cuh"
 #include "common/hear.cuh"
@@ -28,7 +30,7 @@
 
 // A model's shape, and how many layers a block of a chain and one that sums skips have.
 template <u32 R_, u32 S_, u32 A_, u32 LAYERS_, u32 SKIPS_>
-struct Team {
+struct PipelineShape {
   static constexpr u32 R = R_, S = S_, A = A_, LEVELS = 256, LAYERS = LAYERS_, SKIPS = SKIPS_;
   static constexpr u32 PARTS = R / 32, S_PARTS = S / 32;
   // Warps, a tile of 16 rows each; those ahead have two.
@@ -43,11 +45,13 @@ struct Team {
   static constexpr u32 TILE = PARTS * 64, GATE = GATES * TILE, RESIDUAL = STREAMS * TILE, SKIP = SKIP_WARPS * TILE;
 };
 
-// Grants that may be under way; the herald is half as many samples ahead, at most. Units of a conditioning vector. Blocks
-// that sum skips alone. Bytes of what is told: the twins of relay.rs.
-constexpr u32 GRANTS = 16, GRANTED_VECTOR = 16, MOST_SKIPPERS = 4, ROOM = 24 << 10;
-// Barriers: of the warps ahead, of those of an end when the skips and when the hidden channels are there, of the head.
-constexpr u32 AHEAD_MEETS = 1, SKIPS_MEET = 2, HIDDEN_MEET = 3, HEAD_MEETS = 4;
+// Grants that may be under way; the host link is half as many samples ahead, at most. Units of a conditioning vector.
+// Blocks that sum skips alone. Bytes of shared memory for what blocks and warps send each other; weights follow. The
+// last two have their twins in pipeline.rs.
+constexpr u32 GRANTS = 16, GRANTED_VECTOR = 16, MOST_SKIP_BLOCKS = 4, WORKING_BYTES = 24 << 10;
+// Named barriers: of the warps ahead, of those of an end when the skips and when the hidden channels are there, of the
+// head.
+constexpr u32 AHEAD_BARRIER = 1, SKIPS_BARRIER = 2, HIDDEN_BARRIER = 3, HEAD_BARRIER = 4;
 
 // Whether a sample may be made, its draw, and its conditioning vector in bf16.
 constexpr u32 GO = 1, STOP = 2;
@@ -57,79 +61,80 @@ struct Grant {
 };
 struct Grants {
   Grant grants[GRANTS];
-  Bell bells[GRANTS];
+  Mbarrier barriers[GRANTS];
 };
 
-// What a block of a chain is told, and its warps each other. Place 0 of x and z is for what is heard from before: the
-// input of the layer before the block's first, and its gated units; place l + 1 is of its own layer l.
+// What a block of a chain receives, and what its warps send each other. Place 0 of x and z is for what the block before
+// sends: the input of the layer before this block's first, and its gated units. Place l + 1 is of this block's layer l.
 template <typename M>
-struct ChainRoom : Grants {
+struct ChainMemory : Grants {
   float x[2][M::LAYERS + 1][M::R];
   uint4 x_rounded[2][M::LAYERS + 1][M::R / 8];
   float z[2][M::LAYERS + 1][M::R];
   float2 ahead[2][M::LAYERS + 1][M::R];  // of place 0: layer 0 of the model
   u32 code[2];
-  Bell x_bells[2][M::LAYERS + 1], z_bells[2][M::LAYERS + 1], ahead_bells[2], code_bells[2];
+  Mbarrier x_barriers[2][M::LAYERS + 1], z_barriers[2][M::LAYERS + 1], ahead_barriers[2], code_barriers[2];
 };
 
 // The same of a block that sums skips.
 template <typename M>
-struct SkipRoom : Grants {
+struct SkipMemory : Grants {
   float z[2][M::SKIPS][M::R];
-  float sums[2][MOST_SKIPPERS][M::S];
+  float sums[2][MOST_SKIP_BLOCKS][M::S];
   uint4 skips[2][M::S / 8], hidden[2][M::HIDDEN / 8];  // after the relu
-  Bell z_bells[2][M::SKIPS], sums_bells[2];
+  Mbarrier z_barriers[2][M::SKIPS], sums_barriers[2];
 };
 
 // The same of the block that chooses.
 template <typename M>
-struct HeadRoom : Grants {
+struct HeadMemory : Grants {
   float parts[2][2][M::LEVELS];  // what each end brings to the logits
   float logits[M::LEVELS];
   u32 weights[M::LEVELS], nucleus[M::LEVELS];
   u32 maxima[2][M::WARPS];
-  Bell parts_bells[2];
+  Mbarrier parts_barriers[2];
 };
 
-// Codes and draws that are kept at the desk: a power of two.
+// Codes and draws that are kept in the host-link block: a power of two.
 constexpr u32 KEPT = 64;
 
-// The same of the herald's block. A code lies in the low byte, above it how many samples were made with it.
-struct DeskRoom : Grants {
+// The same of the host-link block. A code lies in the low byte, above it how many samples were made with it.
+struct HostLinkMemory : Grants {
   u32 draws[KEPT], codes[KEPT];
 };
 
-// One block of a relay, as its threads see it.
+// One block of the pipeline, as its threads see it.
 template <typename M>
-struct Station {
-  static_assert(sizeof(ChainRoom<M>) <= ROOM && sizeof(SkipRoom<M>) <= ROOM && sizeof(HeadRoom<M>) <= ROOM, "room");
+struct PipelineBlock {
+  static_assert(sizeof(ChainMemory<M>) <= WORKING_BYTES, "a chain's memory");
+  static_assert(sizeof(SkipMemory<M>) <= WORKING_BYTES && sizeof(HeadMemory<M>) <= WORKING_BYTES, "the others' memory");
   const Params &p;
-  const Relay &relay;
+  const PipelineArgs &args;
   uint4 *work;
   u32 rank;
 
-  __device__ ChainRoom<M> &chain() const { return *(ChainRoom<M> *)work; }
-  __device__ SkipRoom<M> &skip() const { return *(SkipRoom<M> *)work; }
-  __device__ HeadRoom<M> &head() const { return *(HeadRoom<M> *)work; }
-  __device__ DeskRoom &desk() const { return *(DeskRoom *)work; }
-  __device__ uint4 *weights() const { return work + ROOM / 16; }
+  __device__ ChainMemory<M> &chain() const { return *(ChainMemory<M> *)work; }
+  __device__ SkipMemory<M> &skip() const { return *(SkipMemory<M> *)work; }
+  __device__ HeadMemory<M> &head() const { return *(HeadMemory<M> *)work; }
+  __device__ HostLinkMemory &host_link() const { return *(HostLinkMemory *)work; }
+  __device__ uint4 *weights() const { return work + WORKING_BYTES / 16; }
   // Of a chain: its packets in shared memory, and how many they are.
-  __device__ uint4 *packets() const { return weights() + (rank == 0 ? relay.heard_units : 0); }
-  __device__ u32 resident() const { return rank == 0 ? relay.resident_first : relay.resident; }
+  __device__ uint4 *packets() const { return weights() + (rank == 0 ? args.heard_units : 0); }
+  __device__ u32 resident() const { return rank == 0 ? args.resident_first : args.resident; }
   // What the first block looks a code up in.
-  __device__ const uint4 *heard() const { return relay.heard_units ? weights() : p.weights + relay.heard; }
-  __device__ u32 order() const { return blockIdx.x / relay.blocks; }
+  __device__ const uint4 *heard() const { return args.heard_units ? weights() : p.weights + args.heard; }
+  __device__ u32 order() const { return blockIdx.x / args.blocks; }
   __device__ const Voice &voice() const { return p.orders[order()]; }
 
   // Ranks.
-  __device__ u32 end_rank(u32 which) const { return relay.chains + relay.skippers + which; }
+  __device__ u32 end_rank(u32 which) const { return args.chains + args.skip_blocks + which; }
   __device__ u32 head_rank() const { return end_rank(2); }
-  __device__ u32 desk_rank() const { return end_rank(3); }
-  __device__ bool is_chain() const { return rank < relay.chains; }
+  __device__ u32 host_link_rank() const { return end_rank(3); }
+  __device__ bool is_chain() const { return rank < args.chains; }
   __device__ bool is_end() const { return rank == end_rank(0) || rank == end_rank(1); }
   __device__ bool is_head() const { return rank == head_rank(); }
-  __device__ bool is_desk() const { return rank == desk_rank(); }
-  __device__ bool is_skipper() const { return !is_chain() && rank < end_rank(0); }
+  __device__ bool is_host_link() const { return rank == host_link_rank(); }
+  __device__ bool is_skip_block() const { return !is_chain() && rank < end_rank(0); }
 
   // Layers of a chain: its first, counted from 1 on, and how many.
   __device__ u32 first_layer() const { return 1 + rank * M::LAYERS; }
@@ -138,31 +143,31 @@ struct Station {
     return left < M::LAYERS ? left : M::LAYERS;
   }
   // Who sums the skips of a layer, one or, of the last ones, two; and in which place.
-  __device__ u32 skippers_of(u32 layer) const { return layer < relay.early ? 1 : 2; }
-  __device__ u32 skipper_of(u32 layer, u32 which) const {
-    return layer < relay.early ? relay.chains + layer / M::SKIPS : end_rank(which);
+  __device__ u32 skip_blocks_of(u32 layer) const { return layer < args.early ? 1 : 2; }
+  __device__ u32 skip_block_of(u32 layer, u32 which) const {
+    return layer < args.early ? args.chains + layer / M::SKIPS : end_rank(which);
   }
-  __device__ u32 skip_place_of(u32 layer) const { return layer < relay.early ? layer % M::SKIPS : layer - relay.early; }
+  __device__ u32 skip_place_of(u32 layer) const { return layer < args.early ? layer % M::SKIPS : layer - args.early; }
   // The layers whose skips this block sums.
-  __device__ u32 first_skip() const { return is_end() ? relay.early : (rank - relay.chains) * M::SKIPS; }
+  __device__ u32 first_skip() const { return is_end() ? args.early : (rank - args.chains) * M::SKIPS; }
   __device__ u32 skips() const {
-    const u32 left = (is_end() ? p.layers : relay.early) - first_skip();
+    const u32 left = (is_end() ? p.layers : args.early) - first_skip();
     return left < M::SKIPS ? left : M::SKIPS;
   }
 
   // Waits until it is known whether a sample may be made. The first thread lets the next grant in the same place come.
-  __device__ bool await_grant(u32 sample) const {
+  __device__ bool wait_for_grant(u32 sample) const {
     Grants &all = *(Grants *)work;
     const u32 place = sample % GRANTS;
-    hear(all.bells[place], sample / GRANTS & 1);
+    mbarrier_wait(all.barriers[place], sample / GRANTS & 1);
     const bool may_go = all.grants[place].word.x == GO;
     __syncwarp();
-    if (threadIdx.x == 0) expect(all.bells[place], bytes_of_grant(rank));
+    if (threadIdx.x == 0) mbarrier_expect(all.barriers[place], bytes_of_grant(rank));
     return may_go;
   }
   __device__ u32 units_of_h() const { return (p.conditioning_vector.channels + 31) / 32 * 4; }
   // Only chains hear the vector.
-  __device__ u32 bytes_of_grant(u32 of_rank) const { return 16 + (of_rank < relay.chains ? 16 * units_of_h() : 0); }
+  __device__ u32 bytes_of_grant(u32 of_rank) const { return 16 + (of_rank < args.chains ? 16 * units_of_h() : 0); }
 };
 
 // Two floats of bf16, the first lower.
@@ -276,7 +281,7 @@ struct Tile {
 #pragma unroll
     for (u32 first = 0; first < PARTS; first += HELD) {
       multiply(Eights<HELD>::of(vector + 4 * first, t), sums, first);
-      keep_order();
+      compiler_fence();
     }
   }
 };

@@ -1,51 +1,52 @@
-// The skips of a relay's layers. A warp has 16 channels, two neighbours a lane, in rows g and g + 8 of a tile.
+// The skips of the layers. A warp has 16 channels, two neighbours a lane, in rows g and g + 8 of a tile.
 #pragma once
 #include "pipeline/pipeline.cuh"
 
 template <typename M>
-struct RelaySkips {
-  const Station<M> &d;
+struct PipelineSkips {
+  const PipelineBlock<M> &d;
   u32 warp, lane, channel;
 
-  __device__ explicit RelaySkips(const Station<M> &station)
-      : d(station), warp(warp_once()), lane(lane_once()), channel(16 * warp + lane / 4 * 2) {}
+  __device__ explicit PipelineSkips(const PipelineBlock<M> &block)
+      : d(block), warp(warp_once()), lane(lane_once()), channel(16 * warp + lane / 4 * 2) {}
 
   __device__ const uint4 *tile_of(u32 own) const {
-    const uint4 *all = own < d.relay.resident_skips ? d.weights() + own * M::SKIP
-                                                    : d.p.weights + d.relay.skips + (d.first_skip() + own) * M::SKIP;
+    const uint4 *all = own < d.args.resident_skips ? d.weights() + own * M::SKIP
+                                                   : d.p.weights + d.args.skips + (d.first_skip() + own) * M::SKIP;
     return all + warp * M::TILE;
   }
 
   // The sums of this block's layers onto what they begin with, and those of the others.
   __device__ float2 sum(u32 sample, float2 begin) const {
-    SkipRoom<M> &room = d.skip();
+    SkipMemory<M> &memory = d.skip();
     const u32 half = sample & 1, phase = sample >> 1 & 1, count = d.skips();
     Sums sums(begin.x, begin.y);
 #pragma unroll 1
     for (u32 own = 0; own < count; ++own) {
-      // But for its first part a tile comes while that is multiplied: the end has no room for more.
+      // But for its first part a tile comes while that is multiplied: the end has no registers for more.
       Tile<1> tile;
       tile.load(tile_of(own), lane);
-      hear(room.z_bells[half][own], phase);
+      mbarrier_wait(memory.z_barriers[half][own], phase);
 #pragma unroll
       for (u32 part = 0; part < M::PARTS; ++part) {
         if (part > 0) tile.load(tile_of(own) + 64 * part, lane);
-        tile.multiply(Eights<1>::of(room.z[half][own] + 32 * part, lane & 3), sums);
+        tile.multiply(Eights<1>::of(memory.z[half][own] + 32 * part, lane & 3), sums);
       }
-      if (threadIdx.x == 0) expect(room.z_bells[half][own], 4 * M::R);
+      if (threadIdx.x == 0) mbarrier_expect(memory.z_barriers[half][own], 4 * M::R);
     }
     return make_float2(sums.low(), sums.high());
   }
 
   // Of the first layers, for both ends.
-  __device__ void play() const {
-    const u32 from = d.rank - d.relay.chains, t = lane & 3;
+  __device__ void run() const {
+    const u32 from = d.rank - d.args.chains, t = lane & 3;
 #pragma unroll 1
-    for (u32 sample = 0; d.await_grant(sample); ++sample) {
+    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
       const float2 sums = sum(sample, make_float2(0.0f, 0.0f));
       const u32 half = sample & 1, to = d.end_rank(t & 1);
       if (t < 2)
-        send(place_in(to, &d.skip().sums[half][from][channel]), sums.x, sums.y, place_in(to, &d.skip().sums_bells[half]));
+        send_async(address_in_block(to, &d.skip().sums[half][from][channel]), sums.x, sums.y,
+                   address_in_block(to, &d.skip().sums_barriers[half]));
     }
   }
 };

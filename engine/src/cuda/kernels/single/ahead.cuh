@@ -1,4 +1,4 @@
-// What of a soloist's next sample is known before its code: bias, past taps and conditioning of every layer's filters
+// What of the voice's next sample is known before its code: bias, past taps and conditioning of every layer's filters
 // and gates. It follows the chain close behind, for the latest past input is what the chain has just made. The layers
 // are dealt out among the warps: a layer takes one of them longer than the chain, so several are under way.
 #pragma once
@@ -6,7 +6,7 @@
 
 // What was heard last before this slice, by all threads of the block.
 template <typename S>
-__device__ inline void recall(const Desk<S> &d) {
+__device__ inline void recall(const SingleBlock<S> &d) {
   const Params &p = d.p;
   const u32 each = S::VECTOR + 1, before = (u32)d.voice().made - 1;
   if (d.voice().made == 0) return;
@@ -22,10 +22,11 @@ __device__ inline void recall(const Desk<S> &d) {
 template <typename S>
 struct Ahead {
   static constexpr u32 PAIRS = 2, GROUPS = S::R / 32, STRIDE = S::AHEAD / GROUPS, TILES = 2 * PAIRS * S::R_PARTS * 32;
-  const Desk<S> &d;
+  const SingleBlock<S> &d;
   u32 warp, group, lane, unit, half, row;  // of the first pair
 
-  __device__ explicit Ahead(const Desk<S> &desk) : d(desk), warp(threadIdx.x / 32 - S::FIRST_AHEAD), lane(threadIdx.x & 31) {
+  __device__ explicit Ahead(const SingleBlock<S> &block)
+      : d(block), warp(threadIdx.x / 32 - S::FIRST_AHEAD), lane(threadIdx.x & 31) {
     const u32 t = lane & 3;
     group = warp % GROUPS;
     unit = 32 * group + 8 * (t & 1) + lane / 4;
@@ -43,7 +44,7 @@ struct Ahead {
   // Asks for it early; but for the input of the sample before, which is not there yet.
   __device__ void ask(u32 layer, u32 tap, u64 time, Asked &asked) const {
     const u32 taps = d.p.kernel_size - 1, back = (taps - tap) * d.ring(layer).z;
-    asked.weights.stream_in(d.p.weights + d.solo.past_tiles + (((layer - 1) * taps + tap) * GROUPS + group) * TILES);
+    asked.weights.stream_in(d.p.weights + d.args.past_tiles + (((layer - 1) * taps + tap) * GROUPS + group) * TILES);
     if (time < back) {
       hear(d.p.silence + layer * d.p.residual.units, asked);
     } else if (back > 1) {
@@ -91,7 +92,7 @@ struct Ahead {
   // The product with the conditioning vector of a sample.
   __device__ void condition(u32 layer, u32 sample, int *totals) const {
     const u32 parts = (d.p.conditioning_vector.channels + 31) / 32;
-    const uint4 *tiles = d.p.weights + d.solo.conditioning_tiles + (layer * GROUPS + group) * parts * 2 * PAIRS * 32;
+    const uint4 *tiles = d.p.weights + d.args.conditioning_tiles + (layer * GROUPS + group) * parts * 2 * PAIRS * 32;
     const uint4 *vector = d.h(sample);
     int sums[2 * PAIRS][4] = {};
 #pragma unroll 1
@@ -115,7 +116,7 @@ struct Ahead {
     for (u32 tap = 0; tap < taps; ++tap) {
       const u32 back = (taps - tap) * ring.z;
       u32 code = p.silent_code;
-      if (time >= back) code = back == 1 ? look(d.counters().heard) : codes[(u32)(time - back) & ring.y];
+      if (time >= back) code = back == 1 ? load_volatile(d.counters().heard) : codes[(u32)(time - back) & ring.y];
       float heard[PAIRS];
       read(p.floats + p.tables + (tap * p.levels + code) * 2 * S::R, heard);
 #pragma unroll
@@ -127,7 +128,7 @@ struct Ahead {
   __device__ void keep(u32 layer, u64 time) const {
     if (layer == 0) {
       u8 *codes = (u8 *)(d.lane() + d.p.lane_codes);
-      if (lane == 0) codes[(u32)time & d.ring(0).y] = (u8)look(d.counters().heard);
+      if (lane == 0) codes[(u32)time & d.ring(0).y] = (u8)load_volatile(d.counters().heard);
     } else if (lane <= S::VECTOR) {
       d.row(layer, (u32)time)[lane] = d.latest(layer)[lane];
     }
@@ -153,7 +154,7 @@ struct Ahead {
       }
       // The chain has passed this layer: its input is past now, and the place of the sums is free.
       if (is_behind) {
-        await(d.counters().passed, (sample - 1) * p.layers + layer + 1);
+        spin_until_at_least(d.counters().passed, (sample - 1) * p.layers + layer + 1);
         if (group == 0) keep(layer, time - 1);
       }
       const u32 next = layer + STRIDE;
@@ -169,7 +170,8 @@ struct Ahead {
         multiply(asked, totals);
         const float scale = asked.scale;
         const bool is_next_layer = tap + 1 == taps;
-        if (!is_next_layer || next < p.layers) ask(is_next_layer ? next : layer, is_next_layer ? 0 : tap + 1, time, asked);
+        if (!is_next_layer || next < p.layers)
+          ask(is_next_layer ? next : layer, is_next_layer ? 0 : tap + 1, time, asked);
 #pragma unroll
         for (u32 pair = 0; pair < PAIRS; ++pair) sums[pair] = onto(sums[pair], totals[pair], scales[pair], scale);
       }
@@ -181,22 +183,22 @@ struct Ahead {
       }
     }
     __syncwarp();
-    if (lane == 0) tell(d.counters().summed[warp], sample + 1);
+    if (lane == 0) store_volatile(d.counters().summed[warp], sample + 1);
   }
 
-  __device__ void play() const {
+  __device__ void run() const {
     const End<S> end(d, S::CHAIN + warp);
     u32 summed = 0;
 #pragma unroll 1
-    for (u32 sample = 0; d.await_grant(sample); ++sample) {
+    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
       if (summed == sample) sum(summed++, false);
       // Not waited for: the host may want this sample before it grants another.
-      const bool is_more = __any_sync(ALL, (int)(look(d.counters().granted) - sample) > 1);
-      keep_order();
+      const bool is_more = __any_sync(ALL, (int)(load_volatile(d.counters().granted) - sample) > 1);
+      compiler_fence();
       if (is_more) sum(summed++, true);
       const EndWeights<S> weights(d, S::CHAIN + warp);
       end.weigh(d, weights);
-      arrive(WEIGHTS_MEET, 32 * S::END);
+      named_barrier_arrive(WEIGHTS_BARRIER, 32 * S::END);
       if (is_more || group > 0) continue;
 #pragma unroll 1
       for (u32 layer = warp / GROUPS; layer < d.p.layers; layer += STRIDE) keep(layer, d.voice().made + sample);

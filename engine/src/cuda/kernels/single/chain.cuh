@@ -1,6 +1,6 @@
-// The chain of a soloist: the only steps that all others wait for. A warp has 32 gated units, filter and gate of each
-// in one lane. The residual stream is every warp's own, all of it: to share the work would cost two more
-// meetings a layer. So a layer is one meeting, where the gated units change hands.
+// The chain of the single-stream kernel: the only steps that all other warps wait for. A warp has 32 gated units,
+// filter and gate of each in one lane. The residual stream is every warp's own, all of it: to share the work would cost
+// two more barriers a layer. So a layer has one barrier, where the warps exchange their gated units.
 #pragma once
 #include "single/end.cuh"
 
@@ -76,7 +76,7 @@ __device__ inline u8 gated_byte(float filter, float gate) {
 
 // All layers of one sample.
 template <typename S>
-__device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
+__device__ inline void chain_sample(const SingleBlock<S> &d, u32 sample, u32 code) {
   const Params &p = d.p;
   const u32 warp = threadIdx.x / 32, t = threadIdx.x & 3;
   // Row g or g + 8 of the first or the second pair of tiles, filters and gates.
@@ -98,8 +98,8 @@ __device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
     x.load_constants((const float4 *)(packet + S::TAP + S::RESIDUAL + S::R / 2), constants);
     const u8 byte = gated_byte(sum.x, sum.y);
     ((u8 *)d.units(layer))[unit] = byte;
-    join(CHAIN_MEETS, 32 * S::CHAIN);
-    tell(d.counters().passed, ++passed);
+    named_barrier_sync(CHAIN_BARRIER, 32 * S::CHAIN);
+    store_volatile(d.counters().passed, ++passed);
     if (layer + 1 == p.layers) return;
 
     int sums[S::TILES][4] = {};
@@ -124,21 +124,21 @@ __device__ inline void chain_sample(const Desk<S> &d, u32 sample, u32 code) {
 }
 
 template <typename S>
-__device__ inline void chain(const Desk<S> &d) {
+__device__ inline void chain(const SingleBlock<S> &d) {
   const End<S> end(d, threadIdx.x / 32);
   u32 code = d.voice().code;
 #pragma unroll 1
-  for (u32 sample = 0; d.await_grant(sample); ++sample) {
+  for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
 #pragma unroll 1
-    for (u32 warp = 0; warp < S::AHEAD; ++warp) await(d.counters().summed[warp], sample + 1);
+    for (u32 warp = 0; warp < S::AHEAD; ++warp) spin_until_at_least(d.counters().summed[warp], sample + 1);
     if (threadIdx.x == 0) d.counters().heard = code;
     chain_sample(d, sample, code);
     const EndWeights<S> weights(d, threadIdx.x / 32);
     end.weigh(d, weights);
-    join(WEIGHTS_MEET, 32 * S::END);
+    named_barrier_sync(WEIGHTS_BARRIER, 32 * S::END);
     code = choose_code(d, sample);
     if (threadIdx.x > 0) continue;
     d.code(sample) = code;
-    tell(d.counters().made, sample + 1);
+    store_volatile(d.counters().made, sample + 1);
   }
 }

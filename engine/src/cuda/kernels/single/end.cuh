@@ -1,6 +1,7 @@
-// The end of a soloist's sample: logits, and the choice of a code (`common/sampling.cuh` has the rule). Those of the chain and
-// those ahead have nothing else to do then, so they share the rows; each thread of them has the same few codes in
-// every sample. Each warp of the chain chooses for itself, so that none waits for another.
+// The end of a sample of the single-stream kernel: logits, and the choice of a code (`common/sampling.cuh` has the
+// rule). The warps of the chain and those ahead have nothing else to do then, so they share the rows; each thread of
+// them has the same few codes in every sample. Each warp of the chain chooses for itself, so that none waits for
+// another.
 #pragma once
 #include "common/sampling.cuh"
 #include "single/single.cuh"
@@ -15,7 +16,7 @@ struct EndWeights : Rows16<END_TILES<S>, (S::A_PARTS > 4 ? 4 : S::A_PARTS)> {
   static constexpr u32 HELD = S::A_PARTS > 4 ? 4 : S::A_PARTS, LEFT = S::A_PARTS - HELD, UNITS = 32 * END_TILES<S>;
   const uint4 *left;
 
-  __device__ EndWeights(const Desk<S> &d, u32 warp) : left(d.end2() + (warp * S::A_PARTS + HELD) * UNITS) {
+  __device__ EndWeights(const SingleBlock<S> &d, u32 warp) : left(d.end2() + (warp * S::A_PARTS + HELD) * UNITS) {
     this->load(left - HELD * UNITS);
   }
   __device__ void multiply_all(const uint4 *vector, int (*sums)[4]) const {
@@ -28,7 +29,7 @@ struct EndWeights : Rows16<END_TILES<S>, (S::A_PARTS > 4 ? 4 : S::A_PARTS)> {
 
 // The largest of all logits.
 template <typename S>
-__device__ inline u32 largest_logit(const Desk<S> &d) {
+__device__ inline u32 largest_logit(const SingleBlock<S> &d) {
   const u32 *maxima = d.maxima(2);
   u32 largest = 0;
 #pragma unroll
@@ -43,7 +44,7 @@ struct End {
   float scales[CODES], biases[CODES];
   int corrections[CODES];
 
-  __device__ End(const Desk<S> &d, u32 warp_) : warp(warp_) {
+  __device__ End(const SingleBlock<S> &d, u32 warp_) : warp(warp_) {
     const Params &p = d.p;
 #pragma unroll
     for (u32 i = 0; i < CODES; ++i) {
@@ -57,8 +58,8 @@ struct End {
   }
 
   // From the hidden channels, once they are there, to the weight of each code.
-  __device__ void weigh(const Desk<S> &d, const EndWeights<S> &weights) const {
-    join(END_MEETS, 32 * (S::END + S::HEAD));
+  __device__ void weigh(const SingleBlock<S> &d, const EndWeights<S> &weights) const {
+    named_barrier_sync(END_BARRIER, 32 * (S::END + S::HEAD));
     const float scale = __uint_as_float(d.counters().hidden_scale), temperature = d.voice().temperature;
     int sums[TILES][4] = {};
     weights.multiply_all(d.hidden_input(), sums);
@@ -68,7 +69,8 @@ struct End {
     for (u32 i = 0; i < CODES; ++i) {
       int sum = sums[i / 2][i % 2 * 2];
 #pragma unroll
-      for (u32 t = 1; t < 4; ++t) sum = (threadIdx.x & 3) == t ? sums[(t * CODES + i) / 2][(t * CODES + i) % 2 * 2] : sum;
+      for (u32 t = 1; t < 4; ++t)
+        sum = (threadIdx.x & 3) == t ? sums[(t * CODES + i) / 2][(t * CODES + i) % 2 * 2] : sum;
       logits[i] = onto(biases[i], sum + corrections[i], scales[i], scale);
       d.logits()[codes[i]] = logits[i];
       if (d.p.logits) d.p.logits[(u64)blockIdx.x * S::LEVELS + codes[i]] = logits[i];
@@ -77,7 +79,7 @@ struct End {
     }
     largest = largest_of_warp(largest);
     if ((threadIdx.x & 31) == 0) d.maxima(2)[warp] = largest;
-    join(MAXIMA_MEET, 32 * S::END);
+    named_barrier_sync(MAXIMA_BARRIER, 32 * S::END);
     const float max = of_order(largest_logit(d));
     if (is_greedy(temperature, max)) return;
 #pragma unroll
@@ -87,8 +89,8 @@ struct End {
 
 // Chooses the code of a sample; every warp that asks gets the same.
 template <typename S>
-__device__ inline u32 choose_code(const Desk<S> &d, u32 sample) {
+__device__ inline u32 choose_code(const SingleBlock<S> &d, u32 sample) {
   const Voice &voice = d.voice();
-  return chosen_of_256(voice.temperature, voice.share, d.logits(), d.weights(), d.nucleus(threadIdx.x / 32), d.draw(sample),
-                       largest_logit(d));
+  return chosen_of_256(voice.temperature, voice.share, d.logits(), d.weights(), d.nucleus(threadIdx.x / 32),
+                       d.draw(sample), largest_logit(d));
 }

@@ -1,6 +1,6 @@
-// The skips of a soloist, while its layers run, and the first product of the end. A warp has 32 rows of both, a
-// thread one. Most weights of the first product stay in registers; those of the skips come in a layer ahead, and the rest
-// after them.
+// The skips of the single-stream kernel, while its layers run, and the first product of the end. A warp has 32 rows of
+// both, a thread one. Most weights of the first product stay in registers; those of the skips come in a layer ahead,
+// and the rest after them.
 #pragma once
 #include "single/single.cuh"
 
@@ -21,13 +21,13 @@ struct Head {
   }
 
   // Turns the floats of all threads, after a relu, into a vector of bytes, less 128; gives its scale. Those beyond the
-  // last row bring nothing. The others must be met before the vector is read.
-  __device__ float quantise(const Desk<S> &d, u32 which, float value, bool is_row, uint4 *vector) const {
+  // last row bring nothing. A barrier must follow before the vector is read.
+  __device__ float quantise(const SingleBlock<S> &d, u32 which, float value, bool is_row, uint4 *vector) const {
     value = is_row ? relu_(value) : 0.0f;
     u32 *maxima = d.maxima(which);
     u32 largest = largest_of_warp(__float_as_uint(value));
     if (lane == 0) maxima[warp] = largest;
-    join(HEAD_MEETS, 32 * S::HEAD);
+    named_barrier_sync(HEAD_BARRIER, 32 * S::HEAD);
 #pragma unroll
     for (u32 other = 0; other < S::HEAD; ++other) largest = maxima[other] > largest ? maxima[other] : largest;
     const Scale scaled(largest, 255.0f);
@@ -35,24 +35,24 @@ struct Head {
     return scaled.scale;
   }
 
-  __device__ void play(const Desk<S> &d) const {
+  __device__ void run(const SingleBlock<S> &d) const {
     const Params &p = d.p;
     const bool has_skip = 32 * warp < S::S, has_hidden = 32 * warp < S::A;
     const u32 skip = has_skip ? row : 0, hidden = has_hidden ? row : 0;
-    const uint4 *skips = p.weights + d.solo.skip_tiles + (has_skip ? 2 * warp * S::R_PARTS * 32 : 0);
-    const uint4 *ends = p.weights + d.solo.end1_tiles + (has_hidden ? 2 * warp * S::S_PARTS * 32 : 0);
+    const uint4 *skips = p.weights + d.args.skip_tiles + (has_skip ? 2 * warp * S::R_PARTS * 32 : 0);
+    const uint4 *ends = p.weights + d.args.end1_tiles + (has_hidden ? 2 * warp * S::S_PARTS * 32 : 0);
     constexpr u32 HELD = S::S_PARTS > 6 ? 6 : S::S_PARTS, LEFT = S::S_PARTS - HELD;
     Rows16<2, HELD> end1;
     end1.load(ends);
 #pragma unroll 1
-    for (u32 sample = 0; d.await_grant(sample); ++sample) {
+    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
       const float skip_scale = p.floats[p.skips.scales + skip], skip_bias = p.floats[p.skip_bias + skip];
       int sums[2][4] = {};
       Rows16<2, S::R_PARTS> weights;
       weights.stream_in(skips);
 #pragma unroll 1
       for (u32 layer = 0; layer < p.layers; ++layer) {
-        await(d.counters().passed, sample * p.layers + layer + 1);
+        spin_until_at_least(d.counters().passed, sample * p.layers + layer + 1);
         weights.multiply(d.units(layer), sums);
         if (layer + 1 < p.layers)
           weights.stream_in(skips + (layer + 1) * (S::S / 16) * S::R_PARTS * 32);
@@ -63,7 +63,7 @@ struct Head {
       const float scale = quantise(d, 0, skip_sum, has_skip, d.skip_input());
       const float hidden_scale = p.floats[p.end1.scales + hidden], hidden_bias = p.floats[p.end1_bias + hidden];
       const int correction = (int)__float_as_uint(p.floats[p.end1.corrections + hidden]);
-      join(HEAD_MEETS, 32 * S::HEAD);
+      named_barrier_sync(HEAD_BARRIER, 32 * S::HEAD);
 
       int hidden_sums[2][4] = {};
       end1.multiply(d.skip_input(), hidden_sums);
@@ -71,7 +71,7 @@ struct Head {
       const float hidden_sum = onto(hidden_bias, own(hidden_sums) + correction, hidden_scale, scale);
       const float of_hidden = quantise(d, 1, hidden_sum, has_hidden, d.hidden_input());
       if (warp == 0 && lane == 0) d.counters().hidden_scale = __float_as_uint(of_hidden);
-      arrive(END_MEETS, 32 * (S::END + S::HEAD));
+      named_barrier_arrive(END_BARRIER, 32 * (S::END + S::HEAD));
     }
   }
 };

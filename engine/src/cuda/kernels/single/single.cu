@@ -10,23 +10,23 @@
 #include "single/loader.cuh"
 
 template <typename S>
-__device__ inline void play_alone(const Params &p, const Soloist &solo) {
+__device__ inline void run_single(const Params &p, const SingleArgs &args) {
 #ifdef __CUDACC_RTC__
   extern __shared__ uint4 shared[];
 #endif
   const long long began = clock64();
   const u32 tid = threadIdx.x, threads = S::BLOCK, warp = tid / 32;
-  const Desk<S> d = {p, solo, shared};
+  const SingleBlock<S> d = {p, args, shared};
 #pragma unroll 1
-  for (u32 i = tid; i < solo.at_end2; i += threads) shared[i] = make_uint4(0, 0, 0, 0);
+  for (u32 i = tid; i < args.at_end2; i += threads) shared[i] = make_uint4(0, 0, 0, 0);
   __syncthreads();
 #pragma unroll 1
-  for (u32 i = tid; i < p.layers; i += threads) shared[solo.at_rings + i] = p.rings[i];
+  for (u32 i = tid; i < p.layers; i += threads) shared[args.at_rings + i] = p.rings[i];
 #pragma unroll 1
-  for (u32 i = tid; i < S::LEVELS / 16 * S::A_PARTS * 32; i += threads) d.end2()[i] = p.weights[solo.end2_tiles + i];
+  for (u32 i = tid; i < S::LEVELS / 16 * S::A_PARTS * 32; i += threads) d.end2()[i] = p.weights[args.end2_tiles + i];
 #pragma unroll 1
-  for (u32 i = tid; i < solo.resident * S::PACKET; i += threads)
-    shared[solo.at_packets + i] = p.weights[solo.packets + i];
+  for (u32 i = tid; i < args.resident * S::PACKET; i += threads)
+    shared[args.at_packets + i] = p.weights[args.packets + i];
   if (tid == 0) {
     d.voice() = p.orders[blockIdx.x];
     d.counters().stop = ~0u;
@@ -37,21 +37,21 @@ __device__ inline void play_alone(const Params &p, const Soloist &solo) {
   if (warp < S::FIRST_AHEAD) {
     chain(d);
   } else if (warp < S::FIRST_HEAD) {
-    Ahead<S>(d).play();
-  } else if (warp < S::HERALD) {
-    Head<S>().play(d);
-  } else if (warp == S::HERALD) {
-    Herald<Desk<S>>(d).play(began);
+    Ahead<S>(d).run();
+  } else if (warp < S::HOST_LINK) {
+    Head<S>().run(d);
+  } else if (warp == S::HOST_LINK) {
+    HostLink<SingleBlock<S>>(d).run(began);
   } else {
     load_packets(d);
   }
 }
 
-#define SOLOIST(R, S, A)                                                                         \
-  extern "C" __global__ void __launch_bounds__(Shape<R, S, A>::BLOCK, 1)                       \
-      wavenet_soloist_##R##_##S##_##A(const __grid_constant__ Params p, const __grid_constant__ Soloist solo) { \
-    play_alone<Shape<R, S, A>>(p, solo);                                                         \
+#define SINGLE(R, S, A)                                                                         \
+  extern "C" __global__ void __launch_bounds__(SingleShape<R, S, A>::BLOCK, 1)                       \
+      wavenet_single_##R##_##S##_##A(const __grid_constant__ Params p, const __grid_constant__ SingleArgs args) { \
+    run_single<SingleShape<R, S, A>>(p, args);                                                         \
   }
 
-SOLOIST(32, 64, 128)
-SOLOIST(64, 256, 256)
+SINGLE(32, 64, 128)
+SINGLE(64, 256, 256)

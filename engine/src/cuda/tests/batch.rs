@@ -1,11 +1,11 @@
-//! The choirs that are compiled for a model's shape.
+//! The batch kernels that are compiled for a model's shape.
 
-use super::super::driver::TAILORED;
+use super::super::driver::BATCH_SHAPES;
 use super::*;
 
-/// A model of a shape that has a choir of its own.
+/// A model of a shape that has a batch kernel.
 fn config(index: usize) -> Config {
-    let shape = TAILORED[index];
+    let shape = BATCH_SHAPES[index];
     let [residual_channels, skip_channels, end_channels] =
         [shape.residual, shape.skip, shape.end].map(|channels| channels as usize);
     Config {
@@ -23,7 +23,7 @@ fn config(index: usize) -> Config {
 /// Every shape, with and without conditioning, one past tap or two, for all numbers of voices a block.
 #[test]
 fn every_shape_gives_the_scalar_logits() {
-    for index in 0..TAILORED.len() {
+    for index in 0..BATCH_SHAPES.len() {
         for (lanes, kernel_size, is_told) in
             [(5, 2, false), (13, 3, true), (21, 2, true), (30, 2, false), (45, 2, false)]
         {
@@ -33,7 +33,7 @@ fn every_shape_gives_the_scalar_logits() {
             let shim = Shim::new(1, 8 * SHARED).wide_if(true).shuffled(7);
             let entries = shim.entries();
             same_logits(&weights, Dtype::Int8, (Box::new(shim), THREADS), lanes, 11);
-            assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::Tailored));
+            assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::Batch));
         }
     }
 }
@@ -50,13 +50,13 @@ fn the_smallest_gives_the_scalar_codes() {
         let found = play(&mut device, lanes, &[7, 1, 30], seed);
         assert_eq!(device.loss(), None);
         assert!(found == truth(&weights, Dtype::Int8, lanes, &[7, 1, 30], seed));
-        assert!(entries.lock().unwrap().contains(&Entry::Tailored));
+        assert!(entries.lock().unwrap().contains(&Entry::Batch));
     }
 }
 
 /// As many voices as the card has blocks play alone, more of them together; and each goes on where it was.
 #[test]
-fn voices_go_from_a_soloist_to_a_choir_and_back() {
+fn voices_go_from_the_single_stream_kernel_to_the_batch_and_back() {
     for (index, runs) in [(0, &[9, 1, 30, 7, 12, 5, 20, 3][..]), (1, &[9, 1, 7, 5, 12, 3])] {
         let weights = lively(&config(index), 5);
         let shim = Shim::new(5, 227 << 10).wide_if(true).shuffled(5);
@@ -67,6 +67,6 @@ fn voices_go_from_a_soloist_to_a_choir_and_back() {
         assert!(found == truth(&weights, Dtype::Int8, 6, runs, 5));
         let launched = entries.lock().unwrap();
         let is_there = |entry| launched.contains(&entry);
-        assert!(is_there(Entry::Soloist(index)) && is_there(Entry::Tailored), "{launched:?}");
+        assert!(is_there(Entry::Single(index)) && is_there(Entry::Batch), "{launched:?}");
     }
 }

@@ -1,16 +1,16 @@
-//! What a soloist is told beside the rest (`single/single.cuh`): the model's matrices once more, as the lanes of a
-//! warp hold them, and the layout of a block's shared memory. Only some shapes have one: those that the
-//! kernel was compiled for.
+//! What the single-stream kernel (`single/single.cuh`) is told beside the rest: the model's matrices once more, as the
+//! lanes of a warp hold them, and the layout of a block's shared memory. Only some shapes have such a kernel: those
+//! that it was compiled for.
 
 use super::driver::{LEVELS, has_shape};
 use super::image::{
     After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised, unit_of_bytes,
 };
-use super::params::{Matrices, Params, Rooms, Unit, Voice};
+use super::params::{Matrices, Params, Regions, Unit, Voice};
 use crate::config::Config;
 use crate::weights::{LayerLayout, Weights};
 
-/// A shape of which there is a soloist.
+/// A shape that the single-stream kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     /// The kernel's.
@@ -27,8 +27,8 @@ const fn shape(entry: &'static str, [r, s, a]: [usize; 3]) -> Shape {
 
 /// The shapes, as `single/single.cu` lists them: that of the built-in instruments, and WaveNet's usual one.
 pub(super) const SHAPES: [Shape; 2] = [
-    shape("wavenet_soloist_32_64_128", [32, 64, 128]),
-    shape("wavenet_soloist_64_256_256", [64, 256, 256]),
+    shape("wavenet_single_32_64_128", [32, 64, 128]),
+    shape("wavenet_single_64_256_256", [64, 256, 256]),
 ];
 
 /// Tiles that a warp of the chain, or ahead of it, has at once: twice filters and gates of the same units.
@@ -41,10 +41,10 @@ const KEPT: usize = 64;
 /// Packets that are on their way to shared memory, or in use, where not all stay there: a power of two.
 const SLOTS: usize = 4;
 
-/// The kernel's second argument: the twin of `Soloist` in `common/model.cuh`.
+/// The kernel's second argument: the twin of `SingleArgs` in `common/model.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Soloist {
+pub(super) struct SingleArgs {
     packets: u32,
     past_tiles: u32,
     conditioning_tiles: u32,
@@ -86,7 +86,7 @@ impl Shape {
         self.residual_channels / LANES
     }
 
-    /// Threads of a block: beside those, 32 rows of the head a warp, the herald and the loader.
+    /// Threads of a block: beside those, 32 rows of the head a warp, the host link and the loader.
     pub(super) fn threads(self) -> u32 {
         let head = self.skip_channels.max(self.end_channels) / LANES;
         ((4 * self.chain_warps() + head + 2) * LANES) as u32
@@ -101,50 +101,50 @@ impl Shape {
     /// Lays out shared memory; `None` where there is too little.
     pub(super) fn lay_out(
         self,
-        mut solo: Soloist,
+        mut args: SingleArgs,
         params: &Params,
         shared_bytes: u32,
-    ) -> Option<(Soloist, u32)> {
+    ) -> Option<(SingleArgs, u32)> {
         let (r, layers) = (self.residual_channels, params.layers as usize);
         let unit = size_of::<Unit>();
         // The counters come first.
-        let mut rooms = Rooms::after(4);
-        let mut room = |units: usize| rooms.next(units as u32);
-        solo.at_voice = room(size_of::<Voice>() / unit);
-        solo.at_rings = room(layers);
-        solo.at_units = room(layers * VECTOR);
-        solo.at_ahead = room(layers * r / 2);
-        solo.at_h = room(WINDOW * params.conditioning_vector.units as usize);
+        let mut regions = Regions::after(4);
+        let mut region = |units: usize| regions.next(units as u32);
+        args.at_voice = region(size_of::<Voice>() / unit);
+        args.at_rings = region(layers);
+        args.at_units = region(layers * VECTOR);
+        args.at_ahead = region(layers * r / 2);
+        args.at_h = region(WINDOW * params.conditioning_vector.units as usize);
         // The first warp of the chain keeps it where the latest inputs are.
-        solo.at_x = room((self.chain_warps() - 1) * VECTOR);
-        solo.at_latest = room(layers * (VECTOR + 1));
-        solo.at_skip_input = room(self.skip_channels / unit);
-        solo.at_hidden_input = room(self.end_channels / unit);
-        solo.at_maxima = room(3 * 2);
-        solo.at_logits = room(LEVELS / 4);
-        solo.at_weights = room(LEVELS / 4);
-        solo.at_nucleus = room(self.chain_warps() * LEVELS / 4);
-        solo.at_draws = room(KEPT / 4);
-        solo.at_codes = room(KEPT / 4);
-        solo.at_end2 = room(LEVELS * self.end_channels / unit);
-        solo.at_packets = room(0);
-        let free = (shared_bytes as usize / unit).checked_sub(solo.at_packets as usize)?;
+        args.at_x = region((self.chain_warps() - 1) * VECTOR);
+        args.at_latest = region(layers * (VECTOR + 1));
+        args.at_skip_input = region(self.skip_channels / unit);
+        args.at_hidden_input = region(self.end_channels / unit);
+        args.at_maxima = region(3 * 2);
+        args.at_logits = region(LEVELS / 4);
+        args.at_weights = region(LEVELS / 4);
+        args.at_nucleus = region(self.chain_warps() * LEVELS / 4);
+        args.at_draws = region(KEPT / 4);
+        args.at_codes = region(KEPT / 4);
+        args.at_end2 = region(LEVELS * self.end_channels / unit);
+        args.at_packets = region(0);
+        let free = (shared_bytes as usize / unit).checked_sub(args.at_packets as usize)?;
         let packets = free / self.packet_units();
         let (resident, slots) =
             if packets >= layers { (layers, 0) } else { (packets.checked_sub(SLOTS)?, SLOTS) };
-        solo.resident = resident as u32;
-        solo.slots = slots.max(1) as u32;
-        room((resident + slots) * self.packet_units());
-        Some((solo, rooms.end() * unit as u32))
+        args.resident = resident as u32;
+        args.slots = slots.max(1) as u32;
+        region((resident + slots) * self.packet_units());
+        Some((args, regions.end() * unit as u32))
     }
 
     /// Adds the matrices to a model's image.
-    pub(super) fn image(self, weights: &Weights, image: &mut Image) -> Soloist {
+    pub(super) fn image(self, weights: &Weights, image: &mut Image) -> SingleArgs {
         let layout = weights.layout();
         let (r, taps) = (self.residual_channels, weights.config().kernel_size);
         let h = weights.config().conditioning_channels();
         let get = |range: &std::ops::Range<usize>| weights.get(range);
-        let mut solo = Soloist::default();
+        let mut args = SingleArgs::default();
         let start = |image: &Image| image.weights.len() as u32;
 
         // Filters and gates of 16 units, side by side.
@@ -160,7 +160,7 @@ impl Shape {
             [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
         };
         let residual_units = r / TILE_ROWS * (r / PART_COLUMNS) * LANES;
-        solo.packets = start(image);
+        args.packets = start(image);
         for (index, layer) in layout.layers.iter().enumerate() {
             if index == 0 {
                 image.weights.extend(vec![[0; 4]; 2 * residual_units]);
@@ -182,13 +182,13 @@ impl Shape {
             let constants = self.constants(image, index, taps, layer.residual.is_some());
             image.weights.extend(constants);
         }
-        solo.past_tiles = start(image);
+        args.past_tiles = start(image);
         for layer in &layout.layers[1..] {
             for k in 0..taps - 1 {
                 image.weights.extend(tiles(&pairs(&tap(layer, k), r), PAIRS));
             }
         }
-        solo.conditioning_tiles = start(image);
+        args.conditioning_tiles = start(image);
         if h > 0 {
             for layer in &layout.layers {
                 let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
@@ -196,7 +196,7 @@ impl Shape {
                 image.weights.extend(tiles_of(&pairs(&matrix, h), PAIRS, false));
             }
         }
-        solo.skip_tiles = start(image);
+        args.skip_tiles = start(image);
         let skips: Vec<&[f32]> =
             layout.layers.iter().map(|layer| get(&layer.skip.weight)).collect();
         for rows in quantised(&skips, r, After::GateOfAllLayers) {
@@ -208,10 +208,10 @@ impl Shape {
             image.weights.extend(tiles(&rows, group));
             at
         };
-        solo.end1_tiles = last(image, &layout.end1.weight, self.skip_channels, 2);
+        args.end1_tiles = last(image, &layout.end1.weight, self.skip_channels, 2);
         let group = LEVELS / TILE_ROWS / (4 * self.chain_warps());
-        solo.end2_tiles = last(image, &layout.end2.weight, self.end_channels, group);
-        solo
+        args.end2_tiles = last(image, &layout.end2.weight, self.end_channels, group);
+        args
     }
 
     /// Scales and biases of a layer's packet, as units.

@@ -1,6 +1,6 @@
-//! What a relay is told beside the rest (`pipeline/pipeline.cuh`): the model's matrices in bf16, as the lanes of a warp hold them,
-//! with each present tap joined to the residual before it, and which block of a cluster does what. Only some shapes
-//! have one: those that the kernel was compiled for.
+//! What the pipeline (`pipeline/pipeline.cuh`) is told beside the rest: the model's matrices in bf16, as the lanes of a
+//! warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
+//! some shapes have such a kernel: those that it was compiled for.
 
 use super::driver::{Card, Entry, LEVELS, Launch, WITH_MESSAGES, has_shape};
 use super::image::{Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Packed, SilentRows};
 use crate::weights::{LayerLayout, Weights};
 
-/// A shape of which there is a relay.
+/// A shape that the pipeline is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     /// The kernel's.
@@ -27,7 +27,7 @@ pub(super) struct Shape {
 /// The shapes, as `pipeline/pipeline.cu` lists them.
 pub(super) const SHAPES: [Shape; 2] = [
     Shape {
-        entry: "wavenet_relay_32_64_128",
+        entry: "wavenet_pipeline_32_64_128",
         residual_channels: 32,
         skip_channels: 64,
         end_channels: 128,
@@ -35,7 +35,7 @@ pub(super) const SHAPES: [Shape; 2] = [
         skips: 30,
     },
     Shape {
-        entry: "wavenet_relay_64_256_256",
+        entry: "wavenet_pipeline_64_256_256",
         residual_channels: 64,
         skip_channels: 256,
         end_channels: 256,
@@ -48,23 +48,23 @@ pub(super) const SHAPES: [Shape; 2] = [
 const FIRST: (u32, u32) = (9, 0);
 const MOST_BLOCKS: usize = 16;
 /// Blocks that sum skips alone.
-const MOST_SKIPPERS: usize = 4;
+const MOST_SKIP_BLOCKS: usize = 4;
 /// Blocks that have half of the hidden channels each.
 const ENDS: usize = 2;
 /// Warps of a block.
 const THREADS: u32 = 16 * LANES as u32;
-/// Bytes of shared memory for what is told; weights follow.
-const ROOM: u32 = 24 << 10;
+/// Bytes of shared memory for what blocks and warps send each other; weights follow.
+const WORKING_BYTES: u32 = 24 << 10;
 /// Units of a part of a tile.
 const PART: usize = 2 * LANES;
 
-/// The kernel's second argument: the twin of `Relay` in `common/model.cuh`.
+/// The kernel's second argument: the twin of `PipelineArgs` in `common/model.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Relay {
+pub(super) struct PipelineArgs {
     blocks: u32,
     chains: u32,
-    skippers: u32,
+    skip_blocks: u32,
     early: u32,
     resident: u32,
     resident_skips: u32,
@@ -86,7 +86,8 @@ impl Shape {
     /// Which of [`SHAPES`] plays a model on a card.
     ///
     /// # Errors
-    /// [`Error::Device`] where the card has no clusters or its driver is too old, [`Error::Unsupported`] where the model has another shape.
+    /// [`Error::Device`] where the card has no clusters or its driver is too old, [`Error::Unsupported`] where the model
+    /// has another shape.
     pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
         let refused = |needed: &str, has: String| {
             let name = &card.name;
@@ -117,56 +118,59 @@ impl Shape {
         })
     }
 
-    /// Which blocks have so many layers; `None` where one cluster has no room for them.
-    fn share_out(self, layers: usize) -> Option<Relay> {
+    /// Which blocks have so many layers; `None` where one cluster has too few blocks for them.
+    fn share_out(self, layers: usize) -> Option<PipelineArgs> {
         let early = layers.saturating_sub(self.skips);
-        let (chains, skippers) = ((layers - 1).div_ceil(self.layers), early.div_ceil(self.skips));
-        // Two ends, the head and the desk. A card places powers of two best: the others have nothing to do.
-        let blocks = (chains + skippers + ENDS + 2).next_power_of_two();
-        let is_possible = layers > 1 && skippers <= MOST_SKIPPERS && blocks <= MOST_BLOCKS;
-        is_possible.then_some(Relay {
+        let (chains, skip_blocks) =
+            ((layers - 1).div_ceil(self.layers), early.div_ceil(self.skips));
+        // Two ends, the head and the host link. A card places powers of two best: the blocks left over have nothing to
+        // do.
+        let blocks = (chains + skip_blocks + ENDS + 2).next_power_of_two();
+        let is_possible = layers > 1 && skip_blocks <= MOST_SKIP_BLOCKS && blocks <= MOST_BLOCKS;
+        is_possible.then_some(PipelineArgs {
             blocks: blocks as u32,
             chains: chains as u32,
-            skippers: skippers as u32,
+            skip_blocks: skip_blocks as u32,
             early: early as u32,
-            ..Relay::default()
+            ..PipelineArgs::default()
         })
     }
 
-    /// How so many orders are started, a cluster each; which weights stay in shared memory, in `relay`.
+    /// How so many orders are started, a cluster each; which weights stay in shared memory, in `args`.
     pub(super) fn plan(
         self,
-        relay: &mut Relay,
+        args: &mut PipelineArgs,
         params: &mut Params,
         card: &Card,
         orders: u32,
     ) -> Launch {
         let unit = size_of::<Unit>() as u32;
-        let free = (card.shared_bytes - ROOM) / unit;
+        let free = (card.shared_bytes - WORKING_BYTES) / unit;
         let (r, s) = (self.residual_channels, self.skip_channels);
         let skip = tile_units(r) * (s / TILE_ROWS) as u32;
         let layers = (self.layers as u32).min(params.layers - 1);
-        relay.resident = (free / relay.packet).min(layers);
-        // Looking codes up is on the voice's way; one packet fewer is fetched while the voice is elsewhere.
+        args.resident = (free / args.packet).min(layers);
+        // Looking codes up is on the sample's critical path, so the tables come first; the packets that they displace are
+        // fetched while the sample is in other blocks.
         let heard = (LEVELS * r * 6 / 16) as u32;
-        relay.heard_units = if heard <= free { heard } else { 0 };
-        relay.resident_first = ((free - relay.heard_units) / relay.packet).min(layers);
-        relay.resident_skips = (free / skip).min(self.skips as u32).min(params.layers);
+        args.heard_units = if heard <= free { heard } else { 0 };
+        args.resident_first = ((free - args.heard_units) / args.packet).min(layers);
+        args.resident_skips = (free / skip).min(self.skips as u32).min(params.layers);
         params.orders_count = orders;
         params.work_is_shared = 1;
-        let first = relay.heard_units + relay.resident_first * relay.packet;
-        let weights = first.max(relay.resident * relay.packet).max(relay.resident_skips * skip);
+        let first = args.heard_units + args.resident_first * args.packet;
+        let weights = first.max(args.resident * args.packet).max(args.resident_skips * skip);
         Launch {
-            entry: Entry::Relay,
-            blocks: orders * relay.blocks,
-            of_cluster: relay.blocks,
+            entry: Entry::Pipeline,
+            blocks: orders * args.blocks,
+            of_cluster: args.blocks,
             threads: THREADS,
-            shared_bytes: ROOM + weights * unit,
+            shared_bytes: WORKING_BYTES + weights * unit,
         }
     }
 
-    /// The model as a relay reads it.
-    pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, Relay) {
+    /// The model as the pipeline reads it.
+    pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, PipelineArgs) {
         let (config, layout) = (weights.config(), weights.layout());
         let (r, taps, h) =
             (self.residual_channels, config.kernel_size, config.conditioning_channels());
@@ -191,26 +195,26 @@ impl Shape {
             tiles(matrix, columns, |tile, place| gate_row(r, tile, place))
         };
         let plain = |matrix: &[f32], columns| tiles(matrix, columns, neighbour_row);
-        let mut relay = self.share_out(config.layers()).unwrap_or_default();
+        let mut args = self.share_out(config.layers()).unwrap_or_default();
         let start = |image: &Image| image.weights.len() as u32;
         let pairs = || layout.layers.iter().zip(&layout.layers[1..]);
         let residual = |layer: &LayerLayout| {
             layer.residual.as_ref().map(|of| (get(&of.weight), get(&of.bias)))
         };
 
-        relay.joined = start(&image);
+        args.joined = start(&image);
         for (before, layer) in pairs() {
             if let Some((matrix, _)) = residual(before) {
                 image.weights.extend(gate(&product(&tap(layer, taps - 1), matrix, r), r));
             }
         }
-        relay.residuals = start(&image);
+        args.residuals = start(&image);
         for (before, _) in pairs() {
             if let Some((matrix, _)) = residual(before) {
                 image.weights.extend(plain(matrix, r));
             }
         }
-        relay.packets = start(&image);
+        args.packets = start(&image);
         for layer in &layout.layers[1..] {
             for k in std::iter::once(taps - 1).chain(0..taps - 1) {
                 image.weights.extend(gate(&tap(layer, k), r));
@@ -219,12 +223,12 @@ impl Shape {
                 image.weights.extend(gate(&conditioning(layer), h));
             }
         }
-        relay.packet = (start(&image) - relay.packets) / (layout.layers.len() - 1) as u32;
-        relay.first_conditioning = start(&image);
+        args.packet = (start(&image) - args.packets) / (layout.layers.len() - 1) as u32;
+        args.first_conditioning = start(&image);
         if h > 0 {
             image.weights.extend(gate(&conditioning(&layout.layers[0]), h));
         }
-        relay.heard = start(&image);
+        args.heard = start(&image);
         let table = image.params.tables as usize + (taps - 1) * LEVELS * 2 * r;
         let pairs = image.floats[table..][..LEVELS * 2 * r].chunks_exact(2 * r).flat_map(|row| {
             let (filters, gates) = row.split_at(r);
@@ -232,13 +236,13 @@ impl Shape {
         });
         let looked_up: Vec<f32> = pairs.chain(get(&layout.embedding).iter().copied()).collect();
         image.weights.extend(looked_up.chunks_exact(8).map(unit_of_bf16));
-        relay.skips = start(&image);
+        args.skips = start(&image);
         for layer in &layout.layers {
             image.weights.extend(plain(get(&layer.skip.weight), r));
         }
-        relay.end1 = start(&image);
+        args.end1 = start(&image);
         image.weights.extend(plain(get(&layout.end1.weight), self.skip_channels));
-        relay.end2 = start(&image);
+        args.end2 = start(&image);
         let columns = self.end_channels / ENDS;
         for end in 0..ENDS {
             let rows = get(&layout.end2.weight).chunks_exact(self.end_channels);
@@ -248,7 +252,7 @@ impl Shape {
 
         // Pairs of floats, so an even place.
         image.floats.resize(image.floats.len().next_multiple_of(4), 0.0);
-        relay.gate_bias = image.floats.len() as u32;
+        args.gate_bias = image.floats.len() as u32;
         for (index, layer) in layout.layers.iter().enumerate() {
             let mut bias = [get(&layer.filter.bias), get(&layer.gate.bias)].concat();
             if let Some((_, of_residual)) =
@@ -259,7 +263,7 @@ impl Shape {
             }
             image.floats.extend((0..r).flat_map(|unit| [bias[unit], bias[r + unit]]));
         }
-        (image, relay)
+        (image, args)
     }
 }
 
@@ -332,8 +336,7 @@ mod tests {
 
     #[test]
     fn thirty_layers_are_the_most_that_a_cluster_has() {
-        let blocks =
-            |shape: usize, layers| SHAPES[shape].share_out(layers).map(|relay| relay.blocks);
+        let blocks = |shape: usize, layers| SHAPES[shape].share_out(layers).map(|args| args.blocks);
         let of_64 = [1, 2, 10, 20, 30, 31].map(|layers| blocks(1, layers));
         assert_eq!(of_64, [None, Some(8), Some(8), Some(16), Some(16), None]);
         let of_32 = [2, 20, 30, 80].map(|layers| blocks(0, layers));
