@@ -2,9 +2,9 @@
 //!
 //! The kernels lie in `cuda/kernels/`: the text for any shape is `general/wavenet.cu` and the headers of its phases;
 //! `single/`, `batch/` and `pipeline/` are for shapes that the compiler knows. Compiled ahead to PTX
-//! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) they are part of the program, so that a player needs
-//! the driver alone; compiled as C++ over a small shim they run in every test and must equal the scalar kernel.
-//! Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a
+//! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) they are part of the program, so that a player needs the driver
+//! alone; compiled as C++ over a small shim they run in every test, and all but the fast mode must equal the scalar
+//! kernel. Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a
 //! program starts as ever, and is told why there is none.
 //!
 //! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs`
