@@ -94,21 +94,22 @@ run() {
   export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   out=${OUT:-$folder}
   mkdir -p "$out"
-  local card shape voices is_fast=0
+  local card shape voices has_clusters=0
   card=$("$folder/wavenet" devices 2>/dev/null | grep -o 'cuda: .*')
   case $card in
     *'not available'*) die "no GPU here: $card" ;;
   esac
   echo "$card"
-  # The fast mode is there from compute capability 9.0 on.
-  [[ $card =~ compute\ capability\ ([0-9]+) ]] && ((BASH_REMATCH[1] >= 9)) && is_fast=1
+  # Clusters, which the pipelines need, are there from compute capability 9.0 on.
+  [[ $card =~ compute\ capability\ ([0-9]+) ]] && ((BASH_REMATCH[1] >= 9)) && has_clusters=1
 
   engine_test the_kernel_gives_the_scalar_logits
   engine_test the_kernel_gives_the_scalar_codes
   engine_test a_second_of_many_slices_is_the_scalar_one
   engine_test thousands_of_voices_give_the_scalar_logits
   engine_test what_does_not_fit_is_refused
-  if ((is_fast)); then
+  if ((has_clusters)); then
+    engine_test the_pipeline_gives_the_scalar_logits_and_codes
     engine_test the_fast_mode_is_near_the_exact_one
     engine_test the_fast_mode_gives_the_same_codes_again
   fi
@@ -122,7 +123,12 @@ run() {
 
   bench micro --micro
   bench sweep --sweep --seconds 0.3
-  if ((is_fast)); then
+  if ((has_clusters)); then
+    for shape in 64,256,256,10 64,256,256,20 64,256,256,30 128,256,256,30; do
+      for voices in 1 4; do
+        bench "pipeline-$shape-$voices" --pipeline --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5
+      done
+    done
     bench fast-built-in --fast --seconds 0.5
     for shape in 64,256,256,10 64,256,256,20 64,256,256,30; do
       for voices in 1 8; do
@@ -140,8 +146,8 @@ run() {
   printf '\n%s\n%s\n\n' "$card" "$(date -u +%F)"
   printf '%s\n' "${rows[@]}"
   echo
-  # Not all of them are there where time was short or there is no fast mode.
-  cat "$out"/micro.txt "$out"/sweep.txt "$out"/fast-*.txt "$out"/streams-*.txt 2>/dev/null || true
+  # Not all of them are there where time was short or the card has no clusters.
+  cat "$out"/micro.txt "$out"/sweep.txt "$out"/pipeline-*.txt "$out"/fast-*.txt "$out"/streams-*.txt 2>/dev/null || true
   printf '\n%s after %d s\n' "$( ((failed)) && echo 'something FAILED' || echo 'everything passed')" "$SECONDS"
   return $failed
 }

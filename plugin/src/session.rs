@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use nice_plug::params::persist::PersistentField;
 use nice_plug::prelude::*;
-use wavenet_engine::cuda::{self, Lanes, Precision};
+use wavenet_engine::cuda::{self, Lanes, Mode};
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Player, StreamOptions};
 use wavenet_engine::synth::{MAX_VOICES, Synth};
@@ -170,7 +170,7 @@ impl Session {
         let synth = if params.is_some_and(|params| params.gpu.value()) {
             let packed = Arc::new(packed);
             // A project goes from machine to machine: where there is no GPU it sounds the same.
-            let lanes = cuda::lanes(weights, Arc::clone(&packed), MAX_VOICES, Precision::Exact)
+            let lanes = cuda::lanes(weights, Arc::clone(&packed), MAX_VOICES, Mode::Exact)
                 .unwrap_or_else(|error| {
                     nice_warn!("{error}; the processor plays, with the same sound");
                     Lanes::on_processor(packed, MAX_VOICES)

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wavenet_engine as engine;
-use wavenet_engine::cuda::Precision;
+use wavenet_engine::cuda::Mode;
 
 pub use play::{DevicesArgs, OutputArgs, PlayArgs};
 pub use values::Shape;
@@ -255,11 +255,11 @@ pub struct BenchArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub voices: u32,
     /// Measure a table of shapes, types of weights, instruction sets and voices, a minute in all.
-    #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype", "fast"])]
+    #[arg(long, conflicts_with_all = ["shape", "voices", "isa", "dtype", "fast", "pipeline"])]
     pub sweep: bool,
     /// Measure what handing on a word costs on the GPU, and products with the matrix units and without; needs
     /// --device cuda.
-    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json", "fast"])]
+    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json", "fast", "pipeline"])]
     pub micro: bool,
     /// How long to measure [default: 3; with --sweep 0.5 a figure].
     #[arg(long, value_name = "S")]
@@ -288,12 +288,20 @@ pub struct PlaceArgs {
     /// --device cuda, and a model and a GPU that have it.
     #[arg(long)]
     pub fast: bool,
+    /// Spread a voice that plays alone over a cluster of the GPU's multiprocessors, in int8: the same sound, meant to be
+    /// faster, not yet measured; needs --device cuda, and a model and a GPU that have it.
+    #[arg(long, conflicts_with = "fast")]
+    pub pipeline: bool,
 }
 
 impl PlaceArgs {
     /// How a GPU shall compute.
-    pub fn precision(self) -> Precision {
-        if self.fast { Precision::Fast } else { Precision::Exact }
+    pub fn mode(self) -> Mode {
+        match (self.fast, self.pipeline) {
+            (true, _) => Mode::Fast,
+            (_, true) => Mode::Pipeline,
+            _ => Mode::Exact,
+        }
     }
 }
 
@@ -434,7 +442,9 @@ mod tests {
             "wavenet play --backend cuda",
             "wavenet bench --device cuda",
         ] {
-            for (fast, expected) in [("", Precision::Exact), (" --fast", Precision::Fast)] {
+            for (fast, expected) in
+                [("", Mode::Exact), (" --fast", Mode::Fast), (" --pipeline", Mode::Pipeline)]
+            {
                 let line = format!("{line}{fast}");
                 let place = match Cli::try_parse_from(line.split(' ')).unwrap().command {
                     Command::Render(args) => args.place,
@@ -443,7 +453,7 @@ mod tests {
                     Command::Bench(args) => args.place,
                     other => panic!("{other:?}"),
                 };
-                assert_eq!((place.device, place.precision()), (Place::Cuda, expected), "{line}");
+                assert_eq!((place.device, place.mode()), (Place::Cuda, expected), "{line}");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use wavenet_engine::cuda::{self, Precision};
+use wavenet_engine::cuda::{self, Mode};
 use wavenet_engine::synth::{Settings, Synth};
 use wavenet_engine::{Dtype, Error, Packed, Weights};
 use wavenet_models::Choice;
@@ -93,12 +93,14 @@ pub fn help(synth: &mut Synth, run: &RunArgs) -> Result<()> {
 /// Whether what was asked for goes together.
 ///
 /// # Errors
-/// If two threads shall share the work of a GPU, or the processor shall be a fast GPU.
+/// If two threads shall share the work of a GPU, or the processor shall do what only a GPU can.
 pub fn check_place(place: PlaceArgs, run: &RunArgs) -> Result<()> {
     if place.device == Place::Cuda {
         ensure!(run.threads == 1, "--threads is the processor's; leave it out on the GPU");
     } else {
-        ensure!(!place.fast, "--fast is the GPU's; add --device cuda (of play: --backend cuda)");
+        for (is_asked, name) in [(place.fast, "--fast"), (place.pipeline, "--pipeline")] {
+            ensure!(!is_asked, "{name} is the GPU's; add --device cuda (of play: --backend cuda)");
+        }
     }
     Ok(())
 }
@@ -133,21 +135,21 @@ pub fn synth_alone(
     if place.device != Place::Cuda {
         return Ok(Synth::new(packed, settings)?);
     }
-    let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices, place.precision())?;
+    let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices, place.mode())?;
     Ok(Synth::on_lanes(lanes, settings)?)
 }
 
 /// Says once that the GPU was given up.
 #[derive(Debug)]
 pub struct LossNote {
-    precision: Precision,
+    mode: Mode,
     is_said: bool,
 }
 
 impl LossNote {
     /// Of a GPU that computes so.
-    pub fn new(precision: Precision) -> Self {
-        Self { precision, is_said: false }
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, is_said: false }
     }
 
     /// Looks at what a player tells, and says it on standard error.
@@ -161,9 +163,9 @@ impl LossNote {
     pub fn news(&mut self, loss: Option<&str>) -> Option<String> {
         let why = loss.filter(|_| !self.is_said)?;
         self.is_said = true;
-        let how = match self.precision {
-            Precision::Exact => "with the same sound",
-            Precision::Fast => "in its own arithmetic",
+        let how = match self.mode {
+            Mode::Exact | Mode::Pipeline => "with the same sound",
+            Mode::Fast => "in its own arithmetic",
         };
         Some(format!("the GPU is given up ({why}); the processor goes on {how}"))
     }
@@ -200,11 +202,11 @@ mod tests {
 
     #[test]
     fn a_loss_is_said_once_and_promises_no_more_than_is_kept() {
-        let mut exact = LossNote::new(Precision::Exact);
+        let mut exact = LossNote::new(Mode::Exact);
         assert_eq!(exact.news(None), None);
         assert!(exact.news(Some("lost")).unwrap().contains("(lost)"));
         assert_eq!(exact.news(Some("lost")), None);
-        let fast = LossNote::new(Precision::Fast).news(Some("lost")).unwrap();
+        let fast = LossNote::new(Mode::Fast).news(Some("lost")).unwrap();
         assert!(!fast.contains("the same") && fast.contains("goes on"), "{fast}");
     }
 }

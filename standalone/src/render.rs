@@ -148,7 +148,7 @@ fn play(
     let mut events = score.events.iter().copied().peekable();
     let mut samples = vec![0.0; usize::from(args.block)];
     let mut frame = 0;
-    let mut loss = LossNote::new(args.place.precision());
+    let mut loss = LossNote::new(args.place.mode());
     while frame < score.frames {
         let length = (score.frames - frame).min(samples.len() as u64);
         let known = frame + length + renderer.lookahead_frames();

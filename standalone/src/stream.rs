@@ -63,7 +63,7 @@ fn write_all(
     let mut samples = vec![0.0; (args.rate * CHUNK_MS / 1000).max(1) as usize];
     let mut bytes = Vec::new();
     let mut frame = 0_u64;
-    let mut loss = LossNote::new(args.place.precision());
+    let mut loss = LossNote::new(args.place.mode());
     while frame < frames && !interrupted.load(Ordering::Relaxed) {
         let length = (frames - frame).min(samples.len() as u64);
         let samples = &mut samples[..length as usize];

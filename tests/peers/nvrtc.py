@@ -26,7 +26,6 @@ DTYPES = ["f32", "bf16", "int8"]
 # PTX for the oldest, which the driver compiles for newer ones; machine code only to see what it takes.
 PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
-# A voice on many multiprocessors.
 CARDS_WITH_CLUSTERS = ["sm_90"]
 # Channels of the residual stream, of skips and of the layer before the last, which the batch kernel is compiled for:
 # `BATCH_SHAPES` in driver.rs has the same.
@@ -37,7 +36,10 @@ WIDE_FOR = "compute_80"
 FILES["int8_wide"] = (WIDE_FOR, "general/wavenet.cu", ["INT8"])
 # A voice alone, for shapes that the compiler knows.
 FILES["single"] = (WIDE_FOR, "single/single.cu", ["INT8"])
-FILES["pipeline"] = ("compute_90", "pipeline/pipeline.cu", ["BF16"])
+# A voice on many multiprocessors.
+PIPELINES = {"pipeline_int8/pipeline_int8.cu": "INT8", "pipeline_bf16/pipeline_bf16.cu": "BF16"}
+FILES["pipeline_int8"] = ("compute_90", "pipeline_int8/pipeline_int8.cu", ["INT8"])
+FILES["pipeline_bf16"] = ("compute_90", "pipeline_bf16/pipeline_bf16.cu", ["BF16"])
 FILES["micro"] = (PTX_FOR, "micro/micro.cu", ["MICRO"])
 # Clusters are younger.
 FILES["micro_cluster"] = ("compute_90", "micro/micro.cu", ["CLUSTER"])
@@ -66,7 +68,7 @@ NEXT = library(pathlib.Path(sys.prefix) / "nvrtc" / "nvidia" / "cuda_nvrtc")
 
 
 def compiler_of(name):
-    return NEXT if name in ("pipeline/pipeline.cu", "micro/micro_message.cu") else OLDEST
+    return NEXT if name in PIPELINES or name == "micro/micro_message.cu" else OLDEST
 
 
 def text_of(program, size, get):
@@ -143,7 +145,7 @@ def check():
             texts += [(card, "batch/batch.cu", of_shape(*shape)) for shape in SHAPES]
             texts.append((card, "single/single.cu", ["INT8"]))
         if card in CARDS_WITH_CLUSTERS:
-            texts.append((card, "pipeline/pipeline.cu", ["BF16"]))
+            texts += [(card, name, [dtype]) for name, dtype in PIPELINES.items()]
     kernels = [use for card, name, defines in texts for use in usage(name, defines, card)]
     print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
 

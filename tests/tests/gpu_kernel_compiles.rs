@@ -11,7 +11,7 @@ use serde_json::Value;
 const THREADS: u64 = 512;
 const REGISTERS: u64 = 65_536;
 /// All that the program carries.
-const MOST_BYTES: u64 = 3_700_000;
+const MOST_BYTES: u64 = 3_900_000;
 
 /// The python to ask, or `None` with the reason said aloud.
 fn python() -> Option<String> {
@@ -46,7 +46,7 @@ fn what_the_program_carries_is_what_the_text_gives_and_fits_every_card() {
     let kernels = found["kernels"].as_array().unwrap();
     // Entries, types of weights or shapes, cards; batch and single-stream kernels are for the newer two, pipelines for
     // the newest.
-    assert_eq!(kernels.len(), 2 * 3 * 3 + 4 * 3 * 2 + 2 * 2 + 2);
+    assert_eq!(kernels.len(), 2 * 3 * 3 + 4 * 3 * 2 + 2 * 2 + 2 * 2);
     for kernel in kernels {
         let number = |name: &str| kernel[name].as_u64().unwrap();
         let entry = kernel["entry"].as_str().unwrap();
@@ -81,15 +81,21 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         ("batch_32_64_128", "sm_80", Some("m16n8k32")),
         ("batch_64_256_256", "sm_80", Some("m16n8k32")),
         ("batch_128_256_256", "sm_80", Some("m16n8k32")),
+        ("pipeline_int8", "sm_90", Some("m16n8k32")),
     ];
     for (dtype, card, units) in files {
         let text = std::fs::read_to_string(folder().join(format!("{dtype}.ptx"))).unwrap();
         bytes += text.len() as u64;
         let target = format!(".target {card}\n");
-        assert!(text.contains(&target) && text.contains(".version 8.0"), "{dtype}");
-        let is_of_shape = dtype.starts_with("batch") || dtype == "single";
+        // Messages between blocks are younger than all else.
+        let version = if card == "sm_90" { ".version 8.1" } else { ".version 8.0" };
+        assert!(text.contains(&target) && text.contains(version), "{dtype}");
+        let is_of_shape = !matches!(dtype, "f32" | "bf16" | "int8" | "int8_wide");
         let entries = match dtype {
             "single" => &["wavenet_single_32_64_128", "wavenet_single_64_256_256"][..],
+            "pipeline_int8" => {
+                &["wavenet_pipeline_int8_64_256_256", "wavenet_pipeline_int8_128_256_256"]
+            }
             _ if is_of_shape => {
                 &["wavenet_batch_8", "wavenet_batch_16", "wavenet_batch_24", "wavenet_batch_32"]
             }
@@ -120,15 +126,15 @@ fn what_the_program_carries_obeys_the_numeric_contract() {
         assert_eq!(text.contains("dp4a"), dtype.starts_with("int8"), "{dtype}");
     }
     // The fast mode is not of the contract, and says so by what it computes with.
-    let pipeline = std::fs::read_to_string(folder().join("pipeline.ptx")).unwrap();
+    let pipeline = std::fs::read_to_string(folder().join("pipeline_bf16.ptx")).unwrap();
     bytes += pipeline.len() as u64;
     assert!(pipeline.contains(".target sm_90\n") && pipeline.contains(".version 8.1"));
     for told in [
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
         "tanh.approx.f32",
         "st.async",
-        ".entry wavenet_pipeline_32_64_128(",
-        ".entry wavenet_pipeline_64_256_256(",
+        ".entry wavenet_pipeline_bf16_32_64_128(",
+        ".entry wavenet_pipeline_bf16_64_256_256(",
     ] {
         assert!(pipeline.contains(told), "{told}");
     }

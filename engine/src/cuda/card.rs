@@ -9,7 +9,7 @@ use super::driver::{
     BATCH_SHAPES, Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, WIDE,
 };
 use super::params::Params;
-use super::{pipeline, single};
+use super::{pipeline_bf16, pipeline_int8, single};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 
@@ -174,6 +174,14 @@ impl Cuda {
         names.iter().map(of_name).collect()
     }
 
+    /// Loads the pipeline that shall play, whose clusters may be larger than on every card.
+    fn load_pipeline(&mut self, ptx: &str, entry: &str) -> Result<()> {
+        self.pipelines = self.functions(ptx, &[entry])?;
+        let attribute =
+            sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        self.allow(self.pipelines[0], attribute, 1)
+    }
+
     /// Starts so many blocks of so many threads with so many bytes of shared memory.
     pub(super) fn start(
         &mut self,
@@ -197,12 +205,11 @@ impl Cuda {
         .map_err(failed)
     }
 
-    /// The same in clusters.
-    fn start_clusters(
+    /// Does something with a launch in clusters, as CUDA wants it told.
+    fn with_clusters(
         &mut self,
-        function: sys::CUfunction,
         launch: Launch,
-        arguments: &mut [*mut c_void],
+        act: impl FnOnce(*const sys::CUlaunchConfig) -> sys::CUresult,
     ) -> Result<()> {
         let _entered = self.enter()?;
         let mut value = sys::CUlaunchAttributeValue { pad: [0; 64] };
@@ -223,13 +230,7 @@ impl Cuda {
             attrs: &raw mut attribute,
             numAttrs: 1,
         };
-        // SAFETY: as above; the configuration is read before the call returns.
-        unsafe {
-            let (config, arguments) = (&raw const config, arguments.as_mut_ptr());
-            sys::cuLaunchKernelEx(config, function, arguments, std::ptr::null_mut())
-        }
-        .result()
-        .map_err(failed)
+        act(&raw const config).result().map_err(failed)
     }
 
     /// Makes the context this thread's, for as long as what it gives lives: a host may have one of its own.
@@ -287,12 +288,13 @@ impl Driver for Cuda {
     }
 
     fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
-        if let Some(index) = of_shape.pipeline {
-            let entry = pipeline::SHAPES[index].entry;
-            self.pipelines = self.functions(include_str!("ptx/pipeline.ptx"), &[entry])?;
-            let attribute =
-                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
-            return self.allow(self.pipelines[0], attribute, 1);
+        if let Some(index) = of_shape.pipeline_bf16 {
+            let entry = pipeline_bf16::SHAPES[index].entry;
+            return self.load_pipeline(include_str!("ptx/pipeline_bf16.ptx"), entry);
+        }
+        if let Some(index) = of_shape.pipeline_int8 {
+            let entry = pipeline_int8::SHAPES[index].entry;
+            self.load_pipeline(include_str!("ptx/pipeline_int8.ptx"), entry)?;
         }
         let ptx = ptx(dtype, self.card.capability);
         self.functions =
@@ -340,19 +342,32 @@ impl Driver for Cuda {
         }
     }
 
+    fn clusters(&mut self, launch: Launch) -> Result<u32> {
+        let (function, mut clusters) = (self.pipelines[0], 0);
+        // SAFETY: it writes one number; the function is of a module that is loaded.
+        self.with_clusters(launch, |config| unsafe {
+            sys::cuOccupancyMaxActiveClusters(&raw mut clusters, function, config)
+        })?;
+        Ok(clusters.max(0) as u32)
+    }
+
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
         let function = match launch.entry {
             Entry::GeneralSingle => self.functions[0],
             Entry::GeneralBatch => self.functions[1],
             Entry::Single(_) => self.singles[0],
             Entry::Batch => self.batch[params.voices as usize / 8 - 1],
-            Entry::Pipeline => self.pipelines[0],
+            Entry::PipelineInt8(_) | Entry::PipelineBf16(_) => self.pipelines[0],
         };
         // Where there is nothing more the kernel has one argument, and the driver reads no second.
         let mut arguments =
             [std::ptr::from_ref(params).cast_mut().cast::<c_void>(), more.address().cast_mut()];
         if launch.of_cluster > 1 {
-            return self.start_clusters(function, launch, &mut arguments);
+            let arguments = arguments.as_mut_ptr();
+            // SAFETY: as in `start`; the configuration is read before the call returns.
+            return self.with_clusters(launch, |config| unsafe {
+                sys::cuLaunchKernelEx(config, function, arguments, std::ptr::null_mut())
+            });
         }
         let Launch { blocks, threads, shared_bytes, .. } = launch;
         self.start(function, (blocks, threads, shared_bytes), &mut arguments)

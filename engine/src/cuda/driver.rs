@@ -3,19 +3,21 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Precision;
+use super::Mode;
 use super::params::{Params, Unit, Voice};
-use super::pipeline::{self, PipelineArgs};
+use super::pipeline_bf16::{self, PipelineBf16Args};
+use super::pipeline_int8::{self, PipelineInt8Args};
 use super::single::{self, SingleArgs};
 use crate::config::{Config, Dtype};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The oldest cards that the kernel is compiled for, and the first whose matrix units take wider tiles of
 /// bytes: those have a kernel of their own.
 pub(super) const OLDEST: (u32, u32) = (7, 5);
 pub(super) const WIDE: (u32, u32) = (8, 0);
 
-/// The first driver that knows messages between the blocks of a cluster: for CUDA 12.1.
+/// The first cards that have clusters, and the first driver that knows messages between their blocks: for CUDA 12.1.
+pub(super) const WITH_CLUSTERS: (u32, u32) = (9, 0);
 pub(super) const WITH_MESSAGES: u32 = 12_010;
 
 /// What a device is and has.
@@ -52,6 +54,30 @@ impl std::fmt::Display for Card {
     }
 }
 
+impl Card {
+    /// Whether blocks of a cluster can send each other messages, for `what` to play.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the card has no clusters, or its driver is too old.
+    pub(super) fn check_clusters(&self, what: &str) -> Result<()> {
+        let refused = |needed: &str, has: String| {
+            let name = &self.name;
+            Err(Error::Device(format!(
+                "cuda: {what} needs {needed}, {name} has {has}; play without it"
+            )))
+        };
+        let (major, minor) = self.capability;
+        if self.capability < WITH_CLUSTERS {
+            return refused("compute capability 9.0", format!("{major}.{minor}"));
+        }
+        if self.driver_version < WITH_MESSAGES {
+            let (major, minor) = (self.driver_version / 1000, self.driver_version % 1000 / 10);
+            return refused("a driver for CUDA 12.1", format!("one for {major}.{minor}"));
+        }
+        Ok(())
+    }
+}
+
 /// What one thing costs on a card.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
@@ -74,8 +100,10 @@ pub(super) enum Entry {
     GeneralBatch,
     /// The same, of one of the shapes in [`BATCH_SHAPES`].
     Batch,
-    /// One voice a cluster.
-    Pipeline,
+    /// One voice a cluster, of one of [`SHAPES`](super::pipeline_int8::SHAPES).
+    PipelineInt8(usize),
+    /// The same, of one of [`SHAPES`](super::pipeline_bf16::SHAPES).
+    PipelineBf16(usize),
 }
 
 /// A shape that the batch kernel is compiled for: `batch/batch.cu`.
@@ -119,8 +147,10 @@ pub(super) struct OfShape {
     pub(super) single: Option<usize>,
     /// One of [`BATCH_SHAPES`].
     pub(super) batch: Option<usize>,
-    /// One of [`pipeline::SHAPES`]: then nothing else plays.
-    pub(super) pipeline: Option<usize>,
+    /// One of [`pipeline_int8::SHAPES`].
+    pub(super) pipeline_int8: Option<usize>,
+    /// One of [`pipeline_bf16::SHAPES`]: then nothing else plays.
+    pub(super) pipeline_bf16: Option<usize>,
 }
 
 /// Codes of the kernels that are compiled for a shape.
@@ -134,29 +164,37 @@ pub(super) fn has_shape(config: &Config, [residual, skip, end]: [usize; 3]) -> b
 }
 
 impl OfShape {
+    /// Nothing is: the text for any shape plays.
+    pub(super) const GENERAL: Self =
+        Self { single: None, batch: None, pipeline_int8: None, pipeline_bf16: None };
+
     /// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone.
     ///
     /// # Errors
-    /// As [`pipeline::Shape::of`], where it shall be fast.
+    /// As [`pipeline_bf16::Shape::of`] and [`pipeline_int8::Shape::of`], where the mode is theirs.
     pub(super) fn of(
         config: &Config,
         dtype: Dtype,
         card: &Card,
         lanes: usize,
-        precision: Precision,
+        mode: Mode,
     ) -> Result<Self> {
-        let nothing = Self { single: None, batch: None, pipeline: None };
-        if precision == Precision::Fast {
-            return Ok(Self { pipeline: Some(pipeline::Shape::of(config, card)?), ..nothing });
+        if mode == Mode::Fast {
+            let shape = pipeline_bf16::Shape::of(config, card)?;
+            return Ok(Self { pipeline_bf16: Some(shape), ..Self::GENERAL });
         }
+        let pipeline_int8 = (mode == Mode::Pipeline)
+            .then(|| pipeline_int8::Shape::of(config, dtype, card))
+            .transpose()?;
         if dtype != Dtype::Int8 || card.capability < WIDE {
-            return Ok(nothing);
+            return Ok(Self::GENERAL);
         }
         let has_batch = lanes > card.multiprocessors as usize;
         Ok(Self {
             single: single::Shape::of(config),
             batch: has_batch.then(|| BatchShape::of(config)).flatten(),
-            ..nothing
+            pipeline_int8,
+            ..Self::GENERAL
         })
     }
 }
@@ -177,7 +215,8 @@ pub(super) struct Launch {
 pub(super) enum More {
     Nothing,
     Single(SingleArgs),
-    Pipeline(PipelineArgs),
+    PipelineInt8(PipelineInt8Args),
+    PipelineBf16(PipelineBf16Args),
 }
 
 impl More {
@@ -186,7 +225,8 @@ impl More {
         match self {
             Self::Nothing => std::ptr::null(),
             Self::Single(args) => std::ptr::from_ref(args).cast(),
-            Self::Pipeline(args) => std::ptr::from_ref(args).cast(),
+            Self::PipelineInt8(args) => std::ptr::from_ref(args).cast(),
+            Self::PipelineBf16(args) => std::ptr::from_ref(args).cast(),
         }
     }
 }
@@ -202,6 +242,8 @@ pub(super) trait Driver: Send + std::fmt::Debug {
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Memory that both sides see, all zeros.
     fn map(&mut self, bytes: usize) -> Result<Mapped>;
+    /// How many clusters of a launch run side by side.
+    fn clusters(&mut self, launch: Launch) -> Result<u32>;
     /// Starts the kernel.
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()>;
     /// Whether the kernel has ended.

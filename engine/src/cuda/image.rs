@@ -7,8 +7,10 @@
 
 use std::ops::Range;
 
+use super::driver::OfShape;
 use super::params::{Matrices, Params, Unit, Vector};
-use super::single::{SHAPES, SingleArgs};
+use super::pipeline_int8::{self, PipelineInt8Args};
+use super::single::{self, SingleArgs};
 use crate::config::{Config, Dtype};
 use crate::kernels::{Packed, SilentRows, rounded, row_scale};
 use crate::mulaw::MuLaw;
@@ -35,11 +37,13 @@ pub(super) struct Image {
     pub(super) params: Params,
     /// Which of the single-stream kernel's shapes it has, and that kernel's second argument.
     pub(super) single: Option<(usize, SingleArgs)>,
+    /// The same of the int8 pipeline.
+    pub(super) pipeline_int8: Option<(usize, PipelineInt8Args)>,
 }
 
 impl Image {
-    /// `single`: the shape of the single-stream kernel that will play it, if any.
-    pub(super) fn new(weights: &Weights, packed: &Packed, single: Option<usize>) -> Self {
+    /// `of_shape`: the kernels that will play it.
+    pub(super) fn new(weights: &Weights, packed: &Packed, of_shape: OfShape) -> Self {
         let (config, layout) = (weights.config(), weights.layout());
         let dtype = packed.dtype();
         let vector = |channels| vector(channels, dtype);
@@ -63,6 +67,7 @@ impl Image {
                 ..Params::default()
             },
             single: None,
+            pipeline_int8: None,
         };
         let get = |range: &Range<usize>| weights.get(range);
         let after_first = &layout.layers[1..];
@@ -99,8 +104,12 @@ impl Image {
         image.add_floats(weights, packed);
         image.add_silence(packed.silent_rows());
         image.add_rings(config);
-        if let Some(index) = single {
-            image.single = Some((index, SHAPES[index].image(weights, &mut image)));
+        if let Some(index) = of_shape.single {
+            image.single = Some((index, single::SHAPES[index].image(weights, &mut image)));
+        }
+        if let Some(index) = of_shape.pipeline_int8 {
+            let args = pipeline_int8::SHAPES[index].image(weights, &mut image);
+            image.pipeline_int8 = Some((index, args));
         }
         image
     }

@@ -2,7 +2,8 @@
 
 use super::driver::{BATCH_SHAPES, BatchShape, Card, Entry, Launch, More};
 use super::params::{Params, Unit};
-use super::pipeline::{self, PipelineArgs};
+use super::pipeline_bf16::{self, PipelineBf16Args};
+use super::pipeline_int8::{self, PipelineInt8Args};
 use super::single::{self, SingleArgs};
 use super::tuning::Tuning;
 
@@ -50,8 +51,12 @@ pub(super) struct Planner {
     pub(super) single: Option<(usize, SingleArgs)>,
     /// Which of the batch kernel's shapes it has.
     pub(super) batch: Option<usize>,
-    /// Which of the pipeline's shapes, and its second argument: then it plays all.
-    pub(super) pipeline: Option<(usize, PipelineArgs)>,
+    /// Which of the int8 pipeline's shapes it has, if that shall play, and its second argument.
+    pub(super) pipeline_int8: Option<(usize, PipelineInt8Args)>,
+    /// The same of the bf16 pipeline: then it plays all.
+    pub(super) pipeline_bf16: Option<(usize, PipelineBf16Args)>,
+    /// Clusters of a pipeline that run side by side.
+    pub(super) clusters: u32,
 }
 
 impl Planner {
@@ -64,9 +69,15 @@ impl Planner {
         orders: u32,
         tuning: &mut Tuning,
     ) -> (Launch, More) {
-        if let Some((index, mut args)) = self.pipeline {
-            let launch = pipeline::SHAPES[index].plan(&mut args, params, card, orders);
-            return (launch, More::Pipeline(args));
+        if let Some((index, mut args)) = self.pipeline_bf16 {
+            let (shape, entry) = (pipeline_bf16::SHAPES[index], Entry::PipelineBf16(index));
+            let launch = shape.plan(entry, &mut args, params, card, orders);
+            return (launch, More::PipelineBf16(args));
+        }
+        if let Some((index, mut args)) = self.pipeline_int8.filter(|_| orders <= self.clusters) {
+            let (shape, entry) = (pipeline_int8::SHAPES[index], Entry::PipelineInt8(index));
+            let launch = shape.plan(entry, &mut args, params, card, orders);
+            return (launch, More::PipelineInt8(args));
         }
         let unit = size_of::<Unit>() as u32;
         let is_single = orders <= card.multiprocessors;

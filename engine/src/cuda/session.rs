@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use super::driver::{Driver, Mapped, OfShape, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
-use super::pipeline;
 use super::plan::{Planner, Threads};
 use super::tuning::Tuning;
-use super::{Order, Precision};
+use super::{Mode, Order, pipeline_bf16};
 use crate::config::Dtype;
 use crate::crew::{in_shares, share_of};
 use crate::error::{Error, Result};
@@ -85,16 +84,16 @@ impl Session {
         packed: &Packed,
         lanes: usize,
         threads: Threads,
-        precision: Precision,
+        mode: Mode,
     ) -> Result<Self> {
         let (config, dtype) = (packed.config(), packed.dtype());
-        let of_shape = OfShape::of(config, dtype, driver.card(), lanes, precision)?;
+        let of_shape = OfShape::of(config, dtype, driver.card(), lanes, mode)?;
         driver.load(dtype, of_shape)?;
-        let (image, pipeline) = match of_shape.pipeline {
-            None => (Image::new(weights, packed, of_shape.single), None),
+        let (image, pipeline_bf16) = match of_shape.pipeline_bf16 {
+            None => (Image::new(weights, packed, of_shape), None),
             Some(index) => {
-                let (image, pipeline) = pipeline::SHAPES[index].image(weights, packed);
-                (image, Some((index, pipeline)))
+                let (image, args) = pipeline_bf16::SHAPES[index].image(weights, packed);
+                (image, Some((index, args)))
             }
         };
         let mut params = image.params;
@@ -127,14 +126,17 @@ impl Session {
         params.codes_mask = RING as u32 - 1;
         params.most_turns = MOST_TURNS;
         params.most_cycles = SLICE_MS * u64::from(driver.card().clock_khz);
-        let planner = Planner {
+        let mut planner = Planner {
             threads,
             has_tiles: dtype == Dtype::Int8,
             image_units: image.weights.len() as u32,
             single: image.single,
             batch: of_shape.batch,
-            pipeline,
+            pipeline_int8: image.pipeline_int8,
+            pipeline_bf16,
+            clusters: u32::MAX,
         };
+        planner.clusters = clusters_of(&planner, &mut params, driver.as_mut())?;
         Ok(Self {
             driver,
             planner,
@@ -259,6 +261,25 @@ impl Session {
             }
         }
     }
+}
+
+/// How many clusters of a pipeline run side by side; none where no pipeline plays.
+///
+/// # Errors
+/// [`Error::Device`] where not one does, or the device fails.
+fn clusters_of(planner: &Planner, params: &mut Params, driver: &mut dyn Driver) -> Result<u32> {
+    if planner.pipeline_int8.is_none() && planner.pipeline_bf16.is_none() {
+        return Ok(0);
+    }
+    let (launch, _) = planner.plan(params, driver.card(), 1, &mut Tuning::default());
+    let (clusters, blocks) = (driver.clusters(launch)?, launch.of_cluster);
+    if clusters == 0 {
+        let name = &driver.card().name;
+        return Err(Error::Device(format!(
+            "cuda: {name} cannot run {blocks} blocks as one cluster now; play without --fast or --pipeline"
+        )));
+    }
+    Ok(clusters)
 }
 
 impl Feeder {

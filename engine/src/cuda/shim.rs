@@ -13,7 +13,8 @@ use super::driver::{
     BATCH_SHAPES, Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, WIDE, WITH_MESSAGES,
 };
 use super::params::{Params, Unit, Voice};
-use super::pipeline::PipelineArgs;
+use super::pipeline_bf16::PipelineBf16Args;
+use super::pipeline_int8::PipelineInt8Args;
 use super::single::SingleArgs;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
@@ -66,12 +67,12 @@ fn batch_kernel(index: usize) -> &'static Kernel {
     })
 }
 
-/// The pipelines of all shapes, compiled once.
-fn pipeline_kernel() -> &'static Kernel {
-    static KERNEL: OnceLock<Kernel> = OnceLock::new();
-    KERNEL.get_or_init(|| {
-        let defines = ["WAVENET_PIPELINE", "WAVENET_BF16", "__CUDA_ARCH__=900"];
-        compile(&defines.map(String::from))
+/// The pipelines of all shapes, in int8 or bf16, compiled once.
+fn pipeline_kernel(dtype: Dtype) -> &'static Kernel {
+    static KERNELS: [OnceLock<Kernel>; 2] = [const { OnceLock::new() }; 2];
+    KERNELS[usize::from(dtype == Dtype::Int8)].get_or_init(|| {
+        let name = format!("WAVENET_{}", dtype.to_string().to_uppercase());
+        compile(&["WAVENET_PIPELINE".into(), name, "__CUDA_ARCH__=900".into()])
     })
 }
 
@@ -102,7 +103,14 @@ fn compile(defines: &[String]) -> Kernel {
         assert_eq!(number(b"shim_params_bytes") as usize, size_of::<Params>());
         assert_eq!(number(b"shim_voice_bytes") as usize, size_of::<Voice>());
         assert_eq!(number(b"shim_single_args_bytes") as usize, size_of::<SingleArgs>());
-        assert_eq!(number(b"shim_pipeline_args_bytes") as usize, size_of::<PipelineArgs>());
+        assert_eq!(
+            number(b"shim_pipeline_int8_args_bytes") as usize,
+            size_of::<PipelineInt8Args>()
+        );
+        assert_eq!(
+            number(b"shim_pipeline_bf16_args_bytes") as usize,
+            size_of::<PipelineBf16Args>()
+        );
     }
     Kernel { library }
 }
@@ -203,14 +211,7 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
 }
 
 impl Kernel {
-    fn run(
-        &self,
-        launch: Launch,
-        params: &Params,
-        more: &More,
-        seed: u64,
-        pipeline: Option<usize>,
-    ) {
+    fn run(&self, launch: Launch, params: &Params, more: &More, seed: u64) {
         let Launch { entry, blocks, of_cluster, threads, shared_bytes } = launch;
         let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: so it is declared in shim.cpp; the addresses are of memory of a shim, which waits for this
@@ -223,7 +224,7 @@ impl Kernel {
                 Entry::Single(index) => 2 + index as u32,
                 // In libraries of their own.
                 Entry::Batch => params.voices / 8 - 1,
-                Entry::Pipeline => pipeline.expect("it was loaded") as u32,
+                Entry::PipelineInt8(index) | Entry::PipelineBf16(index) => index as u32,
             };
             let more = more.address();
             run(entry, params, more, blocks, of_cluster, threads, shared_bytes, seed);
@@ -240,8 +241,8 @@ pub(super) struct Shim {
     card: Card,
     kernel: Option<&'static Kernel>,
     batch: Option<&'static Kernel>,
-    /// Which of the pipeline's shapes.
-    pipeline: Option<usize>,
+    /// Clusters that run side by side.
+    clusters: u32,
     memory: Vec<Vec<Unit>>,
     fault: Fault,
     seed: u64,
@@ -269,7 +270,7 @@ impl Shim {
             card,
             kernel: None,
             batch: None,
-            pipeline: None,
+            clusters: u32::MAX,
             memory: Vec::new(),
             fault: Fault::Never,
             seed: 0,
@@ -291,6 +292,11 @@ impl Shim {
     pub(super) fn with_clusters(mut self) -> Self {
         self.card.capability = (9, 0);
         self.of_driver(WITH_MESSAGES)
+    }
+
+    /// So many of them run side by side.
+    pub(super) fn of_clusters(self, clusters: u32) -> Self {
+        Self { clusters, ..self }
     }
 
     /// Has a driver for this version of CUDA.
@@ -341,11 +347,6 @@ impl Driver for Shim {
     }
 
     fn load(&mut self, dtype: Dtype, of_shape: OfShape) -> Result<()> {
-        self.pipeline = of_shape.pipeline;
-        if of_shape.pipeline.is_some() {
-            self.kernel = Some(pipeline_kernel());
-            return Ok(());
-        }
         self.kernel = Some(kernel(dtype, self.card.capability));
         self.batch = of_shape.batch.map(batch_kernel);
         Ok(())
@@ -367,6 +368,10 @@ impl Driver for Shim {
         Ok(unsafe { Mapped::new(host, bytes.max(16), host as u64) })
     }
 
+    fn clusters(&mut self, _: Launch) -> Result<u32> {
+        Ok(self.clusters)
+    }
+
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
         self.launches += 1;
         if self.fault == Fault::Launch(self.launches - 1) {
@@ -378,16 +383,20 @@ impl Driver for Shim {
         let most_turns = if self.is_live { MOST_LIVE_TURNS } else { 2 };
         let params = Params { most_cycles, most_turns, ..*params };
         self.entries.lock().expect("no panic").push(launch.entry);
-        let kernel = if launch.entry == Entry::Batch { self.batch } else { self.kernel };
+        let kernel = match launch.entry {
+            Entry::Batch => self.batch,
+            Entry::PipelineInt8(_) => Some(pipeline_kernel(Dtype::Int8)),
+            Entry::PipelineBf16(_) => Some(pipeline_kernel(Dtype::Bf16)),
+            _ => self.kernel,
+        };
         let kernel = kernel.expect("the kernel is loaded first");
-        let (seed, pipeline) = (self.seed, self.pipeline);
+        let seed = self.seed;
         if self.is_live {
             let more = *more;
-            self.running = Some(std::thread::spawn(move || {
-                kernel.run(launch, &params, &more, seed, pipeline)
-            }));
+            self.running =
+                Some(std::thread::spawn(move || kernel.run(launch, &params, &more, seed)));
         } else {
-            kernel.run(launch, &params, more, seed, pipeline);
+            kernel.run(launch, &params, more, seed);
         }
         Ok(())
     }

@@ -3,12 +3,13 @@
 //! that it was compiled for.
 
 use super::driver::{LEVELS, has_shape};
-use super::image::{
-    After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised, unit_of_bytes,
+use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised};
+use super::int8_tiles::{
+    conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
 };
-use super::params::{Matrices, Params, Regions, Unit, Voice};
+use super::params::{Params, Regions, Unit, Voice};
 use crate::config::Config;
-use crate::weights::{LayerLayout, Weights};
+use crate::weights::Weights;
 
 /// A shape that the single-stream kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,53 +148,41 @@ impl Shape {
         let mut args = SingleArgs::default();
         let start = |image: &Image| image.weights.len() as u32;
 
-        // Filters and gates of 16 units, side by side.
-        let pairs = |matrix: &[f32], columns: usize| -> Vec<Vec<i8>> {
-            let rows = quantised(&[matrix], columns, After::Anything).remove(0);
-            let unit =
-                |unit: usize| [unit, r + unit].map(|first| rows[first..first + TILE_ROWS].to_vec());
-            (0..r).step_by(TILE_ROWS).flat_map(unit).flatten().collect()
-        };
-        let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
-            let of =
-                |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
-            [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
-        };
         let residual_units = r / TILE_ROWS * (r / PART_COLUMNS) * LANES;
         args.packets = start(image);
         for (index, layer) in layout.layers.iter().enumerate() {
             if index == 0 {
                 image.weights.extend(vec![[0; 4]; 2 * residual_units]);
             } else {
-                image.weights.extend(tiles(&pairs(&tap(layer, taps - 1), r), PAIRS));
+                image
+                    .weights
+                    .extend(tiles(&gate_pairs(&tap_of(weights, layer, taps - 1), r, r), PAIRS));
             }
             match &layer.residual {
                 None => image.weights.extend(vec![[0; 4]; residual_units]),
                 Some(residual) => {
                     let rows = quantised(&[get(&residual.weight)], r, After::Gate).remove(0);
-                    // A lane's two rows of a tile are neighbours.
-                    let order = (0..r).map(|at| {
-                        let (tile, place) = (at / TILE_ROWS * TILE_ROWS, at % TILE_ROWS);
-                        rows[tile + 2 * (place % 8) + place / 8].clone()
-                    });
-                    image.weights.extend(tiles(&order.collect::<Vec<_>>(), r / TILE_ROWS));
+                    image.weights.extend(tiles(&neighbours(&rows), r / TILE_ROWS));
                 }
             }
-            let constants = self.constants(image, index, taps, layer.residual.is_some());
+            let residual = layer.residual.as_ref().map(|_| index);
+            let constants = constants(image, r, index, residual);
             image.weights.extend(constants);
         }
         args.past_tiles = start(image);
         for layer in &layout.layers[1..] {
             for k in 0..taps - 1 {
-                image.weights.extend(tiles(&pairs(&tap(layer, k), r), PAIRS));
+                image.weights.extend(tiles(&gate_pairs(&tap_of(weights, layer, k), r, r), PAIRS));
             }
         }
         args.conditioning_tiles = start(image);
         if h > 0 {
             for layer in &layout.layers {
-                let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-                let matrix: Vec<f32> = parts.into_iter().flatten().flat_map(get).copied().collect();
-                image.weights.extend(tiles_of(&pairs(&matrix, h), PAIRS, false));
+                image.weights.extend(tiles_of(
+                    &gate_pairs(&conditioning_of(weights, layer), r, h),
+                    PAIRS,
+                    false,
+                ));
             }
         }
         args.skip_tiles = start(image);
@@ -213,67 +202,4 @@ impl Shape {
         args.end2_tiles = last(image, &layout.end2.weight, self.end_channels, group);
         args
     }
-
-    /// Scales and biases of a layer's packet, as units.
-    fn constants(self, image: &Image, layer: usize, taps: usize, has_residual: bool) -> Vec<Unit> {
-        let r = self.residual_channels;
-        let float = |of: u32, at: usize| image.floats[of as usize + at].to_bits();
-        let Params { taps: tap, residuals, residual_bias, .. } = image.params;
-        let scale_of = |matrices: Matrices, index: usize, row: usize| {
-            float(matrices.scales, index * matrices.rows as usize + row)
-        };
-        let mut words = Vec::with_capacity(4 * r);
-        for unit in 0..r {
-            for row in [unit, r + unit] {
-                let index = (layer * taps).wrapping_sub(1);
-                words.push(if layer == 0 { 0 } else { scale_of(tap, index, row) });
-            }
-        }
-        for row in 0..r {
-            words.extend(if has_residual {
-                [scale_of(residuals, layer, row), float(residual_bias, layer * r + row)]
-            } else {
-                [0, 0]
-            });
-        }
-        words.chunks_exact(4).map(|four| [four[0], four[1], four[2], four[3]]).collect()
-    }
-}
-
-/// Rows of bytes as tiles of 16 rows and 32 columns, groups of so many tiles, shape `[groups][parts][tiles][32]`.
-fn tiles(rows: &[Vec<i8>], group: usize) -> Vec<Unit> {
-    tiles_of(rows, group, rows[0].len() > PART_COLUMNS)
-}
-
-/// A lane's bytes of two parts lie together in the vector where `is_wide`; else those of each part do.
-fn tiles_of(rows: &[Vec<i8>], group: usize, is_wide: bool) -> Vec<Unit> {
-    let parts = rows[0].len().div_ceil(PART_COLUMNS);
-    let mut units = Vec::new();
-    for rows in rows.chunks_exact(TILE_ROWS * group) {
-        for part in 0..parts {
-            for tile in rows.chunks_exact(TILE_ROWS) {
-                for lane in 0..LANES {
-                    let (g, t) = (lane / 4, lane % 4);
-                    let first = if is_wide {
-                        part / 2 * 64 + 16 * t + part % 2 * 8
-                    } else {
-                        part * PART_COLUMNS + 8 * t
-                    };
-                    let four = |row: usize, first: usize| -> Vec<i8> {
-                        (first..first + 4)
-                            .map(|at| tile[row].get(at).copied().unwrap_or(0))
-                            .collect()
-                    };
-                    let bytes = [
-                        four(g, first),
-                        four(g + 8, first),
-                        four(g, first + 4),
-                        four(g + 8, first + 4),
-                    ];
-                    units.push(unit_of_bytes(&bytes.concat()));
-                }
-            }
-        }
-    }
-    units
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::Precision;
-use super::driver::{Driver, Entry};
+use super::Mode;
+use super::driver::{Driver, Entry, Mapped};
 use super::lanes::{Lanes, Order};
 use super::plan::Threads;
 use super::session::Session;
@@ -22,6 +22,7 @@ use crate::weights::Weights;
 mod batch;
 pub(crate) mod fast;
 mod on_card;
+mod pipeline_int8;
 mod tiles;
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
@@ -47,9 +48,12 @@ fn packed(weights: &Weights, dtype: Dtype) -> Arc<Packed> {
 }
 
 fn on_shim(weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
+    on_shim_in(Mode::Exact, weights, dtype, lanes, shim)
+}
+
+fn on_shim_in(mode: Mode, weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
     let packed = packed(weights, dtype);
-    let session =
-        Session::new(Box::new(shim), weights, &packed, lanes, THREADS, Precision::Exact).unwrap();
+    let session = Session::new(Box::new(shim), weights, &packed, lanes, THREADS, mode).unwrap();
     Lanes::on_device(packed, session, lanes)
 }
 
@@ -124,26 +128,38 @@ fn lanes() -> impl Strategy<Value = usize> {
     prop_oneof![3 => 1..7_usize, 1 => 8..20_usize]
 }
 
-/// Steps every lane on the device and by the scalar kernel, and holds all logits against each other, bit
-/// by bit, and the codes.
-fn same_logits(
+/// Lanes on a device.
+struct OnDevice {
+    driver: Box<dyn Driver>,
+    threads: Threads,
+    mode: Mode,
+}
+
+impl OnDevice {
+    fn new(shim: Shim, mode: Mode) -> Self {
+        Self { driver: Box::new(shim), threads: THREADS, mode }
+    }
+}
+
+/// Steps every lane on a device and by the scalar kernel, which hears the same codes. `compare` gets the sample, the
+/// scalar logits of a lane, and the device's. The codes must be what those mean.
+fn side_by_side(
     weights: &Weights,
     dtype: Dtype,
-    (driver, threads): (Box<dyn Driver>, Threads),
-    lanes: usize,
-    seed: u64,
+    OnDevice { driver, threads, mode }: OnDevice,
+    (lanes, samples, seed): (usize, u64, u64),
+    mut compare: impl FnMut(u64, &[f32], &[f32]),
 ) {
     let packed = packed(weights, dtype);
-    let mut session =
-        Session::new(driver, weights, &packed, lanes, threads, Precision::Exact).unwrap();
+    let mut session = Session::new(driver, weights, &packed, lanes, threads, mode).unwrap();
     let kept = session.keep_logits().unwrap();
     let config = packed.config();
     let (h, levels) = (config.conditioning_channels(), config.levels);
     let is_constant = config.local_channels() == 0;
-    let vectors: Vec<f32> = noise(seed, lanes * h);
     let mut state = State::new(&packed, lanes);
     let mut before = vec![MuLaw::new(levels).silence(); lanes];
-    for sample in 0..24 {
+    let every: Vec<usize> = (0..lanes).collect();
+    for sample in 0..samples {
         let order = |lane: usize| Order {
             lane,
             made: sample,
@@ -152,28 +168,39 @@ fn same_logits(
             sampling: SAMPLINGS[lane % SAMPLINGS.len()],
             count: 1,
         };
-        let orders: Vec<Order> = (0..lanes).map(order).collect();
-        let fresh = noise(seed + 1 + sample, lanes * h);
-        let vectors = if is_constant { &vectors } else { &fresh };
+        let orders: Vec<Order> = every.iter().map(|&lane| order(lane)).collect();
+        let vectors = noise(if is_constant { seed } else { seed + 1 + sample }, lanes * h);
         let mut codes = vec![0; lanes];
-        session.run(&orders, vectors, &mut codes).unwrap();
+        session.run(&orders, &vectors, &mut codes).unwrap();
         let mut logits = vec![0.0; lanes * levels];
-        let every: Vec<usize> = (0..lanes).collect();
-        packed.step(&mut state, &every, &before, vectors, &mut logits);
-        let mut found = vec![0; lanes * levels * 4];
-        kept.read(0, &mut found);
-        for (index, (logit, found)) in logits.iter().zip(found.chunks_exact(4)).enumerate() {
-            let found = f32::from_ne_bytes(found.try_into().unwrap());
-            let is_same = logit.to_bits() == found.to_bits();
-            assert!(is_same, "{dtype}, sample {sample}, logit {index}: {logit:?}, not {found:?}");
-        }
-        for (lane, logits) in logits.chunks_exact(levels).enumerate() {
-            let order = orders[lane];
-            let code = packed.pick(logits, order.sampling, order.draws.draw(sample));
+        packed.step(&mut state, &every, &before, &vectors, &mut logits);
+        let found = read(&kept, logits.len());
+        for (lane, (exact, found)) in
+            logits.chunks_exact(levels).zip(found.chunks_exact(levels)).enumerate()
+        {
+            compare(sample, exact, found);
+            let code = packed.pick(found, orders[lane].sampling, orders[lane].draws.draw(sample));
             assert_eq!(codes[lane], code, "{dtype}, sample {sample}, lane {lane}");
         }
         before = codes;
     }
+}
+
+/// Floats that a device has published.
+fn read(kept: &Mapped, count: usize) -> Vec<f32> {
+    let mut bytes = vec![0; count * 4];
+    kept.read(0, &mut bytes);
+    bytes.chunks_exact(4).map(|four| f32::from_ne_bytes(four.try_into().unwrap())).collect()
+}
+
+/// The device's logits are the scalar kernel's, bit by bit.
+fn same_logits(weights: &Weights, dtype: Dtype, device: OnDevice, lanes: usize, seed: u64) {
+    side_by_side(weights, dtype, device, (lanes, 24, seed), |sample, exact, found| {
+        for (index, (logit, found)) in exact.iter().zip(found).enumerate() {
+            let is_same = logit.to_bits() == found.to_bits();
+            assert!(is_same, "{dtype}, sample {sample}, logit {index}: {logit:?}, not {found:?}");
+        }
+    });
 }
 
 /// Random numbers from -1.5 to 1.5.
@@ -199,7 +226,7 @@ proptest! {
         for dtype in DTYPES {
             let shared = if is_roomy { SHARED } else { 256 };
             let shim = Shim::new(multiprocessors, shared).wide_if(is_wide);
-            same_logits(&weights, dtype, (Box::new(shim), THREADS), lanes, seed);
+            same_logits(&weights, dtype, OnDevice::new(shim, Mode::Exact), lanes, seed);
         }
     }
 
@@ -316,7 +343,7 @@ fn the_single_stream_kernel_gives_the_scalar_logits_and_codes() {
             let shim = || Shim::new(2, shared << 10).wide_if(true).shuffled(seed);
             let entries = shim();
             let entries = (entries.entries(), entries);
-            same_logits(&weights, Dtype::Int8, (Box::new(entries.1), THREADS), 2, seed);
+            same_logits(&weights, Dtype::Int8, OnDevice::new(entries.1, Mode::Exact), 2, seed);
             let launched = entries.0.lock().unwrap();
             assert!(launched.iter().all(|&entry| entry == Entry::Single(shape)), "{launched:?}");
             for slice in [3, u64::MAX] {
@@ -404,7 +431,7 @@ fn weights_that_fit_in_part() {
         let weights = lively(&config, 3);
         for (dtype, &shared) in DTYPES.into_iter().flat_map(|d| sizes.iter().map(move |s| (d, s))) {
             let shim = Shim::new(1, shared << 10);
-            same_logits(&weights, dtype, (Box::new(shim), THREADS), 1, 3);
+            same_logits(&weights, dtype, OnDevice::new(shim, Mode::Exact), 1, 3);
         }
     }
 }
@@ -435,7 +462,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let packed = packed(&weights, Dtype::F32);
     for nth in 0..9 {
         let shim = Shim::new(4, SHARED).failing(Fault::Memory(nth));
-        let made = Session::new(Box::new(shim), &weights, &packed, 3, THREADS, Precision::Exact);
+        let made = Session::new(Box::new(shim), &weights, &packed, 3, THREADS, Mode::Exact);
         let error = made.err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("device: out of memory"), "{nth}");
     }

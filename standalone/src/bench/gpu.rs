@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde::{Serialize, Serializer};
 use wavenet_engine::conditioning::NoteConditioner;
-use wavenet_engine::cuda::{self, Card, Lanes, Order, Precision};
+use wavenet_engine::cuda::{self, Card, Lanes, Mode, Order};
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling};
 
 use super::{random_model, shape_of, sweep::SHAPES};
@@ -38,7 +38,7 @@ struct Report {
     driver_cuda: u32,
     voices: usize,
     #[serde(serialize_with = "name")]
-    precision: Precision,
+    mode: Mode,
     /// In the fast mode what the processor would go on in.
     dtype: Dtype,
     seconds: f64,
@@ -49,11 +49,12 @@ struct Report {
     realtime_streams: f64,
 }
 
-/// Of a precision, in the JSON.
-fn name<S: Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match precision {
-        Precision::Exact => "exact",
-        Precision::Fast => "fast",
+/// Of a mode, in the JSON.
+fn name<S: Serializer>(mode: &Mode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match mode {
+        Mode::Exact => "exact",
+        Mode::Pipeline => "pipeline",
+        Mode::Fast => "fast",
     })
 }
 
@@ -73,9 +74,9 @@ pub(super) fn bench(args: &BenchArgs) -> Result<String> {
         Some(shape) => random_model(shape)?,
         None => Model::load(args.model.as_deref())?,
     };
-    let (precision, voices) = (args.place.precision(), args.voices as usize);
+    let (mode, voices) = (args.place.mode(), args.voices as usize);
     let seconds = args.seconds.unwrap_or(SECONDS);
-    let report = measure(&card, &model, &args.run, precision, voices, seconds)?;
+    let report = measure(&card, &model, &args.run, mode, voices, seconds)?;
     Ok(if args.json { serde_json::to_string_pretty(&report)? } else { report.sentence() })
 }
 
@@ -105,7 +106,7 @@ fn sweep(args: &BenchArgs, card: &Card) -> Result<String> {
             let run = RunArgs { dtype: Some(dtype), ..args.run };
             let mut cells = Vec::new();
             for voices in streams {
-                let report = measure(card, &model, &run, Precision::Exact, voices, seconds)?;
+                let report = measure(card, &model, &run, Mode::Exact, voices, seconds)?;
                 cells.push(format!("{:>10.1}", report.samples_per_second / 1e3));
                 reports.push(report);
             }
@@ -121,12 +122,12 @@ fn measure(
     card: &Card,
     model: &Model,
     run: &RunArgs,
-    precision: Precision,
+    mode: Mode,
     voices: usize,
     seconds: f64,
 ) -> Result<Report> {
     let packed = Arc::new(model.pack(run)?);
-    let lanes = cuda::lanes(&model.weights, packed.clone(), voices, precision)?;
+    let lanes = cuda::lanes(&model.weights, packed.clone(), voices, mode)?;
     let mut crowd = Crowd::new(packed, lanes, voices);
     let mut samples = FEWEST_SAMPLES;
     // The kernel is compiled, the clock rises, and the order grows until it is long enough.
@@ -148,7 +149,7 @@ fn measure(
         device: card.name.clone(),
         driver_cuda: card.driver_version,
         voices,
-        precision,
+        mode,
         dtype: model.dtype(run),
         seconds: took.as_secs_f64(),
         samples_per_second: each * voices as f64,
@@ -161,9 +162,10 @@ fn measure(
 impl Report {
     fn sentence(&self) -> String {
         let plural = if self.voices == 1 { "" } else { "s" };
-        let mode = match self.precision {
-            Precision::Exact => "",
-            Precision::Fast => " in the fast mode",
+        let mode = match self.mode {
+            Mode::Exact => "",
+            Mode::Pipeline => " in a pipeline",
+            Mode::Fast => " in the fast mode",
         };
         format!(
             "{} ({}), {} stream{plural} on {}{mode}: {:.0} samples a second in all, {:.2} times real time each, \
@@ -250,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_precision_is_said() {
+    fn the_mode_is_said() {
         let mut report = Report {
             model: "random weights".into(),
             shape: "64,256,256,10".into(),
@@ -258,7 +260,7 @@ mod tests {
             device: "some GPU".into(),
             driver_cuda: 13_000,
             voices: 1,
-            precision: Precision::Exact,
+            mode: Mode::Exact,
             dtype: Dtype::Int8,
             seconds: 1.0,
             samples_per_second: 16_000.0,
@@ -266,10 +268,10 @@ mod tests {
             realtime_factor: 1.0,
             realtime_streams: 1.0,
         };
-        assert_eq!(serde_json::to_value(&report).unwrap()["precision"], "exact");
+        assert_eq!(serde_json::to_value(&report).unwrap()["mode"], "exact");
         assert!(report.sentence().contains("on some GPU: 16000"));
-        report.precision = Precision::Fast;
-        assert_eq!(serde_json::to_value(&report).unwrap()["precision"], "fast");
+        report.mode = Mode::Fast;
+        assert_eq!(serde_json::to_value(&report).unwrap()["mode"], "fast");
         assert!(report.sentence().contains("on some GPU in the fast mode: 16000"));
     }
 }

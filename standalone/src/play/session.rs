@@ -116,7 +116,7 @@ impl<'a> Session<'a> {
             alive: (Instant::now(), 0),
             tried: Instant::now(),
             place,
-            loss: LossNote::new(place.precision()),
+            loss: LossNote::new(place.mode()),
         })
     }
 

@@ -60,7 +60,7 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
 
     let began = Instant::now();
     let mut bar = Bar::new(score.frames * u64::from(streams));
-    let mut loss = LossNote::new(args.place.precision());
+    let mut loss = LossNote::new(args.place.mode());
     for (batch, seeds) in seeds.chunks(together).enumerate() {
         let each = |&seed: &u64| Settings { seed, ..settings.clone() };
         let settings: Vec<Settings> = seeds.iter().map(each).collect();
@@ -115,7 +115,7 @@ fn lanes(
     voices: usize,
 ) -> Result<Lanes> {
     if is_on_gpu {
-        match cuda::lanes(&model.weights, packed.clone(), voices, place.precision()) {
+        match cuda::lanes(&model.weights, packed.clone(), voices, place.mode()) {
             Err(error) if place.device == Place::Auto => {
                 eprintln!("note: {error}; the processor plays");
             }

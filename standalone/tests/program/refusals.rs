@@ -199,9 +199,9 @@ fn folders_of_streams_that_cannot_be() {
     }
 }
 
-/// Also where `auto` would find a GPU: who asks for other bytes asks for the GPU too.
+/// Also where `auto` would find a GPU: who asks for what only a GPU has asks for the GPU too.
 #[test]
-fn a_processor_that_shall_be_fast() {
+fn what_only_a_gpu_has() {
     let folder = Folder::new();
     for command in [
         "render --out x.wav",
@@ -211,8 +211,12 @@ fn a_processor_that_shall_be_fast() {
         "play --midi-in none",
         "bench",
     ] {
-        let arguments = format!("{command} --model drone.safetensors --fast");
-        refuses(&folder, &arguments, "add --device cuda (of play: --backend cuda)");
+        for mode in ["--fast", "--pipeline"] {
+            let arguments = format!("{command} --model drone.safetensors {mode}");
+            let expected =
+                format!("{mode} is the GPU's; add --device cuda (of play: --backend cuda)");
+            refuses(&folder, &arguments, &expected);
+        }
     }
 }
 
@@ -242,8 +246,10 @@ fn a_gpu_that_is_not_there() {
         let name = if command.starts_with("play") { "--backend" } else { "--device" };
         refuses(&folder, &format!("{command} {model} {name} cuda"), "cuda: not available (");
         if !command.contains("--sweep") && !command.contains("--micro") {
-            let fast = format!("{command} {model} {name} cuda --fast");
-            refuses(&folder, &fast, "cuda: not available (");
+            for mode in ["--fast", "--pipeline"] {
+                let arguments = format!("{command} {model} {name} cuda {mode}");
+                refuses(&folder, &arguments, "cuda: not available (");
+            }
         }
     }
     let by_other_name = "render --model drone.safetensors --out x.wav --backend cuda";

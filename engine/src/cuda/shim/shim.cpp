@@ -1,8 +1,10 @@
 // The kernel as a library of the processor's: what the tests load in place of a GPU.
 #if defined(WAVENET_R)
 #include "batch/batch.cu"
+#elif defined(WAVENET_PIPELINE) && defined(WAVENET_INT8)
+#include "pipeline_int8/pipeline_int8.cu"
 #elif defined(WAVENET_PIPELINE)
-#include "pipeline/pipeline.cu"
+#include "pipeline_bf16/pipeline_bf16.cu"
 #else
 #include "general/wavenet.cu"
 #if defined(WAVENET_INT8)
@@ -16,38 +18,36 @@
 // The kernel's arguments.
 struct Arguments {
   const Params *params;
-  const void *more;  // a SingleArgs or a PipelineArgs
+  const void *more;
 };
 
+// A kernel that has one of them, or both.
+template <auto KERNEL>
+static void with_params(const void *all) {
+  KERNEL(*((const Arguments *)all)->params);
+}
+template <typename More, auto KERNEL>
+static void with_more(const void *all) {
+  KERNEL(*((const Arguments *)all)->params, *(const More *)((const Arguments *)all)->more);
+}
+
+static void (*const kernels[])(const void *) = {
 #if defined(WAVENET_R)
-static void batch_8(const void *all) { wavenet_batch_8(*((const Arguments *)all)->params); }
-static void batch_16(const void *all) { wavenet_batch_16(*((const Arguments *)all)->params); }
-static void batch_24(const void *all) { wavenet_batch_24(*((const Arguments *)all)->params); }
-static void batch_32(const void *all) { wavenet_batch_32(*((const Arguments *)all)->params); }
-static void (*const kernels[])(const void *) = {batch_8, batch_16, batch_24, batch_32};
+    with_params<wavenet_batch_8>, with_params<wavenet_batch_16>, with_params<wavenet_batch_24>,
+    with_params<wavenet_batch_32>,
+#elif defined(WAVENET_PIPELINE) && defined(WAVENET_INT8)
+    with_more<PipelineInt8Args, wavenet_pipeline_int8_64_256_256>,
+    with_more<PipelineInt8Args, wavenet_pipeline_int8_128_256_256>,
 #elif defined(WAVENET_PIPELINE)
-static void pipeline_32(const void *all) {
-  wavenet_pipeline_32_64_128(*((const Arguments *)all)->params, *(const PipelineArgs *)((const Arguments *)all)->more);
-}
-static void pipeline_64(const void *all) {
-  wavenet_pipeline_64_256_256(*((const Arguments *)all)->params, *(const PipelineArgs *)((const Arguments *)all)->more);
-}
-static void (*const kernels[])(const void *) = {pipeline_32, pipeline_64};
+    with_more<PipelineBf16Args, wavenet_pipeline_bf16_32_64_128>,
+    with_more<PipelineBf16Args, wavenet_pipeline_bf16_64_256_256>,
 #else
-static void general_single(const void *all) { wavenet_general_single(*((const Arguments *)all)->params); }
-static void general_batch(const void *all) { wavenet_general_batch(*((const Arguments *)all)->params); }
+    with_params<wavenet_general_single>, with_params<wavenet_general_batch>,
 #if defined(WAVENET_INT8) && __CUDA_ARCH__ >= 800
-static void single_32(const void *all) {
-  wavenet_single_32_64_128(*((const Arguments *)all)->params, *(const SingleArgs *)((const Arguments *)all)->more);
-}
-static void single_64(const void *all) {
-  wavenet_single_64_256_256(*((const Arguments *)all)->params, *(const SingleArgs *)((const Arguments *)all)->more);
-}
-static void (*const kernels[])(const void *) = {general_single, general_batch, single_32, single_64};
-#else
-static void (*const kernels[])(const void *) = {general_single, general_batch};
+    with_more<SingleArgs, wavenet_single_32_64_128>, with_more<SingleArgs, wavenet_single_64_256_256>,
 #endif
 #endif
+};
 
 extern "C" void shim_launch(unsigned entry, const Params *params, const void *more, unsigned blocks, unsigned of_cluster,
                             unsigned threads, unsigned shared_bytes, uint64_t seed) {
@@ -58,7 +58,8 @@ extern "C" void shim_launch(unsigned entry, const Params *params, const void *mo
 }
 
 extern "C" unsigned shim_single_args_bytes() { return sizeof(SingleArgs); }
-extern "C" unsigned shim_pipeline_args_bytes() { return sizeof(PipelineArgs); }
+extern "C" unsigned shim_pipeline_int8_args_bytes() { return sizeof(PipelineInt8Args); }
+extern "C" unsigned shim_pipeline_bf16_args_bytes() { return sizeof(PipelineBf16Args); }
 extern "C" unsigned shim_params_bytes() { return sizeof(Params); }
 extern "C" unsigned shim_voice_bytes() { return sizeof(Voice); }
 

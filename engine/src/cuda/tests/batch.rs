@@ -32,7 +32,7 @@ fn every_shape_gives_the_scalar_logits() {
             let weights = lively(&config, 11);
             let shim = Shim::new(1, 8 * SHARED).wide_if(true).shuffled(7);
             let entries = shim.entries();
-            same_logits(&weights, Dtype::Int8, (Box::new(shim), THREADS), lanes, 11);
+            same_logits(&weights, Dtype::Int8, OnDevice::new(shim, Mode::Exact), lanes, 11);
             assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::Batch));
         }
     }

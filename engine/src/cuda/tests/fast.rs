@@ -1,68 +1,24 @@
 //! The fast mode: not the scalar kernel's bytes, but near them; and the same ones in whichever order its threads run.
 
-use super::super::driver::Mapped;
 use super::*;
-
-fn session(weights: &Weights, packed: &Packed, lanes: usize, driver: Box<dyn Driver>) -> Session {
-    Session::new(driver, weights, packed, lanes, THREADS, Precision::Fast).unwrap()
-}
 
 fn shim(multiprocessors: u32, shared_kib: u32) -> Shim {
     Shim::new(multiprocessors, shared_kib << 10).with_clusters()
 }
 
 fn on_fast_shim(weights: &Weights, lanes: usize, shim: Shim) -> Lanes {
-    let packed = packed(weights, Dtype::F32);
-    let session = session(weights, &packed, lanes, Box::new(shim));
-    Lanes::on_device(packed, session, lanes)
+    on_shim_in(Mode::Fast, weights, Dtype::F32, lanes, shim)
 }
 
-fn read(kept: &Mapped, count: usize) -> Vec<f32> {
-    let mut bytes = vec![0; count * 4];
-    kept.read(0, &mut bytes);
-    bytes.chunks_exact(4).map(|four| f32::from_ne_bytes(four.try_into().unwrap())).collect()
-}
-
-/// The largest error of a logit as a share of how far they are spread, where the processor hears the same codes.
-pub(super) fn worst_error(
-    weights: &Weights,
-    driver: Box<dyn Driver>,
-    lanes: usize,
-    samples: u64,
-) -> f32 {
-    let packed = packed(weights, Dtype::F32);
-    let mut session = session(weights, &packed, lanes, driver);
-    let kept = session.keep_logits().unwrap();
-    let config = packed.config();
-    let (h, is_constant) = (config.conditioning_channels(), config.local_channels() == 0);
-    let mut state = State::new(&packed, lanes);
-    let mut before = vec![MuLaw::new(256).silence(); lanes];
-    let every: Vec<usize> = (0..lanes).collect();
+/// The largest error of a logit as a share of how far they are spread.
+pub(super) fn worst_error(weights: &Weights, device: OnDevice, lanes: usize, samples: u64) -> f32 {
     let mut worst = 0.0_f32;
-    for sample in 0..samples {
-        let vectors = noise(if is_constant { 1 } else { 1 + sample }, lanes * h);
-        let order = |lane: usize| {
-            let (draws, sampling) = (Philox::new(1, lane as u64), SAMPLINGS[lane % 4]);
-            Order { lane, made: sample, code: before[lane], draws, sampling, count: 1 }
-        };
-        let orders: Vec<Order> = every.iter().map(|&lane| order(lane)).collect();
-        let mut codes = vec![0; lanes];
-        session.run(&orders, &vectors, &mut codes).unwrap();
-        let mut logits = vec![0.0; lanes * 256];
-        packed.step(&mut state, &every, &before, &vectors, &mut logits);
-        let found = read(&kept, logits.len());
-        for lane in 0..lanes {
-            let (exact, found) = (&logits[lane * 256..][..256], &found[lane * 256..][..256]);
-            let code = packed.pick(found, orders[lane].sampling, orders[lane].draws.draw(sample));
-            assert_eq!(codes[lane], code, "sample {sample}, lane {lane}");
-            let ends = exact
-                .iter()
-                .fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
-            let error = exact.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            worst = worst.max(error / (ends.1 - ends.0));
-        }
-        before = codes;
-    }
+    side_by_side(weights, Dtype::F32, device, (lanes, samples, 1), |_, exact, found| {
+        let (low, high) =
+            exact.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        let error = exact.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        worst = worst.max(error / (high - low));
+    });
     worst
 }
 
@@ -80,7 +36,7 @@ fn its_logits_are_near_the_exact_ones() {
         (1, 2, &many[..2], Recipe::None, 30),
     ] {
         let weights = lively(&of_shape(shape, kernel_size, dilations, conditioning), 1);
-        let worst = worst_error(&weights, Box::new(shim(4, shared)), 2, 24);
+        let worst = worst_error(&weights, OnDevice::new(shim(4, shared), Mode::Fast), 2, 24);
         assert!(worst < 0.02, "{worst}");
     }
 }
@@ -114,7 +70,7 @@ fn its_codes_are_always_the_same() {
 #[test]
 fn thirty_layers_pass_through_sixteen_blocks() {
     let weights = lively(&of_shape(1, 2, &Config::cycled_dilations(30), Recipe::None), 3);
-    let worst = worst_error(&weights, Box::new(shim(16, 227).shuffled(3)), 1, 3);
+    let worst = worst_error(&weights, OnDevice::new(shim(16, 227).shuffled(3), Mode::Fast), 1, 3);
     assert!(worst < 0.02, "{worst}");
 }
 
@@ -123,7 +79,7 @@ fn what_has_no_fast_mode_is_told() {
     let refusal = |config: Config, shim: Shim| {
         let weights = lively(&config, 1);
         let packed = packed(&weights, Dtype::Int8);
-        let made = Session::new(Box::new(shim), &weights, &packed, 1, THREADS, Precision::Fast);
+        let made = Session::new(Box::new(shim), &weights, &packed, 1, THREADS, Mode::Fast);
         made.unwrap_err().to_string()
     };
     let told = refusal(of_shape(0, 2, &[1, 2], Recipe::None), Shim::new(4, SHARED));
@@ -182,7 +138,8 @@ pub(crate) fn bits_a_sample(weights: &Weights, vectors: &[f32]) -> ([f64; 3], f6
     };
     let fast = {
         let packed = packed(weights, Dtype::F32);
-        let mut session = session(weights, &packed, 1, Box::new(shim(4, 227)));
+        let driver = Box::new(shim(4, 227));
+        let mut session = Session::new(driver, weights, &packed, 1, THREADS, Mode::Fast).unwrap();
         let kept = session.keep_logits().unwrap();
         let of_code = (0..).zip(heard()).map(|(made, ((before, vector), &code))| {
             session.run(&[of(before, made, 1)], vector, &mut [0]).unwrap();

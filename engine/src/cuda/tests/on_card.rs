@@ -21,8 +21,12 @@ fn shapes() -> Vec<Config> {
     vec![played(), odd, Config::default(), large]
 }
 
-fn lanes(weights: &Weights, dtype: Dtype, count: usize) -> Lanes {
-    crate::cuda::lanes(weights, packed(weights, dtype), count, Precision::Exact).unwrap()
+fn lanes(mode: Mode, weights: &Weights, dtype: Dtype, count: usize) -> Lanes {
+    crate::cuda::lanes(weights, packed(weights, dtype), count, mode).unwrap()
+}
+
+fn on_card(mode: Mode) -> OnDevice {
+    OnDevice { driver: open().unwrap(), threads: Threads::default(), mode }
 }
 
 #[test]
@@ -33,8 +37,7 @@ fn the_kernel_gives_the_scalar_logits() {
         for dtype in DTYPES {
             // Alone, and together.
             for count in [3, 300] {
-                let driver = (open().unwrap(), Threads::default());
-                same_logits(&weights, dtype, driver, count, seed as u64);
+                same_logits(&weights, dtype, on_card(Mode::Exact), count, seed as u64);
             }
         }
     }
@@ -47,7 +50,7 @@ fn the_kernel_gives_the_scalar_codes() {
         let weights = lively(&config, 5);
         for dtype in DTYPES {
             for (count, runs) in [(2, [5_000, 1, 77]), (500, [300, 1, 77])] {
-                let mut device = lanes(&weights, dtype, count);
+                let mut device = lanes(Mode::Exact, &weights, dtype, count);
                 let found = play(&mut device, count, &runs, 5);
                 assert_eq!(device.loss(), None);
                 assert!(found == truth(&weights, dtype, count, &runs, 5), "{dtype}");
@@ -62,7 +65,7 @@ fn the_kernel_gives_the_scalar_codes() {
 fn a_second_of_many_slices_is_the_scalar_one() {
     let weights = lively(&Config::default(), 6);
     let runs = [40_000];
-    let mut device = lanes(&weights, Dtype::Int8, 1);
+    let mut device = lanes(Mode::Exact, &weights, Dtype::Int8, 1);
     let found = play(&mut device, 1, &runs, 6);
     assert_eq!(device.loss(), None);
     let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
@@ -73,8 +76,7 @@ fn a_second_of_many_slices_is_the_scalar_one() {
 #[ignore = "needs a GPU"]
 fn what_does_not_fit_is_refused() {
     let weights = lively(&Config::default(), 6);
-    let error =
-        crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21, Precision::Exact);
+    let error = crate::cuda::lanes(&weights, packed(&weights, Dtype::F32), 1 << 21, Mode::Exact);
     assert!(error.unwrap_err().to_string().contains("memory"));
 }
 
@@ -84,10 +86,31 @@ fn what_does_not_fit_is_refused() {
 fn thousands_of_voices_give_the_scalar_logits() {
     let weights = lively(&Config::default(), 7);
     for dtype in DTYPES {
-        let driver = open().unwrap();
+        let device = on_card(Mode::Exact);
         // A block has 32 at most.
-        let count = driver.card().multiprocessors as usize * 32 + 100;
-        same_logits(&weights, dtype, (driver, Threads::default()), count, 7);
+        let count = device.driver.card().multiprocessors as usize * 32 + 100;
+        same_logits(&weights, dtype, device, count, 7);
+    }
+}
+
+/// Of as many layers as a cluster holds, alone and several, slice after slice.
+#[test]
+#[ignore = "needs a GPU"]
+fn the_pipeline_gives_the_scalar_logits_and_codes() {
+    let notes = Recipe::Note(NoteRecipe { partials: 16, ..NoteRecipe::default() });
+    for (shape, layers, recipe) in
+        [(0, 10, notes), (0, 20, Recipe::None), (0, 30, Recipe::None), (1, 30, Recipe::None)]
+    {
+        let dilations = Config::cycled_dilations(layers);
+        let weights = lively(&pipeline_int8::config(shape, 2, &dilations, recipe), 10);
+        same_logits(&weights, Dtype::Int8, on_card(Mode::Pipeline), 3, 10);
+        let runs = [3_000, 1, 300];
+        let mut device = lanes(Mode::Pipeline, &weights, Dtype::Int8, 3);
+        let found = play(&mut device, 3, &runs, 10);
+        assert_eq!(device.loss(), None);
+        let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
+        let mut processor = Lanes::on_processor(fastest, 3);
+        assert!(found == play(&mut processor, 3, &runs, 10), "{shape} {layers}");
     }
 }
 
@@ -104,7 +127,7 @@ fn fast_shapes() -> [Config; 3] {
 fn the_fast_mode_is_near_the_exact_one() {
     for config in fast_shapes() {
         let weights = lively(&config, 8);
-        let worst = fast::worst_error(&weights, open().unwrap(), 3, 200);
+        let worst = fast::worst_error(&weights, on_card(Mode::Fast), 3, 200);
         eprintln!("{worst} of the spread");
         assert!(worst < 0.02, "{worst}");
     }
@@ -117,8 +140,7 @@ fn the_fast_mode_gives_the_same_codes_again() {
     for config in fast_shapes() {
         let weights = lively(&config, 9);
         let [first, again] = [(); 2].map(|()| {
-            let packed = packed(&weights, Dtype::F32);
-            let mut device = crate::cuda::lanes(&weights, packed, 3, Precision::Fast).unwrap();
+            let mut device = lanes(Mode::Fast, &weights, Dtype::F32, 3);
             let found = play(&mut device, 3, &[20_000, 1, 300], 9);
             assert_eq!(device.loss(), None);
             found

@@ -166,7 +166,7 @@ fn bytes_of_many_rows_columns_and_voices() {
         for is_wide in [false, true] {
             let shim = Shim::new(multiprocessors, 4 * SHARED).wide_if(is_wide).shuffled(7);
             let entries = shim.entries();
-            same_logits(&weights, Dtype::Int8, (Box::new(shim), THREADS), lanes, 11);
+            same_logits(&weights, Dtype::Int8, OnDevice::new(shim, Mode::Exact), lanes, 11);
             assert!(entries.lock().unwrap().iter().all(|&entry| entry == Entry::GeneralBatch));
         }
     }

@@ -40,3 +40,9 @@ __device__ inline void wait_all_copies() {
   shim_wait_group(0);
 #endif
 }
+
+// Copies units at once, by all threads of a block.
+__device__ inline void copy_units(uint4 *to, const uint4 *from, u32 count) {
+#pragma unroll 1
+  for (u32 i = threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
+}

@@ -1,7 +1,7 @@
 // Between the host and the threads that play one voice: a warp polls the goal, fetches conditioning vectors, draws, and
 // brings the codes back, so that no other warp waits for the bus. It grants samples a little ahead; when the slice is
 // over it grants no more. Its block says how the grants reach the others (`single/single.cuh`,
-// `pipeline/host_link.cuh`):
+// `common/grants.cuh`):
 //
 //   order()               whose mail it is
 //   keep_vector(..)       a conditioning vector, four channels a lane

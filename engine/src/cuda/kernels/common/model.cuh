@@ -110,9 +110,22 @@ struct SingleArgs {
       at_logits, at_weights, at_nucleus, at_draws, at_codes, at_end2, at_packets;
 };
 
-// The second argument of the pipeline (pipeline/pipeline.cuh). Of the model: units of the weights, matrices by tiles of
-// 16 rows and parts of 32 columns, [tiles][parts][2][32]; and floats.
-struct PipelineArgs {
+// The second argument of the int8 pipeline (pipeline_int8/pipeline_int8.cuh). Of the model: units of the weights,
+// matrices by tiles of 16 rows and 32 columns.
+struct PipelineInt8Args {
+  u32 blocks, chains, skip_blocks;  // blocks of a cluster, and of them those with layers and those that only sum skips
+  u32 early;                        // layers whose skips those sum
+  u32 resident_past;                // layers of a chain's block whose past taps are in shared memory, from its first on
+  u32 packets;                      // [layers - 1][PACKET]: present tap, residual before it, scales and biases
+  u32 past;                         // [layers - 1][kernel_size - 1][R / 16][R / 32][filter, gate][32]
+  u32 conditioning;                 // [layers][R / 16][parts][filter, gate][32]
+  u32 skips;                        // [layers][S / 16][R / 32][32]
+  u32 end1, end2;
+};
+
+// The second argument of the bf16 pipeline (pipeline_bf16/pipeline_bf16.cuh). Of the model: units of the weights,
+// matrices by tiles of 16 rows and parts of 32 columns, [tiles][parts][2][32]; and floats.
+struct PipelineBf16Args {
   u32 blocks, chains, skip_blocks;  // blocks of a cluster, of them those with layers and those that sum skips alone
   u32 early;                        // layers whose skips those sum
   u32 resident, resident_skips;     // packets and skips that each keeps in shared memory, from its first on

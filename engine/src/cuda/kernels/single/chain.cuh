@@ -67,13 +67,6 @@ struct Stream {
   }
 };
 
-// tanh(filter) . sigmoid(gate) as a byte.
-__device__ inline u8 gated_byte(float filter, float gate) {
-  const float2 f = tanh_ratio(filter), s = tanh_ratio(0.5f * gate);
-  const float unit = divide(f.x * (s.x + s.y), f.y * s.y);
-  return (u8)__float_as_uint(fma_(unit, 63.5f, ROUND));
-}
-
 // All layers of one sample.
 template <typename S>
 __device__ inline void chain_sample(const SingleBlock<S> &d, u32 sample, u32 code) {

@@ -1,11 +1,11 @@
 // A block of the pipeline that has layers: it receives the voice's state, takes it through its layers, and sends it to
 // the next block.
 #pragma once
-#include "pipeline/pipeline.cuh"
+#include "pipeline_bf16/pipeline_bf16.cuh"
 
 // The weights of one of a chain's layers that are read every sample: from shared memory, if they are there.
 template <typename M>
-__device__ inline const uint4 *packet_of(const PipelineBlock<M> &d, u32 own) {
+__device__ inline const uint4 *packet_of(const Bf16Block<M> &d, u32 own) {
   return own < d.resident() ? d.packets() + own * d.args.packet
                             : d.p.weights + d.args.packets + (d.first_layer() - 1 + own) * d.args.packet;
 }
@@ -13,10 +13,10 @@ __device__ inline const uint4 *packet_of(const PipelineBlock<M> &d, u32 own) {
 // A gate: 8 units, filter and gate of each in one tile, rows g and g + 8.
 template <typename M>
 struct Gate {
-  const PipelineBlock<M> &d;
+  const Bf16Block<M> &d;
   u32 warp, lane, unit, layers;
 
-  __device__ explicit Gate(const PipelineBlock<M> &block)
+  __device__ explicit Gate(const Bf16Block<M> &block)
       : d(block), warp(warp_once()), lane(lane_once()), unit(8 * warp + lane / 4), layers(d.layers()) {}
 
   // Hands on the gated unit that belongs into a place: to the next layer, here or in the next block, and to the skips.
@@ -58,7 +58,7 @@ struct Gate {
     present.load(packet_of(d, 0) + warp * M::TILE, lane);
     u32 sample = 0;
 #pragma unroll 1
-    for (; d.wait_for_grant(sample); ++sample) {
+    for (; wait_for_grant(d, sample); ++sample) {
       const u32 half = sample & 1, phase = sample >> 1 & 1;
       mbarrier_wait(memory.ahead_barriers[half], phase);
       if (d.rank == 0) begin(half, phase);
@@ -90,10 +90,10 @@ struct Gate {
 // A part of the residual stream: 16 channels, two neighbours a lane, in rows g and g + 8 of the tile.
 template <typename M>
 struct Stream {
-  const PipelineBlock<M> &d;
+  const Bf16Block<M> &d;
   u32 warp, lane, channel, layers;
 
-  __device__ explicit Stream(const PipelineBlock<M> &block)
+  __device__ explicit Stream(const Bf16Block<M> &block)
       : d(block), warp(warp_once() - M::GATES), lane(lane_once()), channel(16 * warp + lane / 4 * 2),
         layers(d.layers()) {}
 
@@ -134,7 +134,7 @@ struct Stream {
       biases[own] = make_float2(bias[0], bias[1]);
     }
 #pragma unroll 1
-    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
+    for (u32 sample = 0; wait_for_grant(d, sample); ++sample) {
       const u32 half = sample & 1, phase = sample >> 1 & 1;
       if (d.rank == 0) begin(half, phase);
 #pragma unroll

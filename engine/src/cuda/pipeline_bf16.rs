@@ -1,8 +1,8 @@
-//! What the pipeline (`pipeline/pipeline.cuh`) is told beside the rest: the model's matrices in bf16, as the lanes of a
+//! What the pipeline (`pipeline_bf16/pipeline_bf16.cuh`) is told beside the rest: the model's matrices in bf16, as the lanes of a
 //! warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
 //! some shapes have such a kernel: those that it was compiled for.
 
-use super::driver::{Card, Entry, LEVELS, Launch, WITH_MESSAGES, has_shape};
+use super::driver::{Card, Entry, LEVELS, Launch, OfShape, has_shape};
 use super::image::{Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
 use super::params::{Params, Unit};
 use crate::config::Config;
@@ -24,10 +24,10 @@ pub(super) struct Shape {
     skips: usize,
 }
 
-/// The shapes, as `pipeline/pipeline.cu` lists them.
+/// The shapes, as `pipeline_bf16/pipeline_bf16.cu` lists them.
 pub(super) const SHAPES: [Shape; 2] = [
     Shape {
-        entry: "wavenet_pipeline_32_64_128",
+        entry: "wavenet_pipeline_bf16_32_64_128",
         residual_channels: 32,
         skip_channels: 64,
         end_channels: 128,
@@ -35,7 +35,7 @@ pub(super) const SHAPES: [Shape; 2] = [
         skips: 30,
     },
     Shape {
-        entry: "wavenet_pipeline_64_256_256",
+        entry: "wavenet_pipeline_bf16_64_256_256",
         residual_channels: 64,
         skip_channels: 256,
         end_channels: 256,
@@ -44,8 +44,7 @@ pub(super) const SHAPES: [Shape; 2] = [
     },
 ];
 
-/// The first cards that have clusters, and as many blocks as one can have.
-const FIRST: (u32, u32) = (9, 0);
+/// As many blocks as a cluster can have.
 const MOST_BLOCKS: usize = 16;
 /// Blocks that sum skips alone.
 const MOST_SKIP_BLOCKS: usize = 4;
@@ -58,10 +57,10 @@ const WORKING_BYTES: u32 = 24 << 10;
 /// Units of a part of a tile.
 const PART: usize = 2 * LANES;
 
-/// The kernel's second argument: the twin of `PipelineArgs` in `common/model.cuh`.
+/// The kernel's second argument: the twin of `PipelineBf16Args` in `common/model.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PipelineArgs {
+pub(super) struct PipelineBf16Args {
     blocks: u32,
     chains: u32,
     skip_blocks: u32,
@@ -89,20 +88,7 @@ impl Shape {
     /// [`Error::Device`] where the card has no clusters or its driver is too old, [`Error::Unsupported`] where the model
     /// has another shape.
     pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
-        let refused = |needed: &str, has: String| {
-            let name = &card.name;
-            Error::Device(format!(
-                "cuda: the fast mode needs {needed}, {name} has {has}; play without it"
-            ))
-        };
-        let (major, minor) = card.capability;
-        if card.capability < FIRST {
-            return Err(refused("compute capability 9.0", format!("{major}.{minor}")));
-        }
-        if card.driver_version < WITH_MESSAGES {
-            let (major, minor) = (card.driver_version / 1000, card.driver_version % 1000 / 10);
-            return Err(refused("a driver for CUDA 12.1", format!("one for {major}.{minor}")));
-        }
+        card.check_clusters("the fast mode")?;
         let channels =
             |shape: &Self| [shape.residual_channels, shape.skip_channels, shape.end_channels];
         let fits = |shape: &Self| {
@@ -119,7 +105,7 @@ impl Shape {
     }
 
     /// Which blocks have so many layers; `None` where one cluster has too few blocks for them.
-    fn share_out(self, layers: usize) -> Option<PipelineArgs> {
+    fn share_out(self, layers: usize) -> Option<PipelineBf16Args> {
         let early = layers.saturating_sub(self.skips);
         let (chains, skip_blocks) =
             ((layers - 1).div_ceil(self.layers), early.div_ceil(self.skips));
@@ -127,19 +113,20 @@ impl Shape {
         // do.
         let blocks = (chains + skip_blocks + ENDS + 2).next_power_of_two();
         let is_possible = layers > 1 && skip_blocks <= MOST_SKIP_BLOCKS && blocks <= MOST_BLOCKS;
-        is_possible.then_some(PipelineArgs {
+        is_possible.then_some(PipelineBf16Args {
             blocks: blocks as u32,
             chains: chains as u32,
             skip_blocks: skip_blocks as u32,
             early: early as u32,
-            ..PipelineArgs::default()
+            ..PipelineBf16Args::default()
         })
     }
 
     /// How so many orders are started, a cluster each; which weights stay in shared memory, in `args`.
     pub(super) fn plan(
         self,
-        args: &mut PipelineArgs,
+        entry: Entry,
+        args: &mut PipelineBf16Args,
         params: &mut Params,
         card: &Card,
         orders: u32,
@@ -161,7 +148,7 @@ impl Shape {
         let first = args.heard_units + args.resident_first * args.packet;
         let weights = first.max(args.resident * args.packet).max(args.resident_skips * skip);
         Launch {
-            entry: Entry::Pipeline,
+            entry,
             blocks: orders * args.blocks,
             of_cluster: args.blocks,
             threads: THREADS,
@@ -170,12 +157,12 @@ impl Shape {
     }
 
     /// The model as the pipeline reads it.
-    pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, PipelineArgs) {
+    pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, PipelineBf16Args) {
         let (config, layout) = (weights.config(), weights.layout());
         let (r, taps, h) =
             (self.residual_channels, config.kernel_size, config.conditioning_channels());
         let get = |range: &std::ops::Range<usize>| weights.get(range);
-        let mut image = Image::new(weights, packed, None);
+        let mut image = Image::new(weights, packed, OfShape::GENERAL);
         image.weights.clear();
         // A layer's past inputs are bf16.
         image.params.residual.units = (r / 8) as u32;

@@ -2,7 +2,7 @@
 // hidden channels, and what these bring to the logits. Two neighbouring channels or codes a lane, in rows g and g + 8
 // of a tile.
 #pragma once
-#include "pipeline/skips.cuh"
+#include "pipeline_bf16/skips.cuh"
 
 template <typename M>
 struct PipelineEnd : PipelineSkips<M> {
@@ -11,7 +11,7 @@ struct PipelineEnd : PipelineSkips<M> {
   using PipelineSkips<M>::lane;
   using PipelineSkips<M>::channel;
 
-  __device__ explicit PipelineEnd(const PipelineBlock<M> &block) : PipelineSkips<M>(block) {}
+  __device__ explicit PipelineEnd(const Bf16Block<M> &block) : PipelineSkips<M>(block) {}
 
   __device__ u32 which() const { return d.rank - d.end_rank(0); }
 
@@ -48,7 +48,7 @@ struct PipelineEnd : PipelineSkips<M> {
       bias = make_float2(from[0], from[1]);
     }
 #pragma unroll 1
-    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
+    for (u32 sample = 0; wait_for_grant(d, sample); ++sample) {
       SkipMemory<M> &memory = d.skip();
       const u32 half = sample & 1;
       end_skips(sample);
@@ -71,7 +71,7 @@ struct PipelineEnd : PipelineSkips<M> {
     for (u32 i = 0; i < M::CODE_TILES; ++i)
       tiles[i].load(d.p.weights + d.args.end2 + (which() * M::WARPS + first + i) * UNITS, lane);
 #pragma unroll 1
-    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
+    for (u32 sample = 0; wait_for_grant(d, sample); ++sample) {
       const u32 half = sample & 1;
       end_skips(sample);
       named_barrier_arrive(SKIPS_BARRIER, M::BLOCK);

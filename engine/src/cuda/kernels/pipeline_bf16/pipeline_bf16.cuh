@@ -13,24 +13,25 @@
 // hear, beside it. Products are of bf16 on the matrix units, sums and the residual stream are floats, tanh is the
 // card's. The blocks, in the order of their ranks, and what their warps do:
 //
-//   chains       pipeline/chain.cuh      gates: C x, then (C W) z and the gate; streams: x + W z + b
-//                pipeline/ahead.cuh      bias, past taps and conditioning of the next sample
-//   skip blocks  pipeline/skips.cuh      the skips of the first layers, where the ends cannot hold the weights of all
-//   two ends     pipeline/end.cuh        the skips of the last layers; then half of the hidden channels, and what these
-//                                        bring to the logits. Both sum the same skips: sending them on takes longer
-//   the head     pipeline/choice.cuh     logits, and the choice of the code
-//   host link    pipeline/host_link.cuh  goals, conditioning vectors, draws and codes: all between host and cluster
+//   chains       chain.cuh   gates: C x, then (C W) z and the gate; streams: x + W z + b
+//                ahead.cuh   bias, past taps and conditioning of the next sample
+//   skip blocks  skips.cuh   the skips of the first layers, where the ends cannot hold the weights of all
+//   two ends     end.cuh     the skips of the last layers; then half of the hidden channels, and what these bring to
+//                            the logits. Both sum the same skips: sending them on takes longer
+//   the head     choice.cuh  logits, and the choice of the code
+//   host link    grants.cuh  goals, conditioning vectors, draws and codes: all between host and cluster
 //
 // What they send each other is double-buffered: there is a place for this sample and one for the next, each with its
 // barrier. No block can be two samples late, for every sample needs all blocks to have finished the one before.
 #pragma once
 #include "common/cluster.cuh"
+#include "common/grants.cuh"
 #include "common/hear.cuh"
 #include "common/sampling.cuh"
 
 // A model's shape, and how many layers a block of a chain and one that sums skips have.
 template <u32 R_, u32 S_, u32 A_, u32 LAYERS_, u32 SKIPS_>
-struct PipelineShape {
+struct Bf16Shape {
   static constexpr u32 R = R_, S = S_, A = A_, LEVELS = 256, LAYERS = LAYERS_, SKIPS = SKIPS_;
   static constexpr u32 PARTS = R / 32, S_PARTS = S / 32;
   // Warps, a tile of 16 rows each; those ahead have two.
@@ -45,24 +46,12 @@ struct PipelineShape {
   static constexpr u32 TILE = PARTS * 64, GATE = GATES * TILE, RESIDUAL = STREAMS * TILE, SKIP = SKIP_WARPS * TILE;
 };
 
-// Grants that may be under way; the host link is half as many samples ahead, at most. Units of a conditioning vector.
-// Blocks that sum skips alone. Bytes of shared memory for what blocks and warps send each other; weights follow. The
-// last two have their twins in pipeline.rs.
-constexpr u32 GRANTS = 16, GRANTED_VECTOR = 16, MOST_SKIP_BLOCKS = 4, WORKING_BYTES = 24 << 10;
+// Blocks that sum skips alone; bytes of shared memory for what blocks and warps send each other, weights follow: the
+// twins of pipeline_bf16.rs.
+constexpr u32 MOST_SKIP_BLOCKS = 4, WORKING_BYTES = 24 << 10;
 // Named barriers: of the warps ahead, of those of an end when the skips and when the hidden channels are there, of the
 // head.
 constexpr u32 AHEAD_BARRIER = 1, SKIPS_BARRIER = 2, HIDDEN_BARRIER = 3, HEAD_BARRIER = 4;
-
-// Whether a sample may be made, its draw, and its conditioning vector in bf16.
-constexpr u32 GO = 1, STOP = 2;
-struct Grant {
-  uint4 word;
-  uint4 h[GRANTED_VECTOR];
-};
-struct Grants {
-  Grant grants[GRANTS];
-  Mbarrier barriers[GRANTS];
-};
 
 // What a block of a chain receives, and what its warps send each other. Place 0 of x and z is for what the block before
 // sends: the input of the layer before this block's first, and its gated units. Place l + 1 is of this block's layer l.
@@ -95,27 +84,35 @@ struct HeadMemory : Grants {
   Mbarrier parts_barriers[2];
 };
 
-// Codes and draws that are kept in the host-link block: a power of two.
-constexpr u32 KEPT = 64;
-
-// The same of the host-link block. A code lies in the low byte, above it how many samples were made with it.
-struct HostLinkMemory : Grants {
-  u32 draws[KEPT], codes[KEPT];
-};
+// Two floats of bf16, the first lower.
+__device__ inline float2 floats_of(u32 both) {
+  return make_float2(__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u));
+}
+// Two floats as bf16, the first lower.
+__device__ inline u32 rounded(float low, float high) {
+#ifdef __CUDACC_RTC__
+  u32 both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#else
+  return bf16_of(low) | bf16_of(high) << 16;
+#endif
+}
 
 // One block of the pipeline, as its threads see it.
 template <typename M>
-struct PipelineBlock {
+struct Bf16Block {
   static_assert(sizeof(ChainMemory<M>) <= WORKING_BYTES, "a chain's memory");
   static_assert(sizeof(SkipMemory<M>) <= WORKING_BYTES && sizeof(HeadMemory<M>) <= WORKING_BYTES, "the others' memory");
   const Params &p;
-  const PipelineArgs &args;
+  const PipelineBf16Args &args;
   uint4 *work;
   u32 rank;
 
   __device__ ChainMemory<M> &chain() const { return *(ChainMemory<M> *)work; }
   __device__ SkipMemory<M> &skip() const { return *(SkipMemory<M> *)work; }
   __device__ HeadMemory<M> &head() const { return *(HeadMemory<M> *)work; }
+  __device__ Grants &grants() const { return *(Grants *)work; }
   __device__ HostLinkMemory &host_link() const { return *(HostLinkMemory *)work; }
   __device__ uint4 *weights() const { return work + WORKING_BYTES / 16; }
   // Of a chain: its packets in shared memory, and how many they are.
@@ -127,6 +124,7 @@ struct PipelineBlock {
   __device__ const Voice &voice() const { return p.orders[order()]; }
 
   // Ranks.
+  __device__ u32 chains() const { return args.chains; }
   __device__ u32 end_rank(u32 which) const { return args.chains + args.skip_blocks + which; }
   __device__ u32 head_rank() const { return end_rank(2); }
   __device__ u32 host_link_rank() const { return end_rank(3); }
@@ -155,35 +153,15 @@ struct PipelineBlock {
     return left < M::SKIPS ? left : M::SKIPS;
   }
 
-  // Waits until it is known whether a sample may be made. The first thread lets the next grant in the same place come.
-  __device__ bool wait_for_grant(u32 sample) const {
-    Grants &all = *(Grants *)work;
-    const u32 place = sample % GRANTS;
-    mbarrier_wait(all.barriers[place], sample / GRANTS & 1);
-    const bool may_go = all.grants[place].word.x == GO;
-    __syncwarp();
-    if (threadIdx.x == 0) mbarrier_expect(all.barriers[place], bytes_of_grant(rank));
-    return may_go;
-  }
+  // A conditioning vector as it lies in a grant, in bf16: how many units, and its channels lane, lane + 32 ...
   __device__ u32 units_of_h() const { return (p.conditioning_vector.channels + 31) / 32 * 4; }
-  // Only chains hear the vector.
-  __device__ u32 bytes_of_grant(u32 of_rank) const { return 16 + (of_rank < args.chains ? 16 * units_of_h() : 0); }
+  template <u32 N>
+  __device__ void keep_in(uint4 *vector, const float (&channels)[N]) const {
+    const u32 lane = threadIdx.x & 31;
+#pragma unroll
+    for (u32 i = 0; i < N; ++i) ((unsigned short *)vector)[lane + 32 * i] = (unsigned short)rounded(channels[i], 0.0f);
+  }
 };
-
-// Two floats of bf16, the first lower.
-__device__ inline float2 floats_of(u32 both) {
-  return make_float2(__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u));
-}
-// Two floats as bf16, the first lower.
-__device__ inline u32 rounded(float low, float high) {
-#ifdef __CUDACC_RTC__
-  u32 both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-#else
-  return bf16_of(low) | bf16_of(high) << 16;
-#endif
-}
 
 __device__ inline float tanh_of_card(float x) {
 #ifdef __CUDACC_RTC__

@@ -1,13 +1,13 @@
 // The skips of the layers. A warp has 16 channels, two neighbours a lane, in rows g and g + 8 of a tile.
 #pragma once
-#include "pipeline/pipeline.cuh"
+#include "pipeline_bf16/pipeline_bf16.cuh"
 
 template <typename M>
 struct PipelineSkips {
-  const PipelineBlock<M> &d;
+  const Bf16Block<M> &d;
   u32 warp, lane, channel;
 
-  __device__ explicit PipelineSkips(const PipelineBlock<M> &block)
+  __device__ explicit PipelineSkips(const Bf16Block<M> &block)
       : d(block), warp(warp_once()), lane(lane_once()), channel(16 * warp + lane / 4 * 2) {}
 
   __device__ const uint4 *tile_of(u32 own) const {
@@ -41,7 +41,7 @@ struct PipelineSkips {
   __device__ void run() const {
     const u32 from = d.rank - d.args.chains, t = lane & 3;
 #pragma unroll 1
-    for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
+    for (u32 sample = 0; wait_for_grant(d, sample); ++sample) {
       const float2 sums = sum(sample, make_float2(0.0f, 0.0f));
       const u32 half = sample & 1, to = d.end_rank(t & 1);
       if (t < 2)

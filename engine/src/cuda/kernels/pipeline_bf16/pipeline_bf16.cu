@@ -1,26 +1,19 @@
-// One voice a cluster, in bf16: `pipeline/pipeline.cuh` says who does what.
+// One voice a cluster, in bf16: `pipeline_bf16/pipeline_bf16.cuh` says who does what.
 
 #ifndef __CUDACC_RTC__
 #include "shim.h"
 #endif
-#include "common/host_link.cuh"
-#include "pipeline/ahead.cuh"
-#include "pipeline/choice.cuh"
-#include "pipeline/end.cuh"
-#include "pipeline/host_link.cuh"
-
-// By all threads of a block.
-__device__ inline void copy_weights(uint4 *to, const uint4 *from, u32 units) {
-#pragma unroll 1
-  for (u32 i = threadIdx.x; i < units; i += blockDim.x) to[i] = from[i];
-}
+#include "common/copies.cuh"
+#include "pipeline_bf16/ahead.cuh"
+#include "pipeline_bf16/choice.cuh"
+#include "pipeline_bf16/end.cuh"
 
 template <typename M>
-__device__ inline void prepare_chain(const PipelineBlock<M> &d) {
-  const PipelineArgs &r = d.args;
+__device__ inline void prepare_chain(const Bf16Block<M> &d) {
+  const PipelineBf16Args &r = d.args;
   const u32 resident = d.layers() < d.resident() ? d.layers() : d.resident();
-  copy_weights(d.packets(), d.p.weights + r.packets + (d.first_layer() - 1) * r.packet, resident * r.packet);
-  if (d.rank == 0) copy_weights(d.weights(), d.p.weights + r.heard, r.heard_units);
+  copy_units(d.packets(), d.p.weights + r.packets + (d.first_layer() - 1) * r.packet, resident * r.packet);
+  if (d.rank == 0) copy_units(d.weights(), d.p.weights + r.heard, r.heard_units);
   if (threadIdx.x > 0) return;
   ChainMemory<M> &memory = d.chain();
   for (u32 half = 0; half < 2; ++half) {
@@ -42,9 +35,9 @@ __device__ inline void prepare_chain(const PipelineBlock<M> &d) {
 }
 
 template <typename M>
-__device__ inline void prepare_skips(const PipelineBlock<M> &d) {
+__device__ inline void prepare_skips(const Bf16Block<M> &d) {
   const u32 skips = d.skips(), resident = skips < d.args.resident_skips ? skips : d.args.resident_skips;
-  copy_weights(d.weights(), d.p.weights + d.args.skips + d.first_skip() * M::SKIP, resident * M::SKIP);
+  copy_units(d.weights(), d.p.weights + d.args.skips + d.first_skip() * M::SKIP, resident * M::SKIP);
   if (threadIdx.x > 0) return;
   SkipMemory<M> &memory = d.skip();
   for (u32 half = 0; half < 2; ++half) {
@@ -59,7 +52,7 @@ __device__ inline void prepare_skips(const PipelineBlock<M> &d) {
 }
 
 template <typename M>
-__device__ inline void prepare_head(const PipelineBlock<M> &d) {
+__device__ inline void prepare_head(const Bf16Block<M> &d) {
   if (threadIdx.x > 0) return;
   HeadMemory<M> &memory = d.head();
   for (u32 half = 0; half < 2; ++half) {
@@ -69,12 +62,12 @@ __device__ inline void prepare_head(const PipelineBlock<M> &d) {
 }
 
 template <typename M>
-__device__ inline void run_pipeline(const Params &p, const PipelineArgs &args) {
+__device__ inline void run_pipeline(const Params &p, const PipelineBf16Args &args) {
 #ifdef __CUDACC_RTC__
   extern __shared__ uint4 shared[];
 #endif
   const long long began = clock64();
-  const HostLinkBlock<M> d = {{p, args, shared_once(shared), rank_in_cluster()}};
+  const ClusterHostLink<Bf16Block<M>> d = {{p, args, shared_once(shared), rank_in_cluster()}};
   const u32 warp = threadIdx.x / 32;
 #pragma unroll 1
   for (u32 i = threadIdx.x; i < WORKING_BYTES / 16; i += M::BLOCK) shared[i] = make_uint4(0, 0, 0, 0);
@@ -82,13 +75,7 @@ __device__ inline void run_pipeline(const Params &p, const PipelineArgs &args) {
   if (d.is_chain()) prepare_chain<M>(d);
   if (d.is_skip_block() || d.is_end()) prepare_skips<M>(d);
   if (d.is_head()) prepare_head<M>(d);
-  if (threadIdx.x == 0 && d.rank <= d.head_rank()) {
-    Grants &all = *(Grants *)shared;
-    for (u32 place = 0; place < GRANTS; ++place) {
-      mbarrier_init(all.barriers[place], 1);
-      mbarrier_expect(all.barriers[place], d.bytes_of_grant(d.rank));
-    }
-  }
+  if (threadIdx.x == 0) prepare_grants(d);
   cluster_sync();
   if (d.is_chain()) {
     if (warp < M::GATES) {
@@ -109,7 +96,7 @@ __device__ inline void run_pipeline(const Params &p, const PipelineArgs &args) {
   } else if (d.is_head()) {
     choose<M>(d);
   } else if (d.is_host_link()) {
-    if (warp == 0) HostLink<HostLinkBlock<M>>(d).run(began);
+    if (warp == 0) HostLink<ClusterHostLink<Bf16Block<M>>>(d).run(began);
   }
   // No block ends while another may write to its memory.
   __syncwarp();
@@ -117,9 +104,9 @@ __device__ inline void run_pipeline(const Params &p, const PipelineArgs &args) {
 }
 
 #define PIPELINE(R, S, A, LAYERS, SKIPS)                                                                               \
-  extern "C" __global__ void __launch_bounds__(PipelineShape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)                        \
-      wavenet_pipeline_##R##_##S##_##A(const __grid_constant__ Params p, const __grid_constant__ PipelineArgs args) {  \
-    run_pipeline<PipelineShape<R, S, A, LAYERS, SKIPS>>(p, args);                                                      \
+  extern "C" __global__ void __launch_bounds__(Bf16Shape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)                        \
+      wavenet_pipeline_bf16_##R##_##S##_##A(const __grid_constant__ Params p, const __grid_constant__ PipelineBf16Args args) {  \
+    run_pipeline<Bf16Shape<R, S, A, LAYERS, SKIPS>>(p, args);                                                      \
   }
 
 PIPELINE(32, 64, 128, 6, 30)

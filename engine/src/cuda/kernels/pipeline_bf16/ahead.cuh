@@ -1,18 +1,18 @@
 // What of the next sample is known before its code: bias, past taps and conditioning of a block's layers, summed while
 // the voice is in other blocks.
 #pragma once
-#include "pipeline/chain.cuh"
+#include "pipeline_bf16/chain.cuh"
 
 // 16 units: two tiles, filter and gate of each unit in one, rows g and g + 8.
 template <typename M>
 struct PipelineAhead {
   using Vector = Eights<M::PARTS>;
-  const PipelineBlock<M> &d;
+  const Bf16Block<M> &d;
   u32 warp, lane, unit, layers;
   u64 made;
   uint4 *lane_memory;
 
-  __device__ explicit PipelineAhead(const PipelineBlock<M> &block)
+  __device__ explicit PipelineAhead(const Bf16Block<M> &block)
       : d(block), warp(warp_once() - M::GATES - M::STREAMS), lane(lane_once()), unit(16 * warp + lane / 4),
         layers(d.layers()), made(d.voice().made), lane_memory(d.p.lanes + (u64)d.voice().lane * d.p.lane_units) {}
 
@@ -111,7 +111,7 @@ struct PipelineAhead {
     // What was heard last, before this slice.
     u32 code = made > 0 ? codes()[(u32)(made - 1) & d.p.rings[0].y] : 0;
     for (u32 sample = 0;; ++sample) {
-      const bool may_go = d.wait_for_grant(sample);
+      const bool may_go = wait_for_grant(d, sample);
       const u64 time = made + sample;
       const u32 half = sample & 1, before = (sample - 1) & 1, phase = (sample - 1) >> 1 & 1;
       const Grant &grant = memory.grants[sample % GRANTS];

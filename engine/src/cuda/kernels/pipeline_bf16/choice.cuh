@@ -1,10 +1,10 @@
 // The head of the pipeline: logits, and the choice of the code (`common/sampling.cuh` has the rule, with the
 // processor's draws). A warp has 16 codes, two neighbours in each group of four lanes.
 #pragma once
-#include "pipeline/pipeline.cuh"
+#include "pipeline_bf16/pipeline_bf16.cuh"
 
 template <typename M>
-__device__ inline void choose(const PipelineBlock<M> &d) {
+__device__ inline void choose(const Bf16Block<M> &d) {
   const Params &p = d.p;
   HeadMemory<M> &memory = d.head();
   const u32 warp = warp_once(), lane = lane_once(), first = 16 * warp + lane / 4 * 2;
@@ -19,7 +19,7 @@ __device__ inline void choose(const PipelineBlock<M> &d) {
     if (threadIdx.x == 0)
       send_async(address_in_block(0, &d.chain().code[half]), code,
                  address_in_block(0, &d.chain().code_barriers[half]));
-    if (!d.wait_for_grant(sample)) return;
+    if (!wait_for_grant(d, sample)) return;
     const u32 drawn = memory.grants[sample % GRANTS].word.y;
     mbarrier_wait(memory.parts_barriers[half], phase);
     const float2 one = *(const float2 *)&memory.parts[half][0][first];
