@@ -28,7 +28,7 @@ PTX_FOR = "compute_75"
 CARDS = ["sm_75", "sm_86", "sm_90"]
 CARDS_WITH_CLUSTERS = ["sm_90"]
 # Channels of the residual stream, of skips and of the layer before the last, which the batch kernel is compiled for:
-# `BATCH_SHAPES` in driver.rs has the same.
+# `BATCH_SHAPES` in shapes.rs has the same.
 SHAPES = [(32, 64, 128), (64, 256, 256), (128, 256, 256)]
 FILES = {dtype: (PTX_FOR, "general/wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
 # Matrix units that take more bytes at once.

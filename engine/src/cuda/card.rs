@@ -5,10 +5,9 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{
-    BATCH_SHAPES, Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, WIDE,
-};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, WIDE};
 use super::params::Params;
+use super::shapes::{BATCH_SHAPES, OfShape};
 use super::{pipeline_bf16, pipeline_int8, single};
 use crate::config::Dtype;
 use crate::error::{Error, Result};

@@ -3,12 +3,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Mode;
 use super::params::{Params, Unit, Voice};
-use super::pipeline_bf16::{self, PipelineBf16Args};
-use super::pipeline_int8::{self, PipelineInt8Args};
-use super::single::{self, SingleArgs};
-use crate::config::{Config, Dtype};
+use super::pipeline_bf16::PipelineBf16Args;
+use super::pipeline_int8::PipelineInt8Args;
+use super::shapes::OfShape;
+use super::single::SingleArgs;
+use crate::config::Dtype;
 use crate::error::{Error, Result};
 
 /// The oldest cards that the kernel is compiled for, and the first whose matrix units take wider tiles of
@@ -98,105 +98,12 @@ pub(super) enum Entry {
     Single(usize),
     /// Several voices a block.
     GeneralBatch,
-    /// The same, of one of the shapes in [`BATCH_SHAPES`].
+    /// The same, of one of the shapes in [`BATCH_SHAPES`](super::shapes::BATCH_SHAPES).
     Batch,
     /// One voice a cluster, of one of [`SHAPES`](super::pipeline_int8::SHAPES).
     PipelineInt8(usize),
     /// The same, of one of [`SHAPES`](super::pipeline_bf16::SHAPES).
     PipelineBf16(usize),
-}
-
-/// A shape that the batch kernel is compiled for: `batch/batch.cu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BatchShape {
-    /// Channels of the residual stream, and as many gated units.
-    pub(super) residual: u32,
-    pub(super) skip: u32,
-    pub(super) end: u32,
-}
-
-/// Those that there are, of 256 codes each: `SHAPES` in `tests/peers/nvrtc.py` has the same.
-pub(super) const BATCH_SHAPES: [BatchShape; 3] = [
-    BatchShape { residual: 32, skip: 64, end: 128 },
-    BatchShape { residual: 64, skip: 256, end: 256 },
-    BatchShape { residual: 128, skip: 256, end: 256 },
-];
-
-impl BatchShape {
-    /// Which of [`BATCH_SHAPES`] a model has.
-    fn of(config: &Config) -> Option<usize> {
-        let channels = |shape: &Self| [shape.residual, shape.skip, shape.end].map(|n| n as usize);
-        BATCH_SHAPES.iter().position(|shape| has_shape(config, channels(shape)))
-    }
-
-    /// Threads of a block: a warp for 8 units.
-    pub(super) fn threads(self) -> u32 {
-        self.residual * 4
-    }
-
-    /// Blocks that a multiprocessor has registers for: `BLOCKS` in `batch/batch.cuh`.
-    pub(super) fn side_by_side(self) -> u32 {
-        if self.threads() < 256 { 3 } else { 512 / self.threads() }
-    }
-}
-
-/// What of the kernel is compiled for a model's shape.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OfShape {
-    /// One of [`SHAPES`](super::single::SHAPES).
-    pub(super) single: Option<usize>,
-    /// One of [`BATCH_SHAPES`].
-    pub(super) batch: Option<usize>,
-    /// One of [`pipeline_int8::SHAPES`].
-    pub(super) pipeline_int8: Option<usize>,
-    /// One of [`pipeline_bf16::SHAPES`]: then nothing else plays.
-    pub(super) pipeline_bf16: Option<usize>,
-}
-
-/// Codes of the kernels that are compiled for a shape.
-pub(super) const LEVELS: usize = 256;
-
-/// Whether a model has a shape: residual and gated, skip and end channels.
-pub(super) fn has_shape(config: &Config, [residual, skip, end]: [usize; 3]) -> bool {
-    config.levels == LEVELS
-        && (config.residual_channels, config.gate_channels) == (residual, residual)
-        && (config.skip_channels, config.end_channels) == (skip, end)
-}
-
-impl OfShape {
-    /// Nothing is: the text for any shape plays.
-    pub(super) const GENERAL: Self =
-        Self { single: None, batch: None, pipeline_int8: None, pipeline_bf16: None };
-
-    /// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone.
-    ///
-    /// # Errors
-    /// As [`pipeline_bf16::Shape::of`] and [`pipeline_int8::Shape::of`], where the mode is theirs.
-    pub(super) fn of(
-        config: &Config,
-        dtype: Dtype,
-        card: &Card,
-        lanes: usize,
-        mode: Mode,
-    ) -> Result<Self> {
-        if mode == Mode::Fast {
-            let shape = pipeline_bf16::Shape::of(config, card)?;
-            return Ok(Self { pipeline_bf16: Some(shape), ..Self::GENERAL });
-        }
-        let pipeline_int8 = (mode == Mode::Pipeline)
-            .then(|| pipeline_int8::Shape::of(config, dtype, card))
-            .transpose()?;
-        if dtype != Dtype::Int8 || card.capability < WIDE {
-            return Ok(Self::GENERAL);
-        }
-        let has_batch = lanes > card.multiprocessors as usize;
-        Ok(Self {
-            single: single::Shape::of(config),
-            batch: has_batch.then(|| BatchShape::of(config)).flatten(),
-            pipeline_int8,
-            ..Self::GENERAL
-        })
-    }
 }
 
 /// How a kernel is started.

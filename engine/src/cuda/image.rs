@@ -7,9 +7,9 @@
 
 use std::ops::Range;
 
-use super::driver::OfShape;
 use super::params::{Matrices, Params, Unit, Vector};
 use super::pipeline_int8::{self, PipelineInt8Args};
+use super::shapes::OfShape;
 use super::single::{self, SingleArgs};
 use crate::config::{Config, Dtype};
 use crate::kernels::{Packed, SilentRows, rounded, row_scale};

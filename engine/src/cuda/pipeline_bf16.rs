@@ -2,9 +2,10 @@
 //! warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
 //! some shapes have such a kernel: those that it was compiled for.
 
-use super::driver::{Card, Entry, LEVELS, Launch, OfShape, has_shape};
+use super::driver::{Card, Entry, Launch};
 use super::image::{Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
 use super::params::{Params, Unit};
+use super::shapes::{Channels, LEVELS, OfShape};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernels::{Packed, SilentRows};
@@ -15,10 +16,7 @@ use crate::weights::{LayerLayout, Weights};
 pub(super) struct Shape {
     /// The kernel's.
     pub(super) entry: &'static str,
-    /// Of the residual stream and the gated units.
-    residual_channels: usize,
-    skip_channels: usize,
-    end_channels: usize,
+    channels: Channels,
     /// Of a block of the chain, and of one that sums skips.
     layers: usize,
     skips: usize,
@@ -28,17 +26,13 @@ pub(super) struct Shape {
 pub(super) const SHAPES: [Shape; 2] = [
     Shape {
         entry: "wavenet_pipeline_bf16_32_64_128",
-        residual_channels: 32,
-        skip_channels: 64,
-        end_channels: 128,
+        channels: Channels::new(32, 64, 128),
         layers: 6,
         skips: 30,
     },
     Shape {
         entry: "wavenet_pipeline_bf16_64_256_256",
-        residual_channels: 64,
-        skip_channels: 256,
-        end_channels: 256,
+        channels: Channels::new(64, 256, 256),
         layers: 4,
         skips: 6,
     },
@@ -89,13 +83,11 @@ impl Shape {
     /// has another shape.
     pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
         card.check_clusters("the fast mode")?;
-        let channels =
-            |shape: &Self| [shape.residual_channels, shape.skip_channels, shape.end_channels];
         let fits = |shape: &Self| {
-            has_shape(config, channels(shape)) && shape.share_out(config.layers()).is_some()
+            shape.channels.are_of(config) && shape.share_out(config.layers()).is_some()
         };
         SHAPES.iter().position(fits).filter(|_| config.conditioning_channels() <= MOST_CHANNELS).ok_or_else(|| {
-            let known = SHAPES.map(|shape| channels(&shape).map(|n| n.to_string()).join("/"));
+            let known = SHAPES.map(|shape| shape.channels.to_string());
             Error::Unsupported(format!(
                 "the fast mode has residual/skip/end channels of {}, as many gate as residual channels and 2 to some 30 \
                  layers; this model has other ones: play it without",
@@ -133,7 +125,7 @@ impl Shape {
     ) -> Launch {
         let unit = size_of::<Unit>() as u32;
         let free = (card.shared_bytes - WORKING_BYTES) / unit;
-        let (r, s) = (self.residual_channels, self.skip_channels);
+        let (r, s) = (self.channels.residual, self.channels.skip);
         let skip = tile_units(r) * (s / TILE_ROWS) as u32;
         let layers = (self.layers as u32).min(params.layers - 1);
         args.resident = (free / args.packet).min(layers);
@@ -160,7 +152,7 @@ impl Shape {
     pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, PipelineBf16Args) {
         let (config, layout) = (weights.config(), weights.layout());
         let (r, taps, h) =
-            (self.residual_channels, config.kernel_size, config.conditioning_channels());
+            (self.channels.residual, config.kernel_size, config.conditioning_channels());
         let get = |range: &std::ops::Range<usize>| weights.get(range);
         let mut image = Image::new(weights, packed, OfShape::GENERAL);
         image.weights.clear();
@@ -228,11 +220,11 @@ impl Shape {
             image.weights.extend(plain(get(&layer.skip.weight), r));
         }
         args.end1 = start(&image);
-        image.weights.extend(plain(get(&layout.end1.weight), self.skip_channels));
+        image.weights.extend(plain(get(&layout.end1.weight), self.channels.skip));
         args.end2 = start(&image);
-        let columns = self.end_channels / ENDS;
+        let columns = self.channels.end / ENDS;
         for end in 0..ENDS {
-            let rows = get(&layout.end2.weight).chunks_exact(self.end_channels);
+            let rows = get(&layout.end2.weight).chunks_exact(self.channels.end);
             let part = rows.flat_map(|row| &row[end * columns..(end + 1) * columns]);
             image.weights.extend(plain(&part.copied().collect::<Vec<f32>>(), columns));
         }

@@ -1,12 +1,13 @@
 //! What the int8 pipeline is told beside the rest (`pipeline_int8.cuh`): the model's matrices as the lanes of a warp hold
 //! them, and which block of a cluster does what. Only some shapes have one: those that the kernel was compiled for.
 
-use super::driver::{Card, Entry, Launch, has_shape};
+use super::driver::{Card, Entry, Launch};
 use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised};
 use super::int8_tiles::{
     conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
 };
 use super::params::{Params, Unit};
+use super::shapes::Channels;
 use crate::config::{Config, Dtype};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -16,10 +17,7 @@ use crate::weights::Weights;
 pub(super) struct Shape {
     /// The kernel's.
     pub(super) entry: &'static str,
-    /// Of the residual stream and the gated units.
-    residual_channels: usize,
-    skip_channels: usize,
-    end_channels: usize,
+    channels: Channels,
     /// Of a block of the chain, and of one that sums skips.
     layers: usize,
     skips: usize,
@@ -29,17 +27,13 @@ pub(super) struct Shape {
 pub(super) const SHAPES: [Shape; 2] = [
     Shape {
         entry: "wavenet_pipeline_int8_64_256_256",
-        residual_channels: 64,
-        skip_channels: 256,
-        end_channels: 256,
+        channels: Channels::new(64, 256, 256),
         layers: 8,
         skips: 12,
     },
     Shape {
         entry: "wavenet_pipeline_int8_128_256_256",
-        residual_channels: 128,
-        skip_channels: 256,
-        end_channels: 256,
+        channels: Channels::new(128, 256, 256),
         layers: 4,
         skips: 6,
     },
@@ -78,16 +72,14 @@ impl Shape {
     /// has another shape or type of weights, or the card too little shared memory for it.
     pub(super) fn of(config: &Config, dtype: Dtype, card: &Card) -> Result<usize> {
         card.check_clusters("the pipeline")?;
-        let channels =
-            |shape: &Self| [shape.residual_channels, shape.skip_channels, shape.end_channels];
         let fits = |shape: &Self| {
-            has_shape(config, channels(shape))
+            shape.channels.are_of(config)
                 && shape.share_out(config.layers()).is_some()
                 && shape.weight_units(config.layers() as u32) <= free_units(card)
         };
         let is_fitting = dtype == Dtype::Int8 && config.conditioning_channels() <= MOST_CHANNELS;
         SHAPES.iter().position(fits).filter(|_| is_fitting).ok_or_else(|| {
-            let known = SHAPES.map(|shape| channels(&shape).map(|n| n.to_string()).join("/"));
+            let known = SHAPES.map(|shape| shape.channels.to_string());
             Error::Unsupported(format!(
                 "the pipeline is for int8 and residual/skip/end channels of {}, as many gate as residual channels and 2 \
                  to some 30 layers; this is another model: play it without",
@@ -115,19 +107,19 @@ impl Shape {
 
     /// Units of a product of so many rows with the residual stream or gated units.
     fn product_units(self, rows: usize) -> u32 {
-        (rows / TILE_ROWS * (self.residual_channels / PART_COLUMNS) * LANES) as u32
+        (rows / TILE_ROWS * (self.channels.residual / PART_COLUMNS) * LANES) as u32
     }
 
     /// Units of what a layer's chain reads on the voice's way: present tap, residual, scales and biases.
     fn packet_units(self) -> u32 {
-        let r = self.residual_channels;
+        let r = self.channels.residual;
         self.product_units(3 * r) + r as u32
     }
 
     /// Units of the weights that a block must have in shared memory.
     fn weight_units(self, layers: u32) -> u32 {
         let of_chain = (self.layers as u32).min(layers - 1) * self.packet_units();
-        let of_skips = (self.skips as u32).min(layers) * self.product_units(self.skip_channels);
+        let of_skips = (self.skips as u32).min(layers) * self.product_units(self.channels.skip);
         of_chain.max(of_skips)
     }
 
@@ -141,7 +133,7 @@ impl Shape {
         orders: u32,
     ) -> Launch {
         let layers = (self.layers as u32).min(params.layers - 1);
-        let past = (params.kernel_size - 1) * self.product_units(2 * self.residual_channels);
+        let past = (params.kernel_size - 1) * self.product_units(2 * self.channels.residual);
         let left = free_units(card) - layers * self.packet_units();
         args.resident_past = left.checked_div(past).map_or(layers, |all| all.min(layers));
         params.set_voices(1);
@@ -161,7 +153,7 @@ impl Shape {
     pub(super) fn image(self, weights: &Weights, image: &mut Image) -> PipelineInt8Args {
         let (config, layout) = (weights.config(), weights.layout());
         let (r, taps, h) =
-            (self.residual_channels, config.kernel_size, config.conditioning_channels());
+            (self.channels.residual, config.kernel_size, config.conditioning_channels());
         let get = |range: &std::ops::Range<usize>| weights.get(range);
         let start = |image: &Image| image.weights.len() as u32;
         let mut args = self.share_out(config.layers()).unwrap_or_default();
@@ -203,8 +195,8 @@ impl Shape {
             image.weights.extend(tiles(&neighbours(&rows), 1));
             at
         };
-        args.end1 = last(&layout.end1.weight, self.skip_channels);
-        args.end2 = last(&layout.end2.weight, self.end_channels);
+        args.end1 = last(&layout.end1.weight, self.channels.skip);
+        args.end2 = last(&layout.end2.weight, self.channels.end);
         args
     }
 }

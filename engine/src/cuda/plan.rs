@@ -1,9 +1,10 @@
 //! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
 
-use super::driver::{BATCH_SHAPES, BatchShape, Card, Entry, Launch, More};
+use super::driver::{Card, Entry, Launch, More};
 use super::params::{Params, Unit};
 use super::pipeline_bf16::{self, PipelineBf16Args};
 use super::pipeline_int8::{self, PipelineInt8Args};
+use super::shapes::{BATCH_SHAPES, BatchShape};
 use super::single::{self, SingleArgs};
 use super::tuning::Tuning;
 
@@ -184,8 +185,9 @@ fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32
 
 #[cfg(test)]
 mod tests {
-    use super::super::driver::{BATCH_SHAPES, Card, WIDE};
+    use super::super::driver::{Card, WIDE};
     use super::super::params::Params;
+    use super::super::shapes::BATCH_SHAPES;
     use super::super::tuning::Tuning;
     use super::{plan_batch, promising_voices, share_out};
 
@@ -209,7 +211,7 @@ mod tests {
         ] {
             let units = |channels: u32| channels.div_ceil(64) * 4;
             let mut params = Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
-            let residual = BATCH_SHAPES[shape].residual;
+            let residual = BATCH_SHAPES[shape].0.residual as u32;
             params.residual.channels = residual;
             params.residual.units = units(residual) + 1;
             params.gate.units = units(residual);

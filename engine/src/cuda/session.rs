@@ -8,10 +8,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::driver::{Driver, Mapped, OfShape, as_bytes};
+use super::driver::{Driver, Mapped, as_bytes};
 use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
+use super::shapes::OfShape;
 use super::tuning::Tuning;
 use super::{Mode, Order, pipeline_bf16};
 use crate::config::Dtype;

@@ -9,12 +9,11 @@ use std::thread::JoinHandle;
 
 use libloading::Library;
 
-use super::driver::{
-    BATCH_SHAPES, Card, Driver, Entry, Launch, Mapped, More, OLDEST, OfShape, WIDE, WITH_MESSAGES,
-};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, WIDE, WITH_MESSAGES};
 use super::params::{Params, Unit, Voice};
 use super::pipeline_bf16::PipelineBf16Args;
 use super::pipeline_int8::PipelineInt8Args;
+use super::shapes::{BATCH_SHAPES, Channels, OfShape};
 use super::single::SingleArgs;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
@@ -59,8 +58,8 @@ fn batch_kernel(index: usize) -> &'static Kernel {
     static KERNELS: [OnceLock<Kernel>; BATCH_SHAPES.len()] =
         [const { OnceLock::new() }; BATCH_SHAPES.len()];
     KERNELS[index].get_or_init(|| {
-        let shape = BATCH_SHAPES[index];
-        let channels = [("R", shape.residual), ("S", shape.skip), ("A", shape.end)];
+        let Channels { residual, skip, end } = BATCH_SHAPES[index].0;
+        let channels = [("R", residual), ("S", skip), ("A", end)];
         let mut defines = vec!["WAVENET_INT8".into(), "__CUDA_ARCH__=800".into()];
         defines.extend(channels.map(|(name, count)| format!("WAVENET_{name}={count}")));
         compile(&defines)

@@ -2,12 +2,12 @@
 //! lanes of a warp hold them, and the layout of a block's shared memory. Only some shapes have such a kernel: those
 //! that it was compiled for.
 
-use super::driver::{LEVELS, has_shape};
 use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised};
 use super::int8_tiles::{
     conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
 };
 use super::params::{Params, Regions, Unit, Voice};
+use super::shapes::{Channels, LEVELS};
 use crate::config::Config;
 use crate::weights::Weights;
 
@@ -16,20 +16,13 @@ use crate::weights::Weights;
 pub(super) struct Shape {
     /// The kernel's.
     pub(super) entry: &'static str,
-    /// Of the residual stream and the gated units.
-    residual_channels: usize,
-    skip_channels: usize,
-    end_channels: usize,
-}
-
-const fn shape(entry: &'static str, [r, s, a]: [usize; 3]) -> Shape {
-    Shape { entry, residual_channels: r, skip_channels: s, end_channels: a }
+    channels: Channels,
 }
 
 /// The shapes, as `single/single.cu` lists them: that of the built-in instruments, and WaveNet's usual one.
 pub(super) const SHAPES: [Shape; 2] = [
-    shape("wavenet_single_32_64_128", [32, 64, 128]),
-    shape("wavenet_single_64_256_256", [64, 256, 256]),
+    Shape { entry: "wavenet_single_32_64_128", channels: Channels::new(32, 64, 128) },
+    Shape { entry: "wavenet_single_64_256_256", channels: Channels::new(64, 256, 256) },
 ];
 
 /// Tiles that a warp of the chain, or ahead of it, has at once: twice filters and gates of the same units.
@@ -76,26 +69,24 @@ pub(super) struct SingleArgs {
 impl Shape {
     /// Which of [`SHAPES`] a model has.
     pub(super) fn of(config: &Config) -> Option<usize> {
-        let channels =
-            |shape: &Shape| [shape.residual_channels, shape.skip_channels, shape.end_channels];
-        let is = |shape: &Shape| has_shape(config, channels(shape));
+        let is = |shape: &Shape| shape.channels.are_of(config);
         SHAPES.iter().position(is).filter(|_| config.conditioning_channels() <= MOST_CHANNELS)
     }
 
     /// Warps of the chain; three times as many are ahead of it.
     fn chain_warps(self) -> usize {
-        self.residual_channels / LANES
+        self.channels.residual / LANES
     }
 
     /// Threads of a block: beside those, 32 rows of the head a warp, the host link and the loader.
     pub(super) fn threads(self) -> u32 {
-        let head = self.skip_channels.max(self.end_channels) / LANES;
+        let head = self.channels.skip.max(self.channels.end) / LANES;
         ((4 * self.chain_warps() + head + 2) * LANES) as u32
     }
 
     /// Units of what the chain needs of a layer.
     fn packet_units(self) -> usize {
-        let r = self.residual_channels;
+        let r = self.channels.residual;
         r / TILE_ROWS * 3 * (r / PART_COLUMNS) * LANES + r
     }
 
@@ -106,7 +97,7 @@ impl Shape {
         params: &Params,
         shared_bytes: u32,
     ) -> Option<(SingleArgs, u32)> {
-        let (r, layers) = (self.residual_channels, params.layers as usize);
+        let (r, layers) = (self.channels.residual, params.layers as usize);
         let unit = size_of::<Unit>();
         // The counters come first.
         let mut regions = Regions::after(4);
@@ -119,15 +110,15 @@ impl Shape {
         // The first warp of the chain keeps it where the latest inputs are.
         args.at_x = region((self.chain_warps() - 1) * VECTOR);
         args.at_latest = region(layers * (VECTOR + 1));
-        args.at_skip_input = region(self.skip_channels / unit);
-        args.at_hidden_input = region(self.end_channels / unit);
+        args.at_skip_input = region(self.channels.skip / unit);
+        args.at_hidden_input = region(self.channels.end / unit);
         args.at_maxima = region(3 * 2);
         args.at_logits = region(LEVELS / 4);
         args.at_weights = region(LEVELS / 4);
         args.at_nucleus = region(self.chain_warps() * LEVELS / 4);
         args.at_draws = region(KEPT / 4);
         args.at_codes = region(KEPT / 4);
-        args.at_end2 = region(LEVELS * self.end_channels / unit);
+        args.at_end2 = region(LEVELS * self.channels.end / unit);
         args.at_packets = region(0);
         let free = (shared_bytes as usize / unit).checked_sub(args.at_packets as usize)?;
         let packets = free / self.packet_units();
@@ -142,7 +133,7 @@ impl Shape {
     /// Adds the matrices to a model's image.
     pub(super) fn image(self, weights: &Weights, image: &mut Image) -> SingleArgs {
         let layout = weights.layout();
-        let (r, taps) = (self.residual_channels, weights.config().kernel_size);
+        let (r, taps) = (self.channels.residual, weights.config().kernel_size);
         let h = weights.config().conditioning_channels();
         let get = |range: &std::ops::Range<usize>| weights.get(range);
         let mut args = SingleArgs::default();
@@ -197,9 +188,9 @@ impl Shape {
             image.weights.extend(tiles(&rows, group));
             at
         };
-        args.end1_tiles = last(image, &layout.end1.weight, self.skip_channels, 2);
+        args.end1_tiles = last(image, &layout.end1.weight, self.channels.skip, 2);
         let group = LEVELS / TILE_ROWS / (4 * self.chain_warps());
-        args.end2_tiles = last(image, &layout.end2.weight, self.end_channels, group);
+        args.end2_tiles = last(image, &layout.end2.weight, self.channels.end, group);
         args
     }
 }

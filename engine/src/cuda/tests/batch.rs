@@ -1,18 +1,16 @@
 //! The batch kernels that are compiled for a model's shape.
 
-use super::super::driver::BATCH_SHAPES;
+use super::super::shapes::BATCH_SHAPES;
 use super::*;
 
 /// A model of a shape that has a batch kernel.
 fn config(index: usize) -> Config {
-    let shape = BATCH_SHAPES[index];
-    let [residual_channels, skip_channels, end_channels] =
-        [shape.residual, shape.skip, shape.end].map(|channels| channels as usize);
+    let channels = BATCH_SHAPES[index].0;
     Config {
-        residual_channels,
-        gate_channels: residual_channels,
-        skip_channels,
-        end_channels,
+        residual_channels: channels.residual,
+        gate_channels: channels.residual,
+        skip_channels: channels.skip,
+        end_channels: channels.end,
         levels: 256,
         kernel_size: 2,
         dilations: vec![1, 3, 2],

@@ -13,7 +13,7 @@ template <u32 R_, u32 S_, u32 A_, u32 LEVELS_>
 struct BatchShape {
   static constexpr u32 R = R_, S = S_, A = A_, LEVELS = LEVELS_;
   static constexpr u32 WARPS = R / 8, THREADS = WARPS * 32;
-  // Blocks of a multiprocessor that are to find registers, 128 a thread or some more; `side_by_side` in driver.rs
+  // Blocks of a multiprocessor that are to find registers, 128 a thread or some more; `side_by_side` in shapes.rs
   // says the same.
   static constexpr u32 BLOCKS = THREADS < 256 ? 3 : 512 / THREADS;
   static_assert(R % 8 == 0 && S % (8 * WARPS) == 0 && A % (8 * WARPS) == 0 && LEVELS % (8 * WARPS) == 0);
