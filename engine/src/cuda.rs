@@ -13,6 +13,7 @@
 
 #[cfg(feature = "cuda")]
 mod card;
+mod cluster;
 mod driver;
 mod image;
 mod int8_tiles;

@@ -108,7 +108,7 @@ impl Image {
             image.single = Some((index, single::SHAPES[index].image(weights, &mut image)));
         }
         if let Some(index) = of_shape.pipeline_int8 {
-            let args = pipeline_int8::SHAPES[index].image(weights, &mut image);
+            let args = pipeline_int8::image(pipeline_int8::SHAPES[index], weights, &mut image);
             image.pipeline_int8 = Some((index, args));
         }
         image

@@ -1,9 +1,10 @@
-//! What the pipeline (`pipeline_bf16/pipeline_bf16.cuh`) is told beside the rest: the model's matrices in bf16, as the lanes of a
-//! warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
+//! What the bf16 pipeline (`pipeline_bf16/pipeline_bf16.cuh`) is told beside the rest: the model's matrices as the lanes
+//! of a warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
 //! some shapes have such a kernel: those that it was compiled for.
 
+use super::cluster::{Blocks, PipelineShape, list};
 use super::driver::{Card, Entry, Launch};
-use super::image::{Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
+use super::image::{Image, LANES, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
 use super::params::{Params, Unit};
 use super::shapes::{Channels, LEVELS, OfShape};
 use crate::config::Config;
@@ -11,41 +12,28 @@ use crate::error::{Error, Result};
 use crate::kernels::{Packed, SilentRows};
 use crate::weights::{LayerLayout, Weights};
 
-/// A shape that the pipeline is compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// The kernel's.
-    pub(super) entry: &'static str,
-    channels: Channels,
-    /// Of a block of the chain, and of one that sums skips.
-    layers: usize,
-    skips: usize,
-}
-
 /// The shapes, as `pipeline_bf16/pipeline_bf16.cu` lists them.
-pub(super) const SHAPES: [Shape; 2] = [
-    Shape {
+pub(super) const SHAPES: [PipelineShape; 2] = [
+    PipelineShape {
         entry: "wavenet_pipeline_bf16_32_64_128",
         channels: Channels::new(32, 64, 128),
         layers: 6,
         skips: 30,
+        others: OTHERS,
     },
-    Shape {
+    PipelineShape {
         entry: "wavenet_pipeline_bf16_64_256_256",
         channels: Channels::new(64, 256, 256),
         layers: 4,
         skips: 6,
+        others: OTHERS,
     },
 ];
 
-/// As many blocks as a cluster can have.
-const MOST_BLOCKS: usize = 16;
-/// Blocks that sum skips alone.
-const MOST_SKIP_BLOCKS: usize = 4;
 /// Blocks that have half of the hidden channels each.
 const ENDS: usize = 2;
-/// Warps of a block.
-const THREADS: u32 = 16 * LANES as u32;
+/// Blocks beside the chain and those that only sum skips: those, the head, and the host link.
+const OTHERS: usize = ENDS + 2;
 /// Bytes of shared memory for what blocks and warps send each other; weights follow.
 const WORKING_BYTES: u32 = 24 << 10;
 /// Units of a part of a tile.
@@ -55,10 +43,7 @@ const PART: usize = 2 * LANES;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PipelineBf16Args {
-    blocks: u32,
-    chains: u32,
-    skip_blocks: u32,
-    early: u32,
+    blocks: Blocks,
     resident: u32,
     resident_skips: u32,
     resident_first: u32,
@@ -75,175 +60,147 @@ pub(super) struct PipelineBf16Args {
     gate_bias: u32,
 }
 
-impl Shape {
-    /// Which of [`SHAPES`] plays a model on a card.
-    ///
-    /// # Errors
-    /// [`Error::Device`] where the card has no clusters or its driver is too old, [`Error::Unsupported`] where the model
-    /// has another shape.
-    pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
-        card.check_clusters("the fast mode")?;
-        let fits = |shape: &Self| {
-            shape.channels.are_of(config) && shape.share_out(config.layers()).is_some()
-        };
-        SHAPES.iter().position(fits).filter(|_| config.conditioning_channels() <= MOST_CHANNELS).ok_or_else(|| {
-            let known = SHAPES.map(|shape| shape.channels.to_string());
-            Error::Unsupported(format!(
-                "the fast mode has residual/skip/end channels of {}, as many gate as residual channels and 2 to some 30 \
-                 layers; this model has other ones: play it without",
-                known.join(" or ")
-            ))
-        })
-    }
+/// Which of [`SHAPES`] plays a model on a card.
+///
+/// # Errors
+/// [`Error::Device`] where the card has no clusters or its driver is too old, [`Error::Unsupported`] where the model
+/// has another shape.
+pub(super) fn of(config: &Config, card: &Card) -> Result<usize> {
+    card.check_clusters("the fast mode")?;
+    SHAPES.iter().position(|shape| shape.fits(config)).ok_or_else(|| {
+        Error::Unsupported(format!(
+            "the fast mode has residual/skip/end channels of {}, as many gate as residual channels and 2 to some 30 \
+             layers; this model has other ones: play it without",
+            list(&SHAPES)
+        ))
+    })
+}
 
-    /// Which blocks have so many layers; `None` where one cluster has too few blocks for them.
-    fn share_out(self, layers: usize) -> Option<PipelineBf16Args> {
-        let early = layers.saturating_sub(self.skips);
-        let (chains, skip_blocks) =
-            ((layers - 1).div_ceil(self.layers), early.div_ceil(self.skips));
-        // Two ends, the head and the host link. A card places powers of two best: the blocks left over have nothing to
-        // do.
-        let blocks = (chains + skip_blocks + ENDS + 2).next_power_of_two();
-        let is_possible = layers > 1 && skip_blocks <= MOST_SKIP_BLOCKS && blocks <= MOST_BLOCKS;
-        is_possible.then_some(PipelineBf16Args {
-            blocks: blocks as u32,
-            chains: chains as u32,
-            skip_blocks: skip_blocks as u32,
-            early: early as u32,
-            ..PipelineBf16Args::default()
-        })
-    }
+/// How so many orders are started, a cluster each; which weights stay in shared memory, in `args`.
+pub(super) fn plan(
+    shape: PipelineShape,
+    entry: Entry,
+    args: &mut PipelineBf16Args,
+    params: &mut Params,
+    card: &Card,
+    orders: u32,
+) -> Launch {
+    let unit = size_of::<Unit>() as u32;
+    let free = (card.shared_bytes - WORKING_BYTES) / unit;
+    let (r, s) = (shape.channels.residual, shape.channels.skip);
+    let skip = tile_units(r) * (s / TILE_ROWS) as u32;
+    let layers = (shape.layers as u32).min(params.layers - 1);
+    args.resident = (free / args.packet).min(layers);
+    // Looking codes up is on the sample's critical path, so the tables come first; the packets that they displace are
+    // fetched while the sample is in other blocks.
+    let heard = (LEVELS * r * 6 / 16) as u32;
+    args.heard_units = if heard <= free { heard } else { 0 };
+    args.resident_first = ((free - args.heard_units) / args.packet).min(layers);
+    args.resident_skips = (free / skip).min(shape.skips as u32).min(params.layers);
+    params.orders_count = orders;
+    params.work_is_shared = 1;
+    let first = args.heard_units + args.resident_first * args.packet;
+    let weights = first.max(args.resident * args.packet).max(args.resident_skips * skip);
+    args.blocks.launch(entry, orders, WORKING_BYTES, weights)
+}
 
-    /// How so many orders are started, a cluster each; which weights stay in shared memory, in `args`.
-    pub(super) fn plan(
-        self,
-        entry: Entry,
-        args: &mut PipelineBf16Args,
-        params: &mut Params,
-        card: &Card,
-        orders: u32,
-    ) -> Launch {
-        let unit = size_of::<Unit>() as u32;
-        let free = (card.shared_bytes - WORKING_BYTES) / unit;
-        let (r, s) = (self.channels.residual, self.channels.skip);
-        let skip = tile_units(r) * (s / TILE_ROWS) as u32;
-        let layers = (self.layers as u32).min(params.layers - 1);
-        args.resident = (free / args.packet).min(layers);
-        // Looking codes up is on the sample's critical path, so the tables come first; the packets that they displace are
-        // fetched while the sample is in other blocks.
-        let heard = (LEVELS * r * 6 / 16) as u32;
-        args.heard_units = if heard <= free { heard } else { 0 };
-        args.resident_first = ((free - args.heard_units) / args.packet).min(layers);
-        args.resident_skips = (free / skip).min(self.skips as u32).min(params.layers);
-        params.orders_count = orders;
-        params.work_is_shared = 1;
-        let first = args.heard_units + args.resident_first * args.packet;
-        let weights = first.max(args.resident * args.packet).max(args.resident_skips * skip);
-        Launch {
-            entry,
-            blocks: orders * args.blocks,
-            of_cluster: args.blocks,
-            threads: THREADS,
-            shared_bytes: WORKING_BYTES + weights * unit,
+/// The model as the pipeline reads it.
+pub(super) fn image(
+    shape: PipelineShape,
+    weights: &Weights,
+    packed: &Packed,
+) -> (Image, PipelineBf16Args) {
+    let (config, layout) = (weights.config(), weights.layout());
+    let (r, taps, h) =
+        (shape.channels.residual, config.kernel_size, config.conditioning_channels());
+    let get = |range: &std::ops::Range<usize>| weights.get(range);
+    let mut image = Image::new(weights, packed, OfShape::GENERAL);
+    image.weights.clear();
+    // A layer's past inputs are bf16.
+    image.params.residual.units = (r / 8) as u32;
+    image.add_rings(config);
+    image.silence = silence(packed.silent_rows());
+
+    let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
+        let of = |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
+        [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
+    };
+    let conditioning = |layer: &LayerLayout| -> Vec<f32> {
+        let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
+        parts.into_iter().flatten().flat_map(get).copied().collect()
+    };
+    let gate =
+        |matrix: &[f32], columns| tiles(matrix, columns, |tile, place| gate_row(r, tile, place));
+    let plain = |matrix: &[f32], columns| tiles(matrix, columns, neighbour_row);
+    let blocks = shape.share_out(config.layers()).unwrap_or_default();
+    let mut args = PipelineBf16Args { blocks, ..PipelineBf16Args::default() };
+    let start = |image: &Image| image.weights.len() as u32;
+    let pairs = || layout.layers.iter().zip(&layout.layers[1..]);
+    let residual =
+        |layer: &LayerLayout| layer.residual.as_ref().map(|of| (get(&of.weight), get(&of.bias)));
+
+    args.joined = start(&image);
+    for (before, layer) in pairs() {
+        if let Some((matrix, _)) = residual(before) {
+            image.weights.extend(gate(&product(&tap(layer, taps - 1), matrix, r), r));
         }
     }
-
-    /// The model as the pipeline reads it.
-    pub(super) fn image(self, weights: &Weights, packed: &Packed) -> (Image, PipelineBf16Args) {
-        let (config, layout) = (weights.config(), weights.layout());
-        let (r, taps, h) =
-            (self.channels.residual, config.kernel_size, config.conditioning_channels());
-        let get = |range: &std::ops::Range<usize>| weights.get(range);
-        let mut image = Image::new(weights, packed, OfShape::GENERAL);
-        image.weights.clear();
-        // A layer's past inputs are bf16.
-        image.params.residual.units = (r / 8) as u32;
-        image.add_rings(config);
-        image.silence = silence(packed.silent_rows());
-
-        let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
-            let of =
-                |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
-            [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
-        };
-        let conditioning = |layer: &LayerLayout| -> Vec<f32> {
-            let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-            parts.into_iter().flatten().flat_map(get).copied().collect()
-        };
-        let gate = |matrix: &[f32], columns| {
-            tiles(matrix, columns, |tile, place| gate_row(r, tile, place))
-        };
-        let plain = |matrix: &[f32], columns| tiles(matrix, columns, neighbour_row);
-        let mut args = self.share_out(config.layers()).unwrap_or_default();
-        let start = |image: &Image| image.weights.len() as u32;
-        let pairs = || layout.layers.iter().zip(&layout.layers[1..]);
-        let residual = |layer: &LayerLayout| {
-            layer.residual.as_ref().map(|of| (get(&of.weight), get(&of.bias)))
-        };
-
-        args.joined = start(&image);
-        for (before, layer) in pairs() {
-            if let Some((matrix, _)) = residual(before) {
-                image.weights.extend(gate(&product(&tap(layer, taps - 1), matrix, r), r));
-            }
+    args.residuals = start(&image);
+    for (before, _) in pairs() {
+        if let Some((matrix, _)) = residual(before) {
+            image.weights.extend(plain(matrix, r));
         }
-        args.residuals = start(&image);
-        for (before, _) in pairs() {
-            if let Some((matrix, _)) = residual(before) {
-                image.weights.extend(plain(matrix, r));
-            }
+    }
+    args.packets = start(&image);
+    for layer in &layout.layers[1..] {
+        for k in std::iter::once(taps - 1).chain(0..taps - 1) {
+            image.weights.extend(gate(&tap(layer, k), r));
         }
-        args.packets = start(&image);
-        for layer in &layout.layers[1..] {
-            for k in std::iter::once(taps - 1).chain(0..taps - 1) {
-                image.weights.extend(gate(&tap(layer, k), r));
-            }
-            if h > 0 {
-                image.weights.extend(gate(&conditioning(layer), h));
-            }
-        }
-        args.packet = (start(&image) - args.packets) / (layout.layers.len() - 1) as u32;
-        args.first_conditioning = start(&image);
         if h > 0 {
-            image.weights.extend(gate(&conditioning(&layout.layers[0]), h));
+            image.weights.extend(gate(&conditioning(layer), h));
         }
-        args.heard = start(&image);
-        let table = image.params.tables as usize + (taps - 1) * LEVELS * 2 * r;
-        let pairs = image.floats[table..][..LEVELS * 2 * r].chunks_exact(2 * r).flat_map(|row| {
-            let (filters, gates) = row.split_at(r);
-            filters.iter().zip(gates).flat_map(|(&filter, &gate)| [filter, gate])
-        });
-        let looked_up: Vec<f32> = pairs.chain(get(&layout.embedding).iter().copied()).collect();
-        image.weights.extend(looked_up.chunks_exact(8).map(unit_of_bf16));
-        args.skips = start(&image);
-        for layer in &layout.layers {
-            image.weights.extend(plain(get(&layer.skip.weight), r));
-        }
-        args.end1 = start(&image);
-        image.weights.extend(plain(get(&layout.end1.weight), self.channels.skip));
-        args.end2 = start(&image);
-        let columns = self.channels.end / ENDS;
-        for end in 0..ENDS {
-            let rows = get(&layout.end2.weight).chunks_exact(self.channels.end);
-            let part = rows.flat_map(|row| &row[end * columns..(end + 1) * columns]);
-            image.weights.extend(plain(&part.copied().collect::<Vec<f32>>(), columns));
-        }
-
-        // Pairs of floats, so an even place.
-        image.floats.resize(image.floats.len().next_multiple_of(4), 0.0);
-        args.gate_bias = image.floats.len() as u32;
-        for (index, layer) in layout.layers.iter().enumerate() {
-            let mut bias = [get(&layer.filter.bias), get(&layer.gate.bias)].concat();
-            if let Some((_, of_residual)) =
-                index.checked_sub(1).and_then(|before| residual(&layout.layers[before]))
-            {
-                let brought = product(&tap(layer, taps - 1), of_residual, 1);
-                bias.iter_mut().zip(brought).for_each(|(bias, brought)| *bias += brought);
-            }
-            image.floats.extend((0..r).flat_map(|unit| [bias[unit], bias[r + unit]]));
-        }
-        (image, args)
     }
+    args.packet = (start(&image) - args.packets) / (layout.layers.len() - 1) as u32;
+    args.first_conditioning = start(&image);
+    if h > 0 {
+        image.weights.extend(gate(&conditioning(&layout.layers[0]), h));
+    }
+    args.heard = start(&image);
+    let table = image.params.tables as usize + (taps - 1) * LEVELS * 2 * r;
+    let pairs = image.floats[table..][..LEVELS * 2 * r].chunks_exact(2 * r).flat_map(|row| {
+        let (filters, gates) = row.split_at(r);
+        filters.iter().zip(gates).flat_map(|(&filter, &gate)| [filter, gate])
+    });
+    let looked_up: Vec<f32> = pairs.chain(get(&layout.embedding).iter().copied()).collect();
+    image.weights.extend(looked_up.chunks_exact(8).map(unit_of_bf16));
+    args.skips = start(&image);
+    for layer in &layout.layers {
+        image.weights.extend(plain(get(&layer.skip.weight), r));
+    }
+    args.end1 = start(&image);
+    image.weights.extend(plain(get(&layout.end1.weight), shape.channels.skip));
+    args.end2 = start(&image);
+    let columns = shape.channels.end / ENDS;
+    for end in 0..ENDS {
+        let rows = get(&layout.end2.weight).chunks_exact(shape.channels.end);
+        let part = rows.flat_map(|row| &row[end * columns..(end + 1) * columns]);
+        image.weights.extend(plain(&part.copied().collect::<Vec<f32>>(), columns));
+    }
+
+    // Pairs of floats, so an even place.
+    image.floats.resize(image.floats.len().next_multiple_of(4), 0.0);
+    args.gate_bias = image.floats.len() as u32;
+    for (index, layer) in layout.layers.iter().enumerate() {
+        let mut bias = [get(&layer.filter.bias), get(&layer.gate.bias)].concat();
+        if let Some((_, of_residual)) =
+            index.checked_sub(1).and_then(|before| residual(&layout.layers[before]))
+        {
+            let brought = product(&tap(layer, taps - 1), of_residual, 1);
+            bias.iter_mut().zip(brought).for_each(|(bias, brought)| *bias += brought);
+        }
+        image.floats.extend((0..r).flat_map(|unit| [bias[unit], bias[r + unit]]));
+    }
+    (image, args)
 }
 
 /// Row of a matrix of filters, then gates, that a place of a tile has: filters of 8 units, then their gates.
@@ -315,7 +272,8 @@ mod tests {
 
     #[test]
     fn thirty_layers_are_the_most_that_a_cluster_has() {
-        let blocks = |shape: usize, layers| SHAPES[shape].share_out(layers).map(|args| args.blocks);
+        let blocks =
+            |shape: usize, layers| SHAPES[shape].share_out(layers).map(|blocks| blocks.all);
         let of_64 = [1, 2, 10, 20, 30, 31].map(|layers| blocks(1, layers));
         assert_eq!(of_64, [None, Some(8), Some(8), Some(16), Some(16), None]);
         let of_32 = [2, 20, 30, 80].map(|layers| blocks(0, layers));

@@ -72,12 +72,12 @@ impl Planner {
     ) -> (Launch, More) {
         if let Some((index, mut args)) = self.pipeline_bf16 {
             let (shape, entry) = (pipeline_bf16::SHAPES[index], Entry::PipelineBf16(index));
-            let launch = shape.plan(entry, &mut args, params, card, orders);
+            let launch = pipeline_bf16::plan(shape, entry, &mut args, params, card, orders);
             return (launch, More::PipelineBf16(args));
         }
         if let Some((index, mut args)) = self.pipeline_int8.filter(|_| orders <= self.clusters) {
             let (shape, entry) = (pipeline_int8::SHAPES[index], Entry::PipelineInt8(index));
-            let launch = shape.plan(entry, &mut args, params, card, orders);
+            let launch = pipeline_int8::plan(shape, entry, &mut args, params, card, orders);
             return (launch, More::PipelineInt8(args));
         }
         let unit = size_of::<Unit>() as u32;

@@ -93,7 +93,8 @@ impl Session {
         let (image, pipeline_bf16) = match of_shape.pipeline_bf16 {
             None => (Image::new(weights, packed, of_shape), None),
             Some(index) => {
-                let (image, args) = pipeline_bf16::SHAPES[index].image(weights, packed);
+                let (image, args) =
+                    pipeline_bf16::image(pipeline_bf16::SHAPES[index], weights, packed);
                 (image, Some((index, args)))
             }
         };

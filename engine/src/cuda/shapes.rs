@@ -86,7 +86,7 @@ impl OfShape {
     /// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone.
     ///
     /// # Errors
-    /// As [`pipeline_bf16::Shape::of`] and [`pipeline_int8::Shape::of`], where the mode is theirs.
+    /// As [`pipeline_bf16::of`] and [`pipeline_int8::of`], where the mode is theirs.
     pub(super) fn of(
         config: &Config,
         dtype: Dtype,
@@ -95,12 +95,11 @@ impl OfShape {
         mode: Mode,
     ) -> Result<Self> {
         if mode == Mode::Fast {
-            let shape = pipeline_bf16::Shape::of(config, card)?;
+            let shape = pipeline_bf16::of(config, card)?;
             return Ok(Self { pipeline_bf16: Some(shape), ..Self::GENERAL });
         }
-        let pipeline_int8 = (mode == Mode::Pipeline)
-            .then(|| pipeline_int8::Shape::of(config, dtype, card))
-            .transpose()?;
+        let pipeline_int8 =
+            (mode == Mode::Pipeline).then(|| pipeline_int8::of(config, dtype, card)).transpose()?;
         if dtype != Dtype::Int8 || card.capability < WIDE {
             return Ok(Self::GENERAL);
         }
