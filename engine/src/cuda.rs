@@ -8,11 +8,12 @@
 //! program starts as ever, and is told why there is none.
 //!
 //! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs`
-//! feeds the kernel, `shapes.rs` says which kernels play it, `plan.rs` shares voices out among its blocks, `image.rs` is the model as the device
+//! feeds the kernel, `choice.rs` says which kernels play it, `plan.rs` shares voices out among its blocks, `image.rs` is the model as the device
 //! reads it, `driver.rs` the boundary to CUDA.
 
 #[cfg(feature = "cuda")]
 mod card;
+mod choice;
 mod cluster;
 mod driver;
 mod image;

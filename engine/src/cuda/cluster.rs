@@ -3,7 +3,7 @@
 
 use super::driver::{Entry, Launch};
 use super::image::{LANES, MOST_CHANNELS};
-use super::params::Unit;
+use super::params::{Blocks, Unit};
 use super::shapes::Channels;
 use crate::config::Config;
 
@@ -24,19 +24,6 @@ pub(super) struct PipelineShape {
     pub(super) skips: usize,
     /// Blocks beside those: of the head, and the host link.
     pub(super) others: usize,
-}
-
-/// The blocks of a cluster, in the order of their ranks: with these the kernels' second arguments begin.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Blocks {
-    /// All, also those that are left over.
-    pub(super) all: u32,
-    /// Those that have layers, and those that only sum skips.
-    chains: u32,
-    skip_blocks: u32,
-    /// Layers whose skips these sum.
-    early: u32,
 }
 
 impl PipelineShape {
@@ -64,22 +51,20 @@ impl PipelineShape {
     }
 }
 
-impl Blocks {
-    /// Starts so many orders, a cluster each, whose blocks have so much memory to talk, and for weights.
-    pub(super) fn launch(
-        self,
-        entry: Entry,
-        orders: u32,
-        working_bytes: u32,
-        weight_units: u32,
-    ) -> Launch {
-        Launch {
-            entry,
-            blocks: orders * self.all,
-            of_cluster: self.all,
-            threads: THREADS,
-            shared_bytes: working_bytes + weight_units * size_of::<Unit>() as u32,
-        }
+/// How so many orders are started, a cluster of these blocks each, which have so much memory to talk, and for weights.
+pub(super) fn launch(
+    blocks: Blocks,
+    entry: Entry,
+    orders: u32,
+    working_bytes: u32,
+    weight_units: u32,
+) -> Launch {
+    Launch {
+        entry,
+        blocks: orders * blocks.all,
+        of_cluster: blocks.all,
+        threads: THREADS,
+        shared_bytes: working_bytes + weight_units * size_of::<Unit>() as u32,
     }
 }
 

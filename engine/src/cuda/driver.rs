@@ -3,11 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::params::{Params, Unit, Voice};
-use super::pipeline_bf16::PipelineBf16Args;
-use super::pipeline_int8::PipelineInt8Args;
+use super::params::{Params, PipelineBf16Args, PipelineInt8Args, SingleArgs, Unit, Voice};
 use super::shapes::OfShape;
-use super::single::SingleArgs;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 

@@ -8,9 +8,6 @@
 use std::ops::Range;
 
 use super::params::{Matrices, Params, Unit, Vector};
-use super::pipeline_int8::{self, PipelineInt8Args};
-use super::shapes::OfShape;
-use super::single::{self, SingleArgs};
 use crate::config::{Config, Dtype};
 use crate::kernels::{Packed, SilentRows, rounded, row_scale};
 use crate::mulaw::MuLaw;
@@ -35,15 +32,11 @@ pub(super) struct Image {
     pub(super) rings: Vec<Unit>,
     /// The model's part of what the kernel is told.
     pub(super) params: Params,
-    /// Which of the single-stream kernel's shapes it has, and that kernel's second argument.
-    pub(super) single: Option<(usize, SingleArgs)>,
-    /// The same of the int8 pipeline.
-    pub(super) pipeline_int8: Option<(usize, PipelineInt8Args)>,
 }
 
 impl Image {
-    /// `of_shape`: the kernels that will play it.
-    pub(super) fn new(weights: &Weights, packed: &Packed, of_shape: OfShape) -> Self {
+    /// As the general text reads it; other kernels add matrices to it.
+    pub(super) fn new(weights: &Weights, packed: &Packed) -> Self {
         let (config, layout) = (weights.config(), weights.layout());
         let dtype = packed.dtype();
         let vector = |channels| vector(channels, dtype);
@@ -66,8 +59,6 @@ impl Image {
                 conditioning_vector: vector(h),
                 ..Params::default()
             },
-            single: None,
-            pipeline_int8: None,
         };
         let get = |range: &Range<usize>| weights.get(range);
         let after_first = &layout.layers[1..];
@@ -104,13 +95,6 @@ impl Image {
         image.add_floats(weights, packed);
         image.add_silence(packed.silent_rows());
         image.add_rings(config);
-        if let Some(index) = of_shape.single {
-            image.single = Some((index, single::SHAPES[index].image(weights, &mut image)));
-        }
-        if let Some(index) = of_shape.pipeline_int8 {
-            let args = pipeline_int8::image(pipeline_int8::SHAPES[index], weights, &mut image);
-            image.pipeline_int8 = Some((index, args));
-        }
         image
     }
 

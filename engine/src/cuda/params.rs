@@ -1,4 +1,4 @@
-//! What the kernel is told: the twin of `common/model.cuh`, field by field. Memory is counted in units of 16
+//! What the kernels are told: the twin of `common/model.cuh`, field by field. Memory is counted in units of 16
 //! bytes, addresses are the device's.
 
 /// 16 bytes: what a thread loads at once.
@@ -116,6 +116,85 @@ pub(super) struct Params {
     pub(super) work_units: u32,
     pub(super) work_is_shared: u32,
     pub(super) resident_units: u32,
+}
+
+/// The second argument of the single-stream kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SingleArgs {
+    pub(super) packets: u32,
+    pub(super) past_tiles: u32,
+    pub(super) conditioning_tiles: u32,
+    pub(super) skip_tiles: u32,
+    pub(super) end1_tiles: u32,
+    pub(super) end2_tiles: u32,
+    pub(super) resident: u32,
+    pub(super) slots: u32,
+    pub(super) at_voice: u32,
+    pub(super) at_rings: u32,
+    pub(super) at_units: u32,
+    pub(super) at_ahead: u32,
+    pub(super) at_h: u32,
+    pub(super) at_x: u32,
+    pub(super) at_latest: u32,
+    pub(super) at_skip_input: u32,
+    pub(super) at_hidden_input: u32,
+    pub(super) at_maxima: u32,
+    pub(super) at_logits: u32,
+    pub(super) at_weights: u32,
+    pub(super) at_nucleus: u32,
+    pub(super) at_draws: u32,
+    pub(super) at_codes: u32,
+    pub(super) at_end2: u32,
+    pub(super) at_packets: u32,
+}
+
+/// The blocks of a cluster, in the order of their ranks: with these the kernels' second arguments begin.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Blocks {
+    /// All, also those that are left over.
+    pub(super) all: u32,
+    /// Those that have layers, and those that only sum skips.
+    pub(super) chains: u32,
+    pub(super) skip_blocks: u32,
+    /// Layers whose skips these sum.
+    pub(super) early: u32,
+}
+
+/// The second argument of the int8 pipeline.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PipelineInt8Args {
+    pub(super) blocks: Blocks,
+    pub(super) resident_past: u32,
+    pub(super) packets: u32,
+    pub(super) past: u32,
+    pub(super) conditioning: u32,
+    pub(super) skips: u32,
+    pub(super) end1: u32,
+    pub(super) end2: u32,
+}
+
+/// The second argument of the bf16 pipeline.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PipelineBf16Args {
+    pub(super) blocks: Blocks,
+    pub(super) resident: u32,
+    pub(super) resident_skips: u32,
+    pub(super) resident_first: u32,
+    pub(super) heard_units: u32,
+    pub(super) joined: u32,
+    pub(super) residuals: u32,
+    pub(super) packets: u32,
+    pub(super) packet: u32,
+    pub(super) first_conditioning: u32,
+    pub(super) heard: u32,
+    pub(super) skips: u32,
+    pub(super) end1: u32,
+    pub(super) end2: u32,
+    pub(super) gate_bias: u32,
 }
 
 /// Floats from one voice to the next, a multiple of 4.

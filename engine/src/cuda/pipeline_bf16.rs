@@ -2,11 +2,11 @@
 //! of a warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
 //! some shapes have such a kernel: those that it was compiled for.
 
-use super::cluster::{Blocks, PipelineShape, list};
+use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};
 use super::image::{Image, LANES, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
-use super::params::{Params, Unit};
-use super::shapes::{Channels, LEVELS, OfShape};
+use super::params::{Params, PipelineBf16Args, Unit};
+use super::shapes::{Channels, LEVELS};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernels::{Packed, SilentRows};
@@ -38,27 +38,6 @@ const OTHERS: usize = ENDS + 2;
 const WORKING_BYTES: u32 = 24 << 10;
 /// Units of a part of a tile.
 const PART: usize = 2 * LANES;
-
-/// The kernel's second argument: the twin of `PipelineBf16Args` in `common/model.cuh`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PipelineBf16Args {
-    blocks: Blocks,
-    resident: u32,
-    resident_skips: u32,
-    resident_first: u32,
-    heard_units: u32,
-    joined: u32,
-    residuals: u32,
-    packets: u32,
-    packet: u32,
-    first_conditioning: u32,
-    heard: u32,
-    skips: u32,
-    end1: u32,
-    end2: u32,
-    gate_bias: u32,
-}
 
 /// Which of [`SHAPES`] plays a model on a card.
 ///
@@ -101,7 +80,7 @@ pub(super) fn plan(
     params.work_is_shared = 1;
     let first = args.heard_units + args.resident_first * args.packet;
     let weights = first.max(args.resident * args.packet).max(args.resident_skips * skip);
-    args.blocks.launch(entry, orders, WORKING_BYTES, weights)
+    launch(args.blocks, entry, orders, WORKING_BYTES, weights)
 }
 
 /// The model as the pipeline reads it.
@@ -114,7 +93,7 @@ pub(super) fn image(
     let (r, taps, h) =
         (shape.channels.residual, config.kernel_size, config.conditioning_channels());
     let get = |range: &std::ops::Range<usize>| weights.get(range);
-    let mut image = Image::new(weights, packed, OfShape::GENERAL);
+    let mut image = Image::new(weights, packed);
     image.weights.clear();
     // A layer's past inputs are bf16.
     image.params.residual.units = (r / 8) as u32;

@@ -1,13 +1,13 @@
 //! What the int8 pipeline is told beside the rest (`pipeline_int8/pipeline_int8.cuh`): the model's matrices as the lanes of a warp hold
 //! them, and which block of a cluster does what. Only some shapes have one: those that the kernel was compiled for.
 
-use super::cluster::{Blocks, PipelineShape, list};
+use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};
 use super::image::{After, Image, LANES, PART_COLUMNS, TILE_ROWS, quantised};
 use super::int8_tiles::{
     conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
 };
-use super::params::{Params, Unit};
+use super::params::{Params, PipelineInt8Args, Unit};
 use super::shapes::Channels;
 use crate::config::{Config, Dtype};
 use crate::error::{Error, Result};
@@ -35,20 +35,6 @@ pub(super) const SHAPES: [PipelineShape; 2] = [
 const OTHERS: usize = 2;
 /// Bytes of shared memory for what blocks and warps send each other; weights follow.
 const WORKING_BYTES: u32 = 20 << 10;
-
-/// The kernel's second argument: the twin of `PipelineInt8Args` in `common/model.cuh`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PipelineInt8Args {
-    blocks: Blocks,
-    resident_past: u32,
-    packets: u32,
-    past: u32,
-    conditioning: u32,
-    skips: u32,
-    end1: u32,
-    end2: u32,
-}
 
 /// Which of [`SHAPES`] plays a model on a card.
 ///
@@ -104,7 +90,7 @@ pub(super) fn plan(
     params.work_is_shared = 1;
     let of_chain = layers * packet_units(shape) + args.resident_past * past;
     let units = of_chain.max(weight_units(shape, params.layers));
-    args.blocks.launch(entry, orders, WORKING_BYTES, units)
+    launch(args.blocks, entry, orders, WORKING_BYTES, units)
 }
 
 /// Adds the matrices to a model's image.

@@ -1,12 +1,11 @@
 //! How orders are shared out among the blocks of a launch, and what of its memory a block has close by.
 
+use super::choice::Chosen;
 use super::driver::{Card, Entry, Launch, More};
 use super::params::{Params, Unit};
-use super::pipeline_bf16::{self, PipelineBf16Args};
-use super::pipeline_int8::{self, PipelineInt8Args};
 use super::shapes::{BATCH_SHAPES, BatchShape};
-use super::single::{self, SingleArgs};
 use super::tuning::Tuning;
+use super::{pipeline_bf16, pipeline_int8, single};
 
 /// Vectors of a voice that the kernel fetches at once: powers of two.
 const TOLD_SINGLE: u32 = 32;
@@ -48,14 +47,7 @@ pub(super) struct Planner {
     pub(super) has_tiles: bool,
     /// Of the model.
     pub(super) image_units: u32,
-    /// Which of the single-stream kernel's shapes the model has, and that kernel's second argument.
-    pub(super) single: Option<(usize, SingleArgs)>,
-    /// Which of the batch kernel's shapes it has.
-    pub(super) batch: Option<usize>,
-    /// Which of the int8 pipeline's shapes it has, if that shall play, and its second argument.
-    pub(super) pipeline_int8: Option<(usize, PipelineInt8Args)>,
-    /// The same of the bf16 pipeline: then it plays all.
-    pub(super) pipeline_bf16: Option<(usize, PipelineBf16Args)>,
+    pub(super) chosen: Chosen,
     /// Clusters of a pipeline that run side by side.
     pub(super) clusters: u32,
 }
@@ -70,12 +62,14 @@ impl Planner {
         orders: u32,
         tuning: &mut Tuning,
     ) -> (Launch, More) {
-        if let Some((index, mut args)) = self.pipeline_bf16 {
+        if let Some((index, mut args)) = self.chosen.pipeline_bf16 {
             let (shape, entry) = (pipeline_bf16::SHAPES[index], Entry::PipelineBf16(index));
             let launch = pipeline_bf16::plan(shape, entry, &mut args, params, card, orders);
             return (launch, More::PipelineBf16(args));
         }
-        if let Some((index, mut args)) = self.pipeline_int8.filter(|_| orders <= self.clusters) {
+        if let Some((index, mut args)) =
+            self.chosen.pipeline_int8.filter(|_| orders <= self.clusters)
+        {
             let (shape, entry) = (pipeline_int8::SHAPES[index], Entry::PipelineInt8(index));
             let launch = pipeline_int8::plan(shape, entry, &mut args, params, card, orders);
             return (launch, More::PipelineInt8(args));
@@ -84,7 +78,7 @@ impl Planner {
         let is_single = orders <= card.multiprocessors;
         let told_rows = if is_single { TOLD_SINGLE } else { TOLD_BATCH };
         params.orders_count = orders;
-        if let Some((index, args)) = self.single.filter(|_| is_single) {
+        if let Some((index, args)) = self.chosen.single.filter(|_| is_single) {
             let shape = single::SHAPES[index];
             if let Some((args, shared_bytes)) = shape.lay_out(args, params, card.shared_bytes) {
                 params.set_voices(1);
@@ -96,7 +90,7 @@ impl Planner {
             }
         }
         params.told_rows = told_rows.min(params.conditioning_mask + 1);
-        if let Some(index) = self.batch.filter(|_| !is_single)
+        if let Some(index) = self.chosen.batch.filter(|_| !is_single)
             && let Some(launch) = plan_batch(params, card, orders, BATCH_SHAPES[index], tuning)
         {
             return (launch, More::Nothing);

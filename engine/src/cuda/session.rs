@@ -8,13 +8,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::choice::{self, choose};
 use super::driver::{Driver, Mapped, as_bytes};
-use super::image::Image;
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
-use super::shapes::OfShape;
 use super::tuning::Tuning;
-use super::{Mode, Order, pipeline_bf16};
+use super::{Mode, Order};
 use crate::config::Dtype;
 use crate::crew::{in_shares, share_of};
 use crate::error::{Error, Result};
@@ -88,16 +87,9 @@ impl Session {
         mode: Mode,
     ) -> Result<Self> {
         let (config, dtype) = (packed.config(), packed.dtype());
-        let of_shape = OfShape::of(config, dtype, driver.card(), lanes, mode)?;
+        let of_shape = choose(config, dtype, driver.card(), lanes, mode)?;
         driver.load(dtype, of_shape)?;
-        let (image, pipeline_bf16) = match of_shape.pipeline_bf16 {
-            None => (Image::new(weights, packed, of_shape), None),
-            Some(index) => {
-                let (image, args) =
-                    pipeline_bf16::image(pipeline_bf16::SHAPES[index], weights, packed);
-                (image, Some((index, args)))
-            }
-        };
+        let (image, chosen) = choice::image(weights, packed, of_shape);
         let mut params = image.params;
         let upload = |driver: &mut Box<dyn Driver>, bytes: &[u8]| {
             let address = driver.allocate(bytes.len().max(16))?;
@@ -132,10 +124,7 @@ impl Session {
             threads,
             has_tiles: dtype == Dtype::Int8,
             image_units: image.weights.len() as u32,
-            single: image.single,
-            batch: of_shape.batch,
-            pipeline_int8: image.pipeline_int8,
-            pipeline_bf16,
+            chosen,
             clusters: u32::MAX,
         };
         planner.clusters = clusters_of(&planner, &mut params, driver.as_mut())?;
@@ -270,7 +259,7 @@ impl Session {
 /// # Errors
 /// [`Error::Device`] where not one does, or the device fails.
 fn clusters_of(planner: &Planner, params: &mut Params, driver: &mut dyn Driver) -> Result<u32> {
-    if planner.pipeline_int8.is_none() && planner.pipeline_bf16.is_none() {
+    if planner.chosen.pipeline_int8.is_none() && planner.chosen.pipeline_bf16.is_none() {
         return Ok(0);
     }
     let (launch, _) = planner.plan(params, driver.card(), 1, &mut Tuning::default());

@@ -1,9 +1,6 @@
-//! Which kernels play a model: the general text any, the others those of the shapes that they are compiled for.
+//! The shapes that kernels are compiled for.
 
-use super::driver::{Card, WIDE};
-use super::{Mode, pipeline_bf16, pipeline_int8, single};
-use crate::config::{Config, Dtype};
-use crate::error::Result;
+use crate::config::Config;
 
 /// Codes of the kernels that are compiled for a shape.
 pub(super) const LEVELS: usize = 256;
@@ -50,7 +47,7 @@ pub(super) const BATCH_SHAPES: [BatchShape; 3] = [
 
 impl BatchShape {
     /// Which of [`BATCH_SHAPES`] a model has.
-    fn of(config: &Config) -> Option<usize> {
+    pub(super) fn of(config: &Config) -> Option<usize> {
         BATCH_SHAPES.iter().position(|shape| shape.0.are_of(config))
     }
 
@@ -65,16 +62,16 @@ impl BatchShape {
     }
 }
 
-/// What of the kernel is compiled for a model's shape.
+/// Which kernels are compiled for a model's shape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OfShape {
     /// One of [`SHAPES`](super::single::SHAPES).
     pub(super) single: Option<usize>,
     /// One of [`BATCH_SHAPES`].
     pub(super) batch: Option<usize>,
-    /// One of [`pipeline_int8::SHAPES`].
+    /// One of [`SHAPES`](super::pipeline_int8::SHAPES).
     pub(super) pipeline_int8: Option<usize>,
-    /// One of [`pipeline_bf16::SHAPES`]: then nothing else plays.
+    /// One of [`SHAPES`](super::pipeline_bf16::SHAPES): then nothing else plays.
     pub(super) pipeline_bf16: Option<usize>,
 }
 
@@ -82,33 +79,4 @@ impl OfShape {
     /// Nothing is: the text for any shape plays.
     pub(super) const GENERAL: Self =
         Self { single: None, batch: None, pipeline_int8: None, pipeline_bf16: None };
-
-    /// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone.
-    ///
-    /// # Errors
-    /// As [`pipeline_bf16::of`] and [`pipeline_int8::of`], where the mode is theirs.
-    pub(super) fn of(
-        config: &Config,
-        dtype: Dtype,
-        card: &Card,
-        lanes: usize,
-        mode: Mode,
-    ) -> Result<Self> {
-        if mode == Mode::Fast {
-            let shape = pipeline_bf16::of(config, card)?;
-            return Ok(Self { pipeline_bf16: Some(shape), ..Self::GENERAL });
-        }
-        let pipeline_int8 =
-            (mode == Mode::Pipeline).then(|| pipeline_int8::of(config, dtype, card)).transpose()?;
-        if dtype != Dtype::Int8 || card.capability < WIDE {
-            return Ok(Self::GENERAL);
-        }
-        let has_batch = lanes > card.multiprocessors as usize;
-        Ok(Self {
-            single: single::Shape::of(config),
-            batch: has_batch.then(|| BatchShape::of(config)).flatten(),
-            pipeline_int8,
-            ..Self::GENERAL
-        })
-    }
 }

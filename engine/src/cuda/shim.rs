@@ -10,11 +10,8 @@ use std::thread::JoinHandle;
 use libloading::Library;
 
 use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, WIDE, WITH_MESSAGES};
-use super::params::{Params, Unit, Voice};
-use super::pipeline_bf16::PipelineBf16Args;
-use super::pipeline_int8::PipelineInt8Args;
+use super::params::{Params, PipelineBf16Args, PipelineInt8Args, SingleArgs, Unit, Voice};
 use super::shapes::{BATCH_SHAPES, Channels, OfShape};
-use super::single::SingleArgs;
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::sampling::Sampling;

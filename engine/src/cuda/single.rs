@@ -6,7 +6,7 @@ use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, 
 use super::int8_tiles::{
     conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
 };
-use super::params::{Params, Regions, Unit, Voice};
+use super::params::{Params, Regions, SingleArgs, Unit, Voice};
 use super::shapes::{Channels, LEVELS};
 use crate::config::Config;
 use crate::weights::Weights;
@@ -34,37 +34,6 @@ const WINDOW: usize = 16;
 const KEPT: usize = 64;
 /// Packets that are on their way to shared memory, or in use, where not all stay there: a power of two.
 const SLOTS: usize = 4;
-
-/// The kernel's second argument: the twin of `SingleArgs` in `common/model.cuh`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct SingleArgs {
-    packets: u32,
-    past_tiles: u32,
-    conditioning_tiles: u32,
-    skip_tiles: u32,
-    end1_tiles: u32,
-    end2_tiles: u32,
-    resident: u32,
-    slots: u32,
-    at_voice: u32,
-    at_rings: u32,
-    at_units: u32,
-    at_ahead: u32,
-    at_h: u32,
-    at_x: u32,
-    at_latest: u32,
-    at_skip_input: u32,
-    at_hidden_input: u32,
-    at_maxima: u32,
-    at_logits: u32,
-    at_weights: u32,
-    at_nucleus: u32,
-    at_draws: u32,
-    at_codes: u32,
-    at_end2: u32,
-    at_packets: u32,
-}
 
 impl Shape {
     /// Which of [`SHAPES`] a model has.
