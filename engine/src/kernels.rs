@@ -42,8 +42,6 @@ use crate::sampling::{Sampling, pick};
 use crate::weights::Weights;
 use float::{AsBf16, AsF32, FloatMatrix};
 use int8::Int8Matrix;
-pub(crate) use int8::rounded;
-pub use int8::row_scale;
 use kernel::Kernel;
 use loaded::Loaded;
 use memory::Memory;

@@ -18,8 +18,8 @@ use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView};
 
 use crate::config::{Config, Dtype};
 use crate::error::{Error, Result};
-use crate::kernels::{rounded, row_scale};
-use crate::weights::{Layout, TensorSpec, Weights};
+use crate::layout::{Layout, TensorSpec};
+use crate::rounding::{rounded, row_scale};
 
 /// A tensor on its way into a file.
 pub(crate) struct Stored {
@@ -34,16 +34,20 @@ pub(crate) fn scale_name(tensor: &str) -> String {
     format!("{tensor}.scale")
 }
 
-/// All tensors of a model, stored as its [`Weights::storage`] says.
-pub(crate) fn encode(weights: &Weights) -> Vec<Stored> {
-    let layout = weights.layout();
-    let mut scales = match weights.storage() {
-        Dtype::Int8 => scales_of_matrices(weights),
+/// All tensors of a model, stored as `dtype` says.
+pub(crate) fn encode(
+    config: &Config,
+    layout: &Layout,
+    values: &[f32],
+    dtype: Dtype,
+) -> Vec<Stored> {
+    let mut scales = match dtype {
+        Dtype::Int8 => scales_of_matrices(config, layout, values),
         Dtype::F32 | Dtype::Bf16 => BTreeMap::new(),
     };
     let mut all = Vec::with_capacity(layout.specs.len());
     for spec in &layout.specs {
-        let values = weights.get(&spec.range);
+        let values = &values[spec.range.clone()];
         let tensor = |dtype, bytes| {
             let (name, shape) = (spec.name.clone(), spec.shape.clone());
             Stored { name, dtype, shape, bytes }
@@ -60,7 +64,7 @@ pub(crate) fn encode(weights: &Weights) -> Vec<Stored> {
                 bytes: f32_bytes(&scales),
             });
         } else {
-            let bf16 = (weights.storage() == Dtype::Bf16 && is_rounded_to_bf16(layout, spec))
+            let bf16 = (dtype == Dtype::Bf16 && is_rounded_to_bf16(layout, spec))
                 .then(|| bf16_bytes(values))
                 .flatten();
             all.push(match bf16 {
@@ -161,10 +165,14 @@ fn is_rounded_to_bf16(layout: &Layout, spec: &TensorSpec) -> bool {
 }
 
 /// The scales of the rows of each matrix that can be stored as int8, by where it begins.
-fn scales_of_matrices(weights: &Weights) -> BTreeMap<usize, Vec<f32>> {
+fn scales_of_matrices(
+    config: &Config,
+    layout: &Layout,
+    values: &[f32],
+) -> BTreeMap<usize, Vec<f32>> {
     let mut all = BTreeMap::new();
-    for (columns, matrices) in int8_matrices(weights.config(), weights.layout()) {
-        let values: Vec<&[f32]> = matrices.iter().map(|range| weights.get(range)).collect();
+    for (columns, matrices) in int8_matrices(config, layout) {
+        let values: Vec<&[f32]> = matrices.iter().map(|&range| &values[range.clone()]).collect();
         if let Some(scales) = scales(&values, columns) {
             all.extend(matrices.iter().map(|range| (range.start, scales.clone())));
         }

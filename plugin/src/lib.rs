@@ -12,7 +12,7 @@ mod notes;
 pub mod params;
 pub mod session;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use nice_plug::prelude::*;
 use wavenet_engine::stream::{Pace, Player, StreamOptions};
@@ -20,7 +20,7 @@ use wavenet_engine::synth::{Event, EventKind};
 
 use notes::Notes;
 use params::{Changes, InstrumentParams};
-use session::Session;
+use session::{Session, Wishes};
 
 /// Events of one block; more are left out.
 const MAX_EVENTS: usize = 4096;
@@ -54,7 +54,8 @@ struct Active {
 impl Default for WaveNet {
     fn default() -> Self {
         let params = Arc::new(InstrumentParams::new(Session::default()));
-        params.session.attach(&params);
+        let wishes: Weak<dyn Wishes> = Arc::<InstrumentParams>::downgrade(&params);
+        params.session.attach(wishes);
         Self { params, notes: Notes::new(), events: Vec::with_capacity(MAX_EVENTS), active: None }
     }
 }

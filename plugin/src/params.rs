@@ -12,7 +12,7 @@ use wavenet_engine::config::Config;
 use wavenet_engine::synth::{MAX_VOICES, Parameter, Settings};
 
 use crate::model::ModelRef;
-use crate::session::Session;
+use crate::session::{Session, Wishes};
 
 /// The plugin's parameters and the rest of its state.
 #[derive(Params)]
@@ -118,8 +118,14 @@ impl InstrumentParams {
         ]
     }
 
-    /// The engine's settings for a model.
-    pub(crate) fn settings(&self, config: &Config) -> Settings {
+    /// How far ahead the generator works, within what the parameter allows.
+    pub(crate) fn margin_ms(&self) -> u32 {
+        self.buffer_ms.value().clamp(5, 500).unsigned_abs()
+    }
+}
+
+impl Wishes for InstrumentParams {
+    fn settings(&self, config: &Config) -> Settings {
         let mut settings = Settings::default();
         for parameter in self.parameters() {
             settings.set(parameter, config);
@@ -127,9 +133,8 @@ impl InstrumentParams {
         settings
     }
 
-    /// How far ahead the generator works, within what the parameter allows.
-    pub(crate) fn margin_ms(&self) -> u32 {
-        self.buffer_ms.value().clamp(5, 500).unsigned_abs()
+    fn wants_gpu(&self) -> bool {
+        self.gpu.value()
     }
 }
 

@@ -13,11 +13,18 @@ use nice_plug::prelude::*;
 use wavenet_engine::cuda::{self, Lanes, Mode};
 use wavenet_engine::renderer::Renderer;
 use wavenet_engine::stream::{self, Controls, Player, StreamOptions};
-use wavenet_engine::synth::{MAX_VOICES, Synth};
-use wavenet_engine::{Error, Isa, Packed, Result, Weights};
+use wavenet_engine::synth::{MAX_VOICES, Settings, Synth};
+use wavenet_engine::{Config, Error, Isa, Packed, Result, Weights};
 
 use crate::model::ModelRef;
-use crate::params::InstrumentParams;
+
+/// What a stream is made with: the settings of now.
+pub(crate) trait Wishes: Send + Sync {
+    /// The engine's settings for a model.
+    fn settings(&self, config: &Config) -> Settings;
+    /// Whether a GPU shall make the sound, where there is one.
+    fn wants_gpu(&self) -> bool;
+}
 
 /// One instance's model and stream.
 #[derive(Default)]
@@ -27,7 +34,7 @@ pub struct Session {
     restart: AtomicBool,
     /// Another model plays, with settings that may have changed while it was made.
     renewed: AtomicBool,
-    params: OnceLock<Weak<InstrumentParams>>,
+    params: OnceLock<Weak<dyn Wishes>>,
     sounds: Sounds,
 }
 
@@ -80,9 +87,9 @@ impl Session {
     }
 
     /// Where the settings for a model are to be found.
-    pub(crate) fn attach(&self, params: &Arc<InstrumentParams>) {
+    pub(crate) fn attach(&self, params: Weak<dyn Wishes>) {
         // Set once, by the one who made both.
-        let _ = self.params.set(Arc::downgrade(params));
+        let _ = self.params.set(params);
     }
 
     /// Plays another model, from a file, or the built-in one.
@@ -167,7 +174,7 @@ impl Session {
         let params = self.params.get().and_then(Weak::upgrade);
         let settings = params.as_ref().map(|params| params.settings(config)).unwrap_or_default();
         let packed = Packed::new(weights, config.default_dtype, Isa::Auto)?;
-        let synth = if params.is_some_and(|params| params.gpu.value()) {
+        let synth = if params.is_some_and(|params| params.wants_gpu()) {
             let packed = Arc::new(packed);
             // A project goes from machine to machine: where there is no GPU it sounds the same.
             let lanes = cuda::lanes(weights, Arc::clone(&packed), MAX_VOICES, Mode::Exact)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::export::ExportArgs;
+use crate::export::{DtypeArg, ExportArgs};
 use crate::network::{Device, Precision};
 use crate::settings::Conditioning;
 use crate::synth_recordings::Timbre;
@@ -266,27 +266,6 @@ pub struct EvalArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `--dtype`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeArg {
-    /// 32-bit floats
-    F32,
-    /// 16-bit floats
-    Bf16,
-    /// 8-bit integers
-    Int8,
-}
-
-impl From<DtypeArg> for wavenet_engine::Dtype {
-    fn from(dtype: DtypeArg) -> Self {
-        match dtype {
-            DtypeArg::F32 => Self::F32,
-            DtypeArg::Bf16 => Self::Bf16,
-            DtypeArg::Int8 => Self::Int8,
-        }
-    }
 }
 
 /// `--split`

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use wavenet_engine::{Dtype, Weights};
 
-use crate::cli::DtypeArg;
 use crate::material::Material;
 use crate::rounding::round_last_product;
 
@@ -15,6 +14,27 @@ Players run the new file in its type unless told otherwise. bf16 and int8 keep w
 type computes with, to the bit; what it rounds away is not in the file, so keep the wide one too.
 With --data int8 rounds by how the model behaves over recordings, those it was trained on: that
 halves what int8 costs, or better. eval --dtype tells what a type costs.";
+
+/// `--dtype`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeArg {
+    /// 32-bit floats
+    F32,
+    /// 16-bit floats
+    Bf16,
+    /// 8-bit integers
+    Int8,
+}
+
+impl From<DtypeArg> for wavenet_engine::Dtype {
+    fn from(dtype: DtypeArg) -> Self {
+        match dtype {
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::Bf16 => Self::Bf16,
+            DtypeArg::Int8 => Self::Int8,
+        }
+    }
+}
 
 /// `export`
 #[derive(Debug, Args)]

@@ -17,11 +17,11 @@ use wavenet_trainer::checkpoint::{
     averaged_model, check_out, check_unused, previous_path, state_path,
 };
 use wavenet_trainer::cli::{
-    BenchArgs, Cli, Command, ConditioningArg, DataArgs, DtypeArg, EvalArgs, PrepareArgs, SplitArg,
-    SynthArgs, TrainArgs, causes, one_line, threads,
+    BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
+    TrainArgs, causes, one_line, threads,
 };
 use wavenet_trainer::eval::{eval, material};
-use wavenet_trainer::export::{ExportArgs, export};
+use wavenet_trainer::export::{DtypeArg, ExportArgs, export};
 use wavenet_trainer::finetune::Finetune;
 use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::{Material, Notes};

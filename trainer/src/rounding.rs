@@ -16,7 +16,7 @@
 use anyhow::{Context, Result, ensure};
 use nalgebra::{Cholesky, DMatrix};
 use wavenet_engine::Weights;
-use wavenet_engine::kernels::row_scale;
+use wavenet_engine::rounding::row_scale;
 
 use crate::material::Material;
 use crate::network::{Network, Segment};

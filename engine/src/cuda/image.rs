@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use super::params::{Matrices, Params, Unit, Vector};
 use crate::config::{Config, Dtype};
-use crate::kernels::{Packed, SilentRows, rounded, row_scale};
+use crate::kernels::{Packed, SilentRows};
 use crate::mulaw::MuLaw;
+use crate::rounding::{rounded, row_scale};
 use crate::weights::{LayerLayout, Weights};
 
 /// Threads of a warp; rows and columns of a tile, as the matrix units take them.

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use wavenet_engine::Config;
 
-use super::forward::{chunks, codes, conditioning, inputs, needed_from};
+use super::forward::{chunks, codes, conditioning, inputs, needed_from, reach};
 use super::packed::{Layer, Packed};
 use super::{ChunkBuffers, Workspace};
 use crate::kernels::elementwise::{add, add_columns, add_to_named_rows, gate_backward};
@@ -142,9 +142,4 @@ impl Workspace {
             multiply(&[[dsums_view, weight]], dx, r, To::There);
         }
     }
-}
-
-/// Rows that a layer's oldest tap looks back.
-pub(super) fn reach(config: &Config, layer: usize) -> usize {
-    (config.kernel_size - 1) * config.dilations[layer]
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use wavenet_engine::Config;
 
-use super::backward::reach;
 use super::packed::{Affine, Packed};
 use super::{CHUNK, ChunkBuffers, Loss, Pass, Segment, Workspace};
 use crate::kernels::elementwise::{
@@ -314,4 +313,9 @@ fn affine_backward(
     multiply(&[[inputs.transposed(), dout]], &mut gradient.weight, outputs, To::There);
     let weight = View::new(&affine.transposed, outputs, width);
     multiply(&[[dout, weight]], dinputs, width, To::Nothing);
+}
+
+/// Rows that a layer's oldest tap looks back.
+pub(super) fn reach(config: &Config, layer: usize) -> usize {
+    (config.kernel_size - 1) * config.dilations[layer]
 }
