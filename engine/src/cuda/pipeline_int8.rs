@@ -110,7 +110,7 @@ pub(super) fn image(
     args.packets = start(image);
     for (index, layer) in layout.layers.iter().enumerate().skip(1) {
         let tap = tap_of(weights, layer, taps - 1);
-        image.weights.extend(tiles(&gate_pairs(&tap, r, r), 2));
+        image.weights.extend(tiles(&gate_pairs(&tap, r, r), 1));
         let before = index - 1;
         if let Some(residual) = &layout.layers[before].residual {
             let rows = quantised(&[get(&residual.weight)], r, After::Gate).remove(0);

@@ -17,12 +17,24 @@ __device__ inline uint4 stream(const uint4 *from) {
 #endif
 }
 
+// A lane's part of a vector of 64 columns or more: for who wants it before other loads.
+template <u32 PARTS>
+struct LaneVector {
+  uint4 units[PARTS / 2];
+
+  __device__ explicit LaneVector(const uint4 *vector) {
+#pragma unroll
+    for (u32 i = 0; i < PARTS / 2; ++i) units[i] = vector[4 * i + (threadIdx.x & 3)];
+  }
+};
+
 // Tiles of 16 rows of weights, 32 columns a part, as a warp holds them, and their product with one vector in all
 // columns of the second factor. Lane 4 g + t brings 16 bytes of the vector that lie together, of 64 columns; where
 // there are but 32, 8 bytes. In memory the tiles of a part follow each other: [PARTS][TILES][32] units.
 template <u32 TILES, u32 PARTS>
 struct Rows16 {
   uint4 parts[TILES][PARTS];
+
 
   __device__ void load(const uint4 *tiles) {
 #pragma unroll
@@ -49,6 +61,15 @@ struct Rows16 {
         for (u32 tile = 0; tile < TILES; ++tile) add(parts[tile][i + 1], unit.z, unit.w, sums[tile]);
       }
     }
+  }
+  __device__ void multiply_held(const LaneVector<PARTS> &lane, int (*sums)[4]) const {
+#pragma unroll
+    for (u32 i = 0; i < PARTS; ++i)
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; ++tile) {
+        const uint4 unit = lane.units[i / 2];
+        add(parts[tile][i], i % 2 ? unit.z : unit.x, i % 2 ? unit.w : unit.y, sums[tile]);
+      }
   }
   __device__ static void add(const uint4 &part, u32 low, u32 high, int *sums) {
     multiply_16x8(part.x, part.y, part.z, part.w, low, high, sums);

@@ -19,7 +19,9 @@ struct Int8Chain {
   __device__ void meet() const { named_barrier_sync(CHAIN_BARRIER, 32 * M::CHAIN); }
 
   // Weights of this block's layers: those on the voice's way, and those of past taps.
+  using Tile = Rows16<1, M::PARTS>;
   __device__ const uint4 *packet(u32 own) const { return d.weights() + own * M::PACKET; }
+  __device__ const uint4 *residual_of(u32 own) const { return packet(own) + M::TAP + warp * M::PARTS * 32; }
   __device__ const uint4 *past_tiles(u32 own) const {
     const u32 each = (d.p.kernel_size - 1) * M::TAP;
     return own < d.args.resident_past ? d.weights() + layers * M::PACKET + own * each
@@ -126,16 +128,21 @@ struct Int8Chain {
     if (place < layers) meet();
   }
 
-  // Bytes of the residual stream, with the scale that its largest magnitude gives.
-  __device__ float quantise(float2 x, uint4 *vector) const {
+  // Bytes of the residual stream, with the scale that its largest magnitude gives. `meanwhile` is done while that is found.
+  template <typename Act>
+  __device__ float quantise(float2 x, uint4 *vector, Act meanwhile) const {
     ChainMemory<M> &m = d.chain();
     const u32 low = __float_as_uint(x.x) & 0x7fffffffu, high = __float_as_uint(x.y) & 0x7fffffffu;
     u32 largest = largest_of_warp(low > high ? low : high);
     if (lane == 0) ((u32 *)m.maxima)[warp] = largest;
     meet();
+    uint4 maxima[M::CHAIN / 4];
+#pragma unroll
+    for (u32 i = 0; i < M::CHAIN / 4; ++i) maxima[i] = m.maxima[i];
+    meanwhile();
 #pragma unroll
     for (u32 i = 0; i < M::CHAIN / 4; ++i) {
-      const uint4 four = m.maxima[i];
+      const uint4 four = maxima[i];
       largest = largest > four.x ? largest : four.x;
       largest = largest > four.y ? largest : four.y;
       largest = largest > four.z ? largest : four.z;
@@ -149,11 +156,15 @@ struct Int8Chain {
   }
 
   // One sample, from the first of this block's layers to the last. Gives the code that was heard, in the first block.
+  // Weights come from shared memory while something else is waited for, and after what is waited for now: it hands out
+  // 128 bytes a cycle, in the order in which it is asked.
   __device__ u32 pass(u32 sample) const {
     ChainMemory<M> &m = d.chain();
     const u32 half = sample & 1, phase = sample >> 1 & 1;
     u32 code = 0;
-    float2 x;
+    float2 x = make_float2(0.0f, 0.0f);
+    Tile residual;
+    residual.load(residual_of(0));
     if (d.rank == 0) {
       mbarrier_wait(m.code_barriers[half], phase);
       code = m.code[half];
@@ -166,34 +177,34 @@ struct Int8Chain {
     }
 #pragma unroll 1
     for (u32 own = 0; own < layers; ++own) {
-      const uint4 *weights = packet(own), *constants = weights + M::TAP + M::RESIDUAL;
-      Rows16<1, M::PARTS> residual;
-      residual.load(weights + M::TAP + warp * M::PARTS * 32);
+      const uint4 *taps = packet(own) + warp * 2 * M::PARTS * 32, *constants = packet(own) + M::TAP + M::RESIDUAL;
       const float4 c = ((const float4 *)(constants + M::R / 2))[channel / 2];
-      Rows16<2, M::PARTS> tap;
-      tap.load(weights + warp * 2 * M::PARTS * 32);
-      const float2 scale = ((const float2 *)constants)[unit];
-      float2 sum = m.ahead[own + 1][unit];
+      const float2 scale = ((const float2 *)constants)[unit], ahead = m.ahead[own + 1][unit];
       const bool is_from_before = own == 0 && d.rank > 0;
       if (is_from_before) {
         mbarrier_wait(m.before_barriers[half], phase);
         x = *(const float2 *)&m.x[half][channel];
       }
+      const LaneVector<M::PARTS> z(is_from_before ? m.z_before[half] : m.z[own]);
+      Tile filters, gates;
+      filters.load(taps);
       int of_residual[1][4] = {};
-      residual.multiply(is_from_before ? m.z_before[half] : m.z[own], of_residual);
+      residual.multiply_held(z, of_residual);
       x.x = x.x + onto(c.y, of_residual[0][0], c.x, 1.0f);
       x.y = x.y + onto(c.w, of_residual[0][2], c.z, 1.0f);
       if (t == 0 && own + 1 == layers && d.rank + 1 < d.chains())
         send_async(address_in_block(d.rank + 1, &m.x[half][channel]), x.x, x.y,
                    address_in_block(d.rank + 1, &m.before_barriers[half]));
-      const float of_x = quantise(x, m.inputs[own]);
+      const float of_x = quantise(x, m.inputs[own], [&] { gates.load(taps + M::PARTS * 32); });
       // It has come: more is expected of the sample after the next.
       if (is_from_before && threadIdx.x == 0) mbarrier_expect(m.before_barriers[half], 5 * M::R);
-      int of_tap[2][4] = {};
-      tap.multiply(m.inputs[own], of_tap);
-      sum.x = onto(sum.x, own_sum(of_tap[0]), scale.x, of_x);
-      sum.y = onto(sum.y, own_sum(of_tap[1]), scale.y, of_x);
-      hand_on(own + 1, half, sum);
+      const LaneVector<M::PARTS> input(m.inputs[own]);
+      if (own + 1 < layers) residual.load(residual_of(own + 1));
+      int of_filters[1][4] = {}, of_gates[1][4] = {};
+      filters.multiply_held(input, of_filters);
+      gates.multiply_held(input, of_gates);
+      hand_on(own + 1, half, make_float2(onto(ahead.x, own_sum(of_filters[0]), scale.x, of_x),
+                                         onto(ahead.y, own_sum(of_gates[0]), scale.y, of_x)));
     }
     return code;
   }
