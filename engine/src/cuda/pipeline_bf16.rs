@@ -1,6 +1,6 @@
-//! What the bf16 pipeline (`pipeline_bf16/pipeline_bf16.cuh`) is told beside the rest: the model's matrices as the lanes
-//! of a warp hold them, with each present tap joined to the residual before it, and which block of a cluster does what. Only
-//! some shapes have such a kernel: those that it was compiled for.
+//! What the bf16 pipeline (`pipeline_bf16/pipeline_bf16.cuh`) is told beside the rest: the model's matrices as the
+//! lanes of a warp hold them, with each present tap joined to the residual before it, and which block of a cluster
+//! does what. Only some shapes have such a kernel: those that it was compiled for.
 
 use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};

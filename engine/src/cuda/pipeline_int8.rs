@@ -1,5 +1,6 @@
-//! What the int8 pipeline is told beside the rest (`pipeline_int8/pipeline_int8.cuh`): the model's matrices as the lanes of a warp hold
-//! them, and which block of a cluster does what. Only some shapes have one: those that the kernel was compiled for.
+//! What the int8 pipeline is told beside the rest (`pipeline_int8/pipeline_int8.cuh`): the model's matrices as the
+//! lanes of a warp hold them, and which block of a cluster does what. Only some shapes have one: those that the kernel
+//! was compiled for.
 
 use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};

@@ -5,8 +5,8 @@ use crate::config::Config;
 /// Codes of the kernels that are compiled for a shape.
 pub(super) const LEVELS: usize = 256;
 
-/// The channels of a model that such a kernel knows: of the residual stream and the gated units, of the skips, and of the
-/// layer before the last.
+/// The channels of a model that such a kernel knows: of the residual stream and the gated units, of the skips, and of
+/// the layer before the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Channels {
     pub(super) residual: usize,

@@ -81,8 +81,8 @@ fn thirty_layers_of_128_channels_pass_through_sixteen_blocks() {
     });
 }
 
-/// As many voices as the card has clusters play in them; more of them each in a block, or together, and each goes on where
-/// it was.
+/// As many voices as the card has clusters play in them; more of them each in a block, or together, and each goes on
+/// where it was.
 #[test]
 fn voices_go_from_clusters_to_blocks_and_back() {
     let weights = lively(&config(0, 2, &[1, 2, 4], Recipe::None), 5);

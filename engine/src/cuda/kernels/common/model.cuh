@@ -116,7 +116,7 @@ struct PipelineInt8Args {
   u32 blocks, chains, skip_blocks;  // blocks of a cluster, and of them those with layers and those that only sum skips
   u32 early;                        // layers whose skips those sum
   u32 resident_past;                // layers of a chain's block whose past taps are in shared memory, from its first on
-  u32 packets;                      // [layers - 1][PACKET]: present tap, [R / 16][filter, gate][R / 32][32], residual before it, constants
+  u32 packets;                      // [layers - 1][PACKET]: present tap, the residual before it, scales and biases
   u32 past;                         // [layers - 1][kernel_size - 1][R / 16][R / 32][filter, gate][32]
   u32 conditioning;                 // [layers][R / 16][parts][filter, gate][32]
   u32 skips;                        // [layers][S / 16][R / 32][32]

@@ -105,7 +105,8 @@ __device__ inline void run_pipeline(const Params &p, const PipelineBf16Args &arg
 
 #define PIPELINE(R, S, A, LAYERS, SKIPS)                                                                               \
   extern "C" __global__ void __launch_bounds__(Bf16Shape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)                        \
-      wavenet_pipeline_bf16_##R##_##S##_##A(const __grid_constant__ Params p, const __grid_constant__ PipelineBf16Args args) {  \
+      wavenet_pipeline_bf16_##R##_##S##_##A(const __grid_constant__ Params p,                                          \
+                                            const __grid_constant__ PipelineBf16Args args) {                           \
     run_pipeline<Bf16Shape<R, S, A, LAYERS, SKIPS>>(p, args);                                                      \
   }
 

@@ -1,6 +1,6 @@
 // A block of an int8 pipeline's chain: the voice comes, goes through its layers, and is handed on. A warp has 16 gated
-// units, filter and gate of each in one lane (lanes t and t + 2 of a group have the same), and 16 channels of the residual
-// stream, two neighbours in each group of four lanes.
+// units, filter and gate of each in one lane (lanes t and t + 2 of a group have the same), and 16 channels of the
+// residual stream, two neighbours in each group of four lanes.
 #pragma once
 #include "pipeline_int8/pipeline_int8.cuh"
 
@@ -98,7 +98,8 @@ struct Int8Chain {
       if (back == 1 && sample > 0) past = d.chain().inputs[own];
       int sums[2][4] = {};
       rows.multiply(past, sums);
-      add(sum, sums, p.taps.scales + ((layer - 1) * p.kernel_size + tap) * 2 * M::R, __uint_as_float(past[M::VECTOR].x));
+      const u32 scales = p.taps.scales + ((layer - 1) * p.kernel_size + tap) * 2 * M::R;
+      add(sum, sums, scales, __uint_as_float(past[M::VECTOR].x));
     }
     add_conditioning(sum, layer, grant);
     store_ahead(own + 1, sum);
@@ -128,7 +129,8 @@ struct Int8Chain {
     if (place < layers) meet();
   }
 
-  // Bytes of the residual stream, with the scale that its largest magnitude gives. `meanwhile` is done while that is found.
+  // Bytes of the residual stream, with the scale that its largest magnitude gives. `meanwhile` is done while that is
+  // found.
   template <typename Act>
   __device__ float quantise(float2 x, uint4 *vector, Act meanwhile) const {
     ChainMemory<M> &m = d.chain();

@@ -1,6 +1,6 @@
 // The end of an int8 pipeline: all skips, after a relu; the hidden channels; logits, and the choice of the code
-// (`sampling.cuh` has the rule). A warp has 16 rows of each product, two neighbours in each group of four lanes, and the
-// weights of the last two stay in its registers.
+// (`sampling.cuh` has the rule). A warp has 16 rows of each product, two neighbours in each group of four lanes, and
+// the weights of the last two stay in its registers.
 #pragma once
 #include "pipeline_int8/skips.cuh"
 
@@ -87,7 +87,8 @@ struct Int8End : Int8Skips<M> {
       const u32 half = sample & 1;
       // At once: whether it may be heard is known there too.
       if (threadIdx.x == 0)
-        send_async(address_in_block(0, &d.chain().code[half]), code, address_in_block(0, &d.chain().code_barriers[half]));
+        send_async(address_in_block(0, &d.chain().code[half]), code,
+                   address_in_block(0, &d.chain().code_barriers[half]));
       if (!wait_for_grant(d, sample)) return;
       const u32 drawn = m.grants[sample % GRANTS].word.y;
       const int2 skips = all_skips(sample);
@@ -113,7 +114,8 @@ struct Int8End : Int8Skips<M> {
       if (warp > 0) continue;
       code = chosen_of_256(temperature, d.voice().share, m.logits, m.weights, m.nucleus, drawn, largest);
       if (lane == 0)
-        store_remote(address_in_block(d.host_link_rank(), &d.host_link().codes[sample % KEPT]), (sample + 1) << 8 | code);
+        store_remote(address_in_block(d.host_link_rank(), &d.host_link().codes[sample % KEPT]),
+                     (sample + 1) << 8 | code);
     }
   }
 };

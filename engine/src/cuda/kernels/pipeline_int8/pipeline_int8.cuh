@@ -1,15 +1,16 @@
 // One voice, whose layers are a pipeline over the thread blocks of a cluster, in int8: the numbers of the numeric
-// contract, so the codes are the processor's, byte for byte. Every block has some layers for good, and their weights stay
-// in its shared memory; what is handed on is a vector with its barrier. The blocks, in the order of their ranks:
+// contract, so the codes are the processor's, byte for byte. Every block has some layers for good, and their weights
+// stay in its shared memory; what is handed on is a vector with its barrier. The blocks, in the order of their ranks:
 //
-//   chains      chain.cuh       some layers each: residual, scale, present tap, gate; once the voice has gone on, bias,
-//                               past taps and conditioning of the next sample
-//   skip blocks skips.cuh       the skips of the first layers, where the end has no room for all: sums of integers
-//   the end     end.cuh         the skips of the last layers, the two products of the head, and the choice of the code
-//   host link   host_link.cuh   goals, conditioning vectors, draws and codes: everything between host and cluster
+//   chains       chain.cuh   some layers each: residual, scale, present tap, gate; once the voice has gone on, bias,
+//                            past taps and conditioning of the next sample
+//   skip blocks  skips.cuh   the skips of the first layers, where the end has no room for all: sums of integers
+//   the end      end.cuh     the skips of the last layers, the two products of the head, and the choice of the code
+//   host link    grants.cuh  goals, conditioning vectors, draws and codes: all between host and cluster
 //
-// The blocks differ from those of the bf16 pipeline (pipeline_bf16/pipeline_bf16.cuh) in what a vector needs before a product: a scale, so
-// a maximum over all of its channels. It is found within a block, which is why a layer is never shared by two.
+// The blocks differ from those of the bf16 pipeline (pipeline_bf16/pipeline_bf16.cuh) in what a vector needs before a
+// product: a scale, so a maximum over all of its channels. It is found within a block, which is why a layer is never
+// shared by two.
 //
 // What blocks tell each other lies in memory that has a place for this sample and one for the next: nobody can be two
 // samples late, for every sample needs the whole way of the one before.
@@ -27,8 +28,8 @@ struct Int8Shape {
   static constexpr u32 CHAIN = R / 16, WARPS = 16, BLOCK = 32 * WARPS;
   static_assert(R >= 64 && CHAIN <= WARPS, "units of a chain's warp");
   static_assert(S == 16 * WARPS && A == 16 * WARPS && LEVELS == 16 * WARPS, "rows of a warp");
-  // Units of a layer's weights: the present tap, as many for each past tap, the residual; scales and biases of both; and
-  // of its skips.
+  // Units of a layer's weights: the present tap, as many for each past tap, the residual; scales and biases of both;
+  // and of its skips.
   static constexpr u32 TAP = CHAIN * 2 * PARTS * 32, RESIDUAL = CHAIN * PARTS * 32, PACKET = TAP + RESIDUAL + R;
   static constexpr u32 SKIP = WARPS * PARTS * 32;
 };
