@@ -345,7 +345,11 @@ impl Driver for Cuda {
         let (function, mut clusters) = (self.pipelines[0], 0);
         // SAFETY: it writes one number; the function is of a module that is loaded.
         self.with_clusters(launch, |config| unsafe {
-            sys::cuOccupancyMaxActiveClusters(&raw mut clusters, function, config)
+            match sys::cuOccupancyMaxActiveClusters(&raw mut clusters, function, config) {
+                // Larger than this card has at all.
+                sys::CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE => sys::CUresult::CUDA_SUCCESS,
+                other => other,
+            }
         })?;
         Ok(clusters.max(0) as u32)
     }

@@ -83,6 +83,15 @@ impl Lanes {
         matches!(self.place, Place::Device(_))
     }
 
+    /// Voices that play in clusters of their own at once, in the modes that have them; more of them play as in
+    /// [`Mode::Exact`](super::Mode::Exact), or one after another in the fast mode. 0 elsewhere.
+    pub fn clusters(&self) -> usize {
+        match &self.place {
+            Place::Device(session) => session.clusters(),
+            Place::Processor(_) => 0,
+        }
+    }
+
     /// Why the GPU was given up, if it was.
     pub fn loss(&self) -> Option<&str> {
         self.loss.as_deref()

@@ -4,7 +4,7 @@
 
 use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};
-use super::image::{After, Image, LANES, PART_COLUMNS, TILE_ROWS, quantised};
+use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised};
 use super::int8_tiles::{
     conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
 };
@@ -49,8 +49,9 @@ pub(super) fn of(config: &Config, dtype: Dtype, card: &Card) -> Result<usize> {
     };
     SHAPES.iter().position(fits).filter(|_| dtype == Dtype::Int8).ok_or_else(|| {
         Error::Unsupported(format!(
-            "the pipeline is for int8 and residual/skip/end channels of {}, as many gate as residual channels and 2 \
-             to some 30 layers; this is another model: play it without",
+            "the pipeline is for int8 models of residual/skip/end channels of {}, as many gate as residual channels, at \
+             most {MOST_CHANNELS} conditioning channels and 2 to 60 or 30 layers, and for cards with shared memory for \
+             them: play this one without it",
             list(&SHAPES)
         ))
     })

@@ -140,6 +140,11 @@ impl Session {
         })
     }
 
+    /// Clusters that run side by side.
+    pub(super) fn clusters(&self) -> usize {
+        self.planner.clusters as usize
+    }
+
     /// Makes what the orders ask, as [`super::Lanes::run`] does.
     pub(super) fn run(
         &mut self,
@@ -267,7 +272,7 @@ fn clusters_of(planner: &Planner, params: &mut Params, driver: &mut dyn Driver) 
     if clusters == 0 {
         let name = &driver.card().name;
         return Err(Error::Device(format!(
-            "cuda: {name} cannot run {blocks} blocks as one cluster now; play without --fast or --pipeline"
+            "cuda: {name} cannot run {blocks} blocks as one cluster; play without --fast or --pipeline"
         )));
     }
     Ok(clusters)

@@ -28,6 +28,9 @@ pub(super) enum Fault {
     Memory(usize),
 }
 
+/// As in shim.h.
+const LAGGING: u64 = 1 << 63;
+
 /// Looks for a goal that rises: some 20 seconds, far more than a busy host needs.
 const MOST_LIVE_TURNS: u32 = 4_000_000;
 
@@ -309,6 +312,11 @@ impl Shim {
     /// Shuffles the order in which threads run.
     pub(super) fn shuffled(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// Lets some blocks and warps be much slower than others.
+    pub(super) fn lagging(self) -> Self {
+        Self { seed: self.seed | LAGGING, ..self }
     }
 
     /// Ends each slice after so many looks at the clock, one more than samples.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde::{Serialize, Serializer};
 use wavenet_engine::conditioning::NoteConditioner;
 use wavenet_engine::cuda::{self, Card, Lanes, Mode, Order};
@@ -128,6 +128,11 @@ fn measure(
 ) -> Result<Report> {
     let packed = Arc::new(model.pack(run)?);
     let lanes = cuda::lanes(&model.weights, packed.clone(), voices, mode)?;
+    let clusters = lanes.clusters();
+    ensure!(
+        mode != Mode::Pipeline || voices <= clusters,
+        "the pipeline plays {clusters} voices of this model at once on this card: ask for no more with --voices"
+    );
     let mut crowd = Crowd::new(packed, lanes, voices);
     let mut samples = FEWEST_SAMPLES;
     // The kernel is compiled, the clock rises, and the order grows until it is long enough.

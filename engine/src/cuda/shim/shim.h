@@ -292,11 +292,21 @@ static inline void shim_send_async(unsigned to, const unsigned *words, unsigned 
   message = {to, barrier, count, {}};
   memcpy(message.words, words, 4 * count);
 }
+// Whether all threads of a block of the cluster have begun, and none has ended.
+static bool is_there(unsigned rank, unsigned threads) {
+  for (const Fiber *fiber = all_fibers[rank]; fiber < all_fibers[rank] + threads; ++fiber)
+    if (!fiber->has_begun || fiber->wait == THE_END) return false;
+  return true;
+}
 // Lets some of them arrive: without a seed all.
-static void deliver(uint64_t *seed) {
+static void deliver(unsigned threads, uint64_t *seed) {
   unsigned kept = 0;
   for (unsigned i = 0; i < messages_under_way; ++i) {
     const Message message = messages[i];
+    if (!is_there(message.to >> 24, threads)) {
+      fprintf(stderr, "a message to a block that has not begun, or has ended\n");
+      abort();
+    }
     *seed = *seed ? *seed * 6364136223846793005u + 1442695040888963407u : 0;
     if (*seed >> 33 & 1) {
       messages[kept++] = message;
@@ -372,8 +382,9 @@ static void shuffle(unsigned *order, unsigned count, uint64_t *seed) {
   }
 }
 
-static void begin_block(unsigned threads) {
-  memset(shared, 0xa5, sizeof *memories);
+// Shared memory holds garbage, or what the launch before left in it: as the seed has it.
+static void begin_block(unsigned threads, uint64_t seed) {
+  if (!(seed & 1)) memset(shared, 0xa5, sizeof *memories);
   memset(named_barriers[rank_of_block], 0, sizeof *named_barriers);
   for (unsigned thread = 0; thread < threads; ++thread) {
     Fiber &fiber = fibers[thread];
@@ -389,6 +400,21 @@ static void begin_block(unsigned threads) {
   }
 }
 
+// With this bit of the seed some blocks and warps are much slower than others, for a while each.
+static const uint64_t LAGGING = 1ull << 63;
+static bool is_lagging;
+static unsigned rounds;
+static uint64_t mixed(uint64_t x) {
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  return x ^ x >> 27;
+}
+static bool lags(unsigned warp) {
+  if (!is_lagging) return false;
+  const uint64_t of_block = mixed(rounds / 128 * 31 + rank_of_block + 1), of_warp = mixed(of_block + warp);
+  const bool is_slow = of_block % 5 == 0 || of_warp % 5 == 0;
+  return is_slow && mixed(of_warp + rounds) % 32 != 0;
+}
+
 // Lets every warp of the block run as far as it comes; whether one could.
 static bool run_block(unsigned threads, uint64_t *seed) {
   static unsigned warps[MOST_THREADS / WARP], lanes[WARP];
@@ -396,6 +422,10 @@ static bool run_block(unsigned threads, uint64_t *seed) {
   shuffle(warps, threads / WARP, seed);
   for (unsigned w = 0; w < threads / WARP; ++w) {
     const unsigned first = warps[w] * WARP;
+    if (lags(warps[w])) {
+      is_any = true;
+      continue;
+    }
     do {
       if (all_wait_for(ITS_WARP, first, WARP)) release(first, WARP);
       shuffle(lanes, WARP, seed);
@@ -422,13 +452,15 @@ static void launch(void (*kernel)(const void *), const void *argument, unsigned 
   body = kernel;
   body_argument = argument;
   blockDim.x = threads;
+  is_lagging = seed & LAGGING;
   for (unsigned first = 0; first < blocks; first += of_cluster) {
     for (unsigned rank = 0; rank < of_cluster; ++rank) {
       enter_block(rank);
-      begin_block(threads);
+      begin_block(threads, seed);
     }
     unsigned ended = 0;
     while (ended < of_cluster) {
+      ++rounds;
       unsigned meeting = 0;
       bool is_any = messages_under_way > 0;
       ended = 0;
@@ -440,7 +472,7 @@ static void launch(void (*kernel)(const void *), const void *argument, unsigned 
         }
         blockIdx.x = first + rank;
         is_any = run_block(threads, &seed) || is_any;
-        deliver(&seed);
+        deliver(threads, &seed);
         meeting += all_wait_for(ITS_CLUSTER, 0, threads);
       }
       if (meeting == of_cluster)

@@ -97,20 +97,28 @@ fn thousands_of_voices_give_the_scalar_logits() {
 #[test]
 #[ignore = "needs a GPU"]
 fn the_pipeline_gives_the_scalar_logits_and_codes() {
-    let notes = Recipe::Note(NoteRecipe { partials: 16, ..NoteRecipe::default() });
-    for (shape, layers, recipe) in
-        [(0, 10, notes), (0, 20, Recipe::None), (0, 30, Recipe::None), (1, 30, Recipe::None)]
-    {
+    let notes = || Recipe::Note(NoteRecipe { partials: 16, ..NoteRecipe::default() });
+    for (shape, kernel_size, layers, recipe) in [
+        (0, 2, 10, notes()),
+        (0, 3, 20, Recipe::None),
+        (0, 2, 30, Recipe::None),
+        (1, 2, 30, notes()),
+        (1, 3, 10, Recipe::None),
+    ] {
         let dilations = Config::cycled_dilations(layers);
-        let weights = lively(&pipeline_int8::config(shape, 2, &dilations, recipe), 10);
+        let config = pipeline_int8::config(shape, kernel_size, &dilations, recipe);
+        let weights = lively(&config, 10);
         same_logits(&weights, Dtype::Int8, on_card(Mode::Pipeline), 3, 10);
-        let runs = [3_000, 1, 300];
-        let mut device = lanes(Mode::Pipeline, &weights, Dtype::Int8, 3);
-        let found = play(&mut device, 3, &runs, 10);
-        assert_eq!(device.loss(), None);
-        let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
-        let mut processor = Lanes::on_processor(fastest, 3);
-        assert!(found == play(&mut processor, 3, &runs, 10), "{shape} {layers}");
+        // In clusters; and more of them than a card has clusters, so now and then elsewhere.
+        for (lanes, runs) in [(3, &[3_000, 1, 300][..]), (40, &[50, 1, 20, 7])] {
+            let mut device = self::lanes(Mode::Pipeline, &weights, Dtype::Int8, lanes);
+            assert!(device.clusters() >= 3);
+            let found = play(&mut device, lanes, runs, 10);
+            assert_eq!(device.loss(), None);
+            let fastest = Arc::new(Packed::new(&weights, Dtype::Int8, Isa::Auto).unwrap());
+            let mut processor = Lanes::on_processor(fastest, lanes);
+            assert!(found == play(&mut processor, lanes, runs, 10), "{shape} {layers} {lanes}");
+        }
     }
 }
 

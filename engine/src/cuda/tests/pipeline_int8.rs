@@ -70,6 +70,36 @@ fn its_codes_are_the_scalar_ones() {
     }
 }
 
+/// Several samples a launch through several chains and skip blocks, whose sums come late.
+#[test]
+fn early_skips_come_from_blocks_of_their_own() {
+    let of_128 = [1, 2, 1, 16, 1, 2, 4, 1, 8, 1, 3, 1, 2, 1];
+    let weights = lively(&config(1, 2, &of_128, notes(4)), 11);
+    let runs = [11, 1, 6];
+    let expected = truth(&weights, Dtype::Int8, 1, &runs, 11);
+    for shim in [shim(227).shuffled(7), shim(227).shuffled(8).with_slices_of(5)] {
+        let mut device = on_shim_in(Mode::Pipeline, &weights, Dtype::Int8, 1, shim);
+        let found = play(&mut device, 1, &runs, 11);
+        assert_eq!(device.loss(), None);
+        assert!(found == expected);
+    }
+}
+
+/// Blocks and warps that are much slower than others: who begins or ends early is not written to.
+#[test]
+fn slow_blocks_are_waited_for() {
+    let weights = lively(&config(0, 2, &[1, 2, 1, 1, 1, 1, 1, 1, 1, 1], notes(4)), 6);
+    let runs = [5, 1, 4];
+    let expected = truth(&weights, Dtype::Int8, 1, &runs, 6);
+    for seed in [3, 4, 5] {
+        let shim = shim(227).shuffled(seed).lagging();
+        let mut device = on_shim_in(Mode::Pipeline, &weights, Dtype::Int8, 1, shim);
+        let found = play(&mut device, 1, &runs, 6);
+        assert_eq!(device.loss(), None);
+        assert!(found == expected, "{seed}");
+    }
+}
+
 /// The largest that a cluster holds.
 #[test]
 fn thirty_layers_of_128_channels_pass_through_sixteen_blocks() {
@@ -81,21 +111,27 @@ fn thirty_layers_of_128_channels_pass_through_sixteen_blocks() {
     });
 }
 
-/// As many voices as the card has clusters play in them; more of them each in a block, or together, and each goes on
-/// where it was.
+/// As many voices as the card has clusters play in them; more of them each in a block, or together, and each goes on where
+/// it was.
 #[test]
 fn voices_go_from_clusters_to_blocks_and_back() {
-    let weights = lively(&config(0, 2, &[1, 2, 4], Recipe::None), 5);
-    let runs = [9, 1, 7, 5, 12, 3];
-    let shim = Shim::new(5, 227 << 10).with_clusters().of_clusters(4).shuffled(5);
-    let entries = shim.entries();
-    let mut device = on_shim_in(Mode::Pipeline, &weights, Dtype::Int8, 6, shim);
-    let found = play(&mut device, 6, &runs, 5);
-    assert_eq!(device.loss(), None);
-    assert!(found == truth(&weights, Dtype::Int8, 6, &runs, 5));
-    let launched = entries.lock().unwrap();
-    let is_there = |entry| launched.contains(&entry);
-    assert!(is_there(Entry::PipelineInt8(0)) && is_there(Entry::Single(1)), "{launched:?}");
+    for (shape, kernel_size, lanes, clusters, runs) in
+        [(0, 2, 6, 4, &[9, 1, 7, 5, 12, 3][..]), (1, 3, 5, 3, &[5, 1, 4, 6, 3, 2])]
+    {
+        let weights = lively(&config(shape, kernel_size, &[1, 2, 4], notes(4)), 5);
+        let shim =
+            Shim::new(lanes - 1, 227 << 10).with_clusters().of_clusters(clusters).shuffled(5);
+        let (entries, lanes) = (shim.entries(), lanes as usize);
+        let mut device = on_shim_in(Mode::Pipeline, &weights, Dtype::Int8, lanes, shim);
+        assert_eq!(device.clusters(), clusters as usize);
+        let found = play(&mut device, lanes, runs, 5);
+        assert_eq!(device.loss(), None);
+        assert!(found == truth(&weights, Dtype::Int8, lanes, runs, 5));
+        let launched = entries.lock().unwrap();
+        let is_there = |entry| launched.contains(&entry);
+        let alone = if shape == 0 { Entry::Single(1) } else { Entry::GeneralSingle };
+        assert!(is_there(Entry::PipelineInt8(shape)) && is_there(alone), "{launched:?}");
+    }
 }
 
 #[test]
@@ -110,7 +146,7 @@ fn what_has_no_pipeline_is_told() {
     let told = refusal(of_64(), Dtype::Int8, Shim::new(4, SHARED));
     assert!(told.contains("the pipeline needs compute capability 9.0, shim has 7.5"), "{told}");
     let told = refusal(of_64(), Dtype::Int8, shim(227).of_clusters(0));
-    assert!(told.contains("shim cannot run 4 blocks as one cluster now"), "{told}");
+    assert!(told.contains("shim cannot run 4 blocks as one cluster"), "{told}");
     let forty = config(1, 2, &[1; 40], Recipe::None);
     for (config, dtype, shared) in [
         (played(), Dtype::Int8, 227),

@@ -58,6 +58,8 @@ __device__ inline bool wait_for_grant(const B &d, u32 sample) {
 template <typename B>
 struct ClusterHostLink : B {
   static constexpr u32 AHEAD_OF_MADE = GRANTS / 2;
+  // Where it stops, that takes a place too, and no sample's that may still be made.
+  static_assert(AHEAD_OF_MADE < GRANTS && AHEAD_OF_MADE < KEPT, "places");
 
   __device__ u32 &draw(u32 sample) const { return this->host_link().draws[sample % KEPT]; }
   __device__ u32 code(u32 sample) const { return load_volatile(this->host_link().codes[sample % KEPT]); }

@@ -76,6 +76,7 @@ __device__ inline void run_pipeline(const Params &p, const PipelineBf16Args &arg
   if (d.is_skip_block() || d.is_end()) prepare_skips<M>(d);
   if (d.is_head()) prepare_head<M>(d);
   if (threadIdx.x == 0) prepare_grants(d);
+  __syncwarp();
   cluster_sync();
   if (d.is_chain()) {
     if (warp < M::GATES) {

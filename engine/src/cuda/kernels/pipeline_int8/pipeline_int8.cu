@@ -53,6 +53,7 @@ __device__ inline void run_pipeline(const Params &p, const PipelineInt8Args &arg
   if (d.is_chain()) prepare_chain<M>(d);
   if (d.sums_skips()) prepare_skips<M>(d);
   if (threadIdx.x == 0) prepare_grants(d);
+  __syncwarp();
   cluster_sync();
   if (d.is_chain()) {
     if (warp < M::CHAIN) Int8Chain<M>(d).run();
