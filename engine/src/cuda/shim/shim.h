@@ -271,7 +271,7 @@ static inline void shim_mbarrier_arrive(void *place, unsigned bytes) {
   --barrier.missing;
   complete_if_all_arrived(barrier);
 }
-enum { MOST_LOOKS = 10000000 };
+enum { MOST_LOOKS = 1000000 };
 static inline void shim_mbarrier_wait(const void *place, unsigned parity) {
   const volatile ShimMbarrier *barrier = (const volatile ShimMbarrier *)place;
   for (unsigned look = 0; barrier->phase == parity; ++look, yield())
