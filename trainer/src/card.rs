@@ -11,6 +11,7 @@ mod cuda;
 mod joined;
 mod parts;
 mod pass;
+mod values;
 
 use std::sync::Mutex;
 
@@ -22,8 +23,8 @@ use crate::network::{Loss, Precision, Segment, run};
 use crate::optimizer::{AdamW, Moments};
 use batch::Batch;
 use joined::Joined;
-use parts::CrossEntropy;
 use pass::Forward;
+use values::CrossEntropy;
 
 /// Rows that are measured at once where there are many segments.
 const ROWS_AT_ONCE: usize = 1 << 16;

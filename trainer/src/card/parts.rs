@@ -6,6 +6,7 @@ use candle_core::{D, DType, Result, Tensor};
 #[cfg(feature = "cuda")]
 use super::cuda::parts as kernels;
 use super::joined::ONES;
+use super::values::{CrossEntropy, Taps};
 use crate::optimizer::AdamW;
 
 /// Returns what the kernel of a name gives, where the tensor is on a card.
@@ -16,26 +17,6 @@ macro_rules! on_card {
             return kernels::$kernel(&card, $($argument),*);
         }
     };
-}
-
-/// How the taps of a layer lie.
-pub(super) struct Taps {
-    /// How many.
-    pub(super) count: usize,
-    /// Channels of each.
-    pub(super) channels: usize,
-    /// Rows from one to the next; the last is the row itself.
-    pub(super) step_rows: usize,
-    /// Rows that the layer hears before the first that it computes: as many as the oldest tap reaches back, or
-    /// fewer where there is nothing before.
-    pub(super) missing_rows: usize,
-}
-
-impl Taps {
-    /// Rows that the oldest reaches back.
-    pub(super) fn reach_rows(&self) -> usize {
-        (self.count - 1) * self.step_rows
-    }
 }
 
 /// The taps of each row side by side, then what it hears beside them. Shape: `[rows, taps R + rest]`.
@@ -134,14 +115,6 @@ pub(super) fn one_hot(codes: &Tensor, levels: usize, dtype: DType) -> Result<Ten
     on_card!(codes, one_hot(codes, levels, dtype));
     let all = Tensor::arange(0, levels as u32, codes.device())?.unsqueeze(0)?;
     codes.unsqueeze(1)?.broadcast_eq(&all)?.to_dtype(dtype)
-}
-
-/// Loss of a batch.
-pub(super) struct CrossEntropy {
-    /// Sum over the counted rows in nats, and rows whose likeliest code was the true one; f32. Shape: `[2]`.
-    pub(super) nats_and_hits: Tensor,
-    /// The gradient of the mean loss by the logits; only where it was asked for.
-    pub(super) dlogits: Option<Tensor>,
 }
 
 /// The loss of rows of logits, each times its count, computed in f32. `samples` is the sum of the counts.

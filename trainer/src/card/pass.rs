@@ -14,7 +14,8 @@ use wavenet_engine::Config;
 
 use super::batch::Batch;
 use super::joined::{Matrices, ONES};
-use super::parts::{self, CrossEntropy, Taps};
+use super::parts;
+use super::values::{CrossEntropy, Taps};
 
 /// What the forward pass leaves for the backward pass.
 pub(super) struct Forward<'a> {

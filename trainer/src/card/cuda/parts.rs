@@ -5,7 +5,7 @@ use candle_core::{CudaDevice, DType, Device, Result, Shape, Tensor, bail};
 use super::launch::Arg::{All, Columns, Count, Number};
 use super::launch::launch;
 use crate::card::joined::ONES;
-use crate::card::parts::{CrossEntropy, Taps};
+use crate::card::values::{CrossEntropy, Taps};
 use crate::optimizer::AdamW;
 
 /// The name of a kernel for activations of a type.
