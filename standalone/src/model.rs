@@ -45,6 +45,12 @@ impl Model {
         if !metadata.is_file() {
             bail!("the model {name} is not a file; give the path of a .safetensors file");
         }
+        if path.extension().is_some_and(|extension| extension == "state") {
+            bail!(
+                "{name} is the state of a training run; make a model of it with \
+                 `wavenet-trainer export --model {name} --out x.safetensors --dtype f32`"
+            );
+        }
         let weights = Weights::load(path).map_err(|error| match error {
             // Names the path itself.
             Error::Io { .. } => anyhow::Error::from(error),

@@ -126,6 +126,24 @@ pub fn previous_path(model: &Path) -> PathBuf {
     model.with_extension("previous.state")
 }
 
+/// Checks that a file that shall be written has the name of a model.
+///
+/// # Errors
+/// One line: it is that of a folder, or has another extension.
+pub fn check_name(model: &Path) -> Result<()> {
+    let shown = model.display();
+    ensure!(
+        !model.as_os_str().as_encoded_bytes().ends_with(b"/") && !model.is_dir(),
+        "{shown} is a folder; name a file in it, such as model.safetensors"
+    );
+    ensure!(
+        model.extension().is_some_and(|extension| extension == "safetensors"),
+        "{shown}: models are .safetensors files; did you mean {}?",
+        model.with_extension("safetensors").display()
+    );
+    Ok(())
+}
+
 /// Checks that a model and its states can be written, before hours are spent on them.
 ///
 /// # Errors
@@ -133,15 +151,7 @@ pub fn previous_path(model: &Path) -> PathBuf {
 /// write-protected, or its folder is missing or closed to us.
 pub fn check_out(model: &Path) -> Result<()> {
     let shown = model.display();
-    ensure!(
-        !model.as_os_str().as_encoded_bytes().ends_with(b"/"),
-        "{shown} is a folder; name a file in it, such as model.safetensors"
-    );
-    ensure!(
-        model.extension().is_none_or(|extension| extension == "safetensors"),
-        "{shown}: models are .safetensors files; did you mean {}?",
-        model.with_extension("safetensors").display()
-    );
+    check_name(model)?;
     let stem = model.file_stem().unwrap_or_default().as_encoded_bytes();
     ensure!(
         !stem.ends_with(b".previous"),

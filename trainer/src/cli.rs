@@ -14,7 +14,8 @@ const TRAIN_NOTES: &str = "\
 The model x.safetensors is the best on validation so far and plays at any moment. Beside it lie
 x.state, from which --resume goes on, x.previous.state, in case that one is damaged, and the
 samples in x.prepared, and at the end x.html, a report to open in a browser: curves, sounds beside
-recordings, and what to look at. `export --model x.state` gives the model of that very moment.
+recordings, and what to look at. `export --model x.state --out y.safetensors --dtype f32`
+gives the model of that very moment.
 Ctrl-C saves the model and its state and ends with exit code 130; a second one ends at once.
 Where the loss explodes the run goes back to its last checkpoint with half the learning rate, up to
 three times.

@@ -14,7 +14,7 @@ use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::checkpoint::{
-    averaged_model, check_out, check_unused, previous_path, state_path,
+    averaged_model, check_name, check_out, check_unused, previous_path, state_path,
 };
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
@@ -308,6 +308,13 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
 
 fn export_command(args: &ExportArgs) -> Result<String> {
     let weights = load_model(&args.model)?;
+    check_name(&args.out)?;
+    let canonical = |path: &Path| std::fs::canonicalize(path).ok();
+    ensure!(
+        canonical(&args.out).is_none_or(|out| Some(out) != canonical(&args.model)),
+        "{} is the model itself, which is worth keeping: name another file",
+        args.out.display()
+    );
     let Some(data) = &args.data else { return export(weights, None, args) };
     ensure!(args.dtype == DtypeArg::Int8, "--data is for --dtype int8 only: leave it out");
     listen_for_ctrl_c()?;

@@ -181,7 +181,8 @@ impl Output {
         if let (Some(wanted), false) = (&args.device, is_there) {
             there.dedup();
             let there = if there.is_empty() { "none at all".into() } else { there.join(", ") };
-            bail!("no sound device is called {wanted:?}; there is {there}");
+            let gpu = if wanted == "cuda" { " (the GPU is --backend cuda here)" } else { "" };
+            bail!("no sound device is called {wanted:?}; there is {there}{gpu}");
         }
         let reasons: Vec<&str> =
             reasons.iter().map(|reason| reason.trim_end_matches('.')).collect();

@@ -6,9 +6,10 @@
 //! come from the recording's analysis; a copy at another pitch plays the recording faster or slower, and its
 //! phases with it.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -128,6 +129,8 @@ pub struct Notes {
     entries: Vec<std::result::Result<Note, String>>,
     names: Vec<String>,
     recipe: NoteRecipe,
+    /// For a rate that a note is played at.
+    resamplers: Mutex<BTreeMap<u32, Resampler>>,
 }
 
 impl Notes {
@@ -174,7 +177,8 @@ impl Notes {
         }
         let names = all.iter().map(|entry| entry.name.clone()).collect();
         ensure!(entries.iter().any(std::result::Result::is_ok), "no recording is a note");
-        Ok(Self { entries, names, recipe: NoteRecipe { keys: Vec::new(), ..recipe.clone() } })
+        let recipe = NoteRecipe { keys: Vec::new(), ..recipe.clone() };
+        Ok(Self { entries, names, recipe, resamplers: Mutex::default() })
     }
 
     /// The tables that a model of such classes plays from. Without levels one a key, that of its hardest
@@ -250,12 +254,30 @@ impl Notes {
         }
         prepared.read(entry, skipped as u64, &mut samples[past..])?;
         let name = &prepared.entries()[entry].name;
+        let rate_hz = prepared.rate_hz();
         let clip = |&shift: &i32| {
-            NoteClip::new(note, &samples, past, prepared.rate_hz(), shift, &self.recipe, store)
+            let resampler = self.resampler(rate_hz, played_hz(rate_hz, shift))?;
+            NoteClip::new(note, &samples, past, resampler, (rate_hz, shift), &self.recipe, store)
                 .with_context(|| name.clone())
         };
         shifts.iter().map(clip).collect()
     }
+
+    /// One that has heard nothing yet. Its table takes a while to make, and every note has the same few.
+    fn resampler(&self, rate_hz: u32, played_hz: u32) -> Result<Resampler> {
+        let mut known = self.resamplers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&played_hz) {
+            return Ok(known.clone());
+        }
+        let resampler = Resampler::new(rate_hz, played_hz)?;
+        known.insert(played_hz, resampler.clone());
+        Ok(resampler)
+    }
+}
+
+/// The rate to which a recording is converted that shall sound so many semitones higher at the model's.
+fn played_hz(rate_hz: u32, shift: i32) -> u32 {
+    (f64::from(rate_hz) / libm::exp2(f64::from(shift) / 12.0)).round() as u32
 }
 
 /// What was measured on one recording.
@@ -298,17 +320,15 @@ impl NoteClip {
         note: &Note,
         samples: &[f32],
         past: usize,
-        rate_hz: u32,
-        shift: i32,
+        mut resampler: Resampler,
+        (rate_hz, shift): (u32, i32),
         recipe: &NoteRecipe,
         store: &mut StoreWriter,
     ) -> Result<Self> {
         let rate = f64::from(rate_hz);
         // Converted to a lower rate and played at the model's, the recording sounds higher.
-        let played_hz = (rate / libm::exp2(f64::from(shift) / 12.0)).round() as u32;
-        let speed = rate / f64::from(played_hz);
+        let speed = rate / f64::from(played_hz(rate_hz, shift));
         let mut shifted = Vec::new();
-        let mut resampler = Resampler::new(rate_hz, played_hz)?;
         resampler.process(samples, &mut shifted);
         resampler.finish((samples.len() as f64 / speed) as u64, &mut shifted);
         let heard = |&k: &usize| {

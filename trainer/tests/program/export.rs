@@ -33,9 +33,9 @@ fn smaller_files_say_what_they_are() {
         assert_eq!(told.lines().count(), 1);
         let weights = Weights::from_bytes(&bytes).unwrap();
         assert_eq!((weights.storage(), weights.config().default_dtype), (expected, expected));
-        // Once more, over itself: nothing is lost twice.
-        export(&folder, dtype, dtype, dtype);
-        assert!(folder.read(&format!("{dtype}.safetensors")) == bytes);
+        // Once more: nothing is lost twice.
+        export(&folder, dtype, "again", dtype);
+        assert!(folder.read("again.safetensors") == bytes);
         // A wide file of the same numbers.
         export(&folder, dtype, "again", "f32");
         assert_eq!(folder.read("again.safetensors").len(), wide.len());
@@ -72,16 +72,18 @@ fn what_cannot_be_exported() {
     for (arguments, expected) in [
         ("--model wide.safetensors --out x", "--dtype"),
         ("--model wide.safetensors --dtype int8", "--out"),
-        ("--out x --dtype int8", "--model"),
-        ("--model wide.safetensors --out x --dtype int4", "int8"),
+        ("--out x.safetensors --dtype int8", "--model"),
+        ("--model wide.safetensors --out x.safetensors --dtype int4", "int8"),
+        ("--model wide.safetensors --out x.txt --dtype int8", "did you mean x.safetensors?"),
+        ("--model wide.safetensors --out ./wide.safetensors --dtype int8", "name another file"),
         (
-            "--model none.safetensors --out x --dtype int8",
+            "--model none.safetensors --out x.safetensors --dtype int8",
             "cannot read the model: none.safetensors",
         ),
-        ("--model broken.safetensors --out x --dtype int8", "get a fresh copy"),
-        ("--model . --out x --dtype int8", "is not a file"),
-        ("--model wide.safetensors --out x --dtype bf16 --data .", "int8 only"),
-        ("--model wide.safetensors --out x --dtype int8 --data none", "none"),
+        ("--model broken.safetensors --out x.safetensors --dtype int8", "get a fresh copy"),
+        ("--model . --out x.safetensors --dtype int8", "is not a file"),
+        ("--model wide.safetensors --out x.safetensors --dtype bf16 --data .", "int8 only"),
+        ("--model wide.safetensors --out x.safetensors --dtype int8 --data none", "none"),
         ("--model wide.safetensors --out no/x --dtype int8", "no/x"),
         ("--model wide.safetensors --out . --dtype int8", "name a file"),
     ] {
