@@ -217,9 +217,10 @@ impl Notes {
                 let levels = &note.tracks.level_db;
                 let loudest = levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let found = levels.iter().filter(|&&level| level > loudest - 50.0).count();
+                // To a tenth; adding 0 makes -0.0 a plain one.
+                let cents = (note.table.cents * 10.0).round() / 10.0 + 0.0;
                 format!(
-                    "{name:24} {:>+6.1} cents  B {:.5}  {found} partials{}",
-                    note.table.cents,
+                    "{name:24} {cents:>+6.1} cents  B {:.5}  {found} partials{}",
                     note.table.inharmonicity,
                     sounds_like(note.other_key)
                 )
