@@ -7,9 +7,9 @@
 //! kernel. Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a
 //! program starts as ever, and is told why there is none.
 //!
-//! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs`
-//! feeds the kernel, `choice.rs` says which kernels play it, `plan.rs` shares voices out among its blocks, `image.rs` is the model as the device
-//! reads it, `driver.rs` the boundary to CUDA.
+//! [`Lanes`] is what the rest of the engine sees: orders of so many samples a lane, and codes. `session.rs` feeds the
+//! kernel, `choice.rs` says which kernels play a model, `plan.rs` shares voices out among their blocks, `image.rs` is
+//! the model as the device reads it, `driver.rs` the boundary to a device and `card.rs` the real one.
 
 #[cfg(feature = "cuda")]
 mod card;

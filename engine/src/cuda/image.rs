@@ -63,14 +63,10 @@ impl Image {
         };
         let get = |range: &Range<usize>| weights.get(range);
         let after_first = &layout.layers[1..];
-        // Filter and gate of each tap; layer 0 has tables.
-        let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
-            let of = |range: &Range<usize>| weights.get(range)[k * g * r..(k + 1) * g * r].to_vec();
-            [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
-        };
+        // Layer 0 has tables.
         let taps: Vec<Vec<f32>> = after_first
             .iter()
-            .flat_map(|layer| (0..config.kernel_size).map(|k| tap(layer, k)))
+            .flat_map(|layer| (0..config.kernel_size).map(|k| tap_of(weights, layer, k)))
             .collect();
         image.params.taps = image.pack(dtype, &slices(&taps), 2 * g, r, After::Anything);
         let residuals: Vec<&[f32]> =
@@ -82,14 +78,8 @@ impl Image {
         let skips: Vec<&[f32]> = layout.layers.iter().map(|l| get(&l.skip.weight)).collect();
         image.params.skips = image.pack(dtype, &skips, s, g, After::GateOfAllLayers);
         if h > 0 {
-            let conditioning: Vec<Vec<f32>> = layout
-                .layers
-                .iter()
-                .map(|layer| {
-                    let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-                    parts.into_iter().flatten().flat_map(get).copied().collect()
-                })
-                .collect();
+            let conditioning: Vec<Vec<f32>> =
+                layout.layers.iter().map(|layer| conditioning_of(weights, layer)).collect();
             let packed = image.pack(dtype, &slices(&conditioning), 2 * g, h, After::Anything);
             image.params.conditioning_weights = packed;
         }
@@ -236,6 +226,22 @@ impl Image {
         }
         matrices
     }
+}
+
+/// Filter and gate of a tap of a layer, shape `[2 G, R]`.
+pub(super) fn tap_of(weights: &Weights, layer: &LayerLayout, tap: usize) -> Vec<f32> {
+    let of = |range: &Range<usize>| {
+        let taps = weights.get(range);
+        let each = taps.len() / weights.config().kernel_size;
+        taps[tap * each..(tap + 1) * each].to_vec()
+    };
+    [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
+}
+
+/// Filter and gate of a layer's conditioning, shape `[2 G, H]`.
+pub(super) fn conditioning_of(weights: &Weights, layer: &LayerLayout) -> Vec<f32> {
+    let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
+    parts.into_iter().flatten().flat_map(|range| weights.get(range)).copied().collect()
 }
 
 /// The scales of each matrix's rows of bytes.

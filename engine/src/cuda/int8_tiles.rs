@@ -1,26 +1,7 @@
 //! Matrices of bytes as the lanes of a warp hold them, for one voice on the matrix units (`single_vector.cuh`).
 
-use std::ops::Range;
-
 use super::image::{After, Image, LANES, PART_COLUMNS, TILE_ROWS, quantised, unit_of_bytes};
 use super::params::{Matrices, Params, Unit};
-use crate::weights::{LayerLayout, Weights};
-
-/// Filter and gate of a tap of a layer, shape `[2 R, R]`.
-pub(super) fn tap_of(weights: &Weights, layer: &LayerLayout, tap: usize) -> Vec<f32> {
-    let of = |range: &Range<usize>| {
-        let taps = weights.get(range);
-        let each = taps.len() / weights.config().kernel_size;
-        taps[tap * each..(tap + 1) * each].to_vec()
-    };
-    [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
-}
-
-/// Filter and gate of a layer's conditioning, shape `[2 R, H]`.
-pub(super) fn conditioning_of(weights: &Weights, layer: &LayerLayout) -> Vec<f32> {
-    let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-    parts.into_iter().flatten().flat_map(|range| weights.get(range)).copied().collect()
-}
 
 /// Filters and gates, shape `[2 R, columns]`, as bytes: 16 filters and the gates of the same units, side by side.
 pub(super) fn gate_pairs(matrix: &[f32], residual_channels: usize, columns: usize) -> Vec<Vec<i8>> {

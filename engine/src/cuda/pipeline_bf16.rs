@@ -4,7 +4,7 @@
 
 use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};
-use super::image::{Image, LANES, PART_COLUMNS, TILE_ROWS, unit_of_bf16};
+use super::image::{Image, LANES, PART_COLUMNS, TILE_ROWS, conditioning_of, tap_of, unit_of_bf16};
 use super::params::{Params, PipelineBf16Args, Unit};
 use super::shapes::{Channels, LEVELS};
 use crate::config::Config;
@@ -100,14 +100,6 @@ pub(super) fn image(
     image.add_rings(config);
     image.silence = silence(packed.silent_rows());
 
-    let tap = |layer: &LayerLayout, k: usize| -> Vec<f32> {
-        let of = |range: &std::ops::Range<usize>| get(range)[k * r * r..(k + 1) * r * r].to_vec();
-        [of(&layer.filter.taps), of(&layer.gate.taps)].concat()
-    };
-    let conditioning = |layer: &LayerLayout| -> Vec<f32> {
-        let parts = [&layer.filter.conditioning, &layer.gate.conditioning];
-        parts.into_iter().flatten().flat_map(get).copied().collect()
-    };
     let gate =
         |matrix: &[f32], columns| tiles(matrix, columns, |tile, place| gate_row(r, tile, place));
     let plain = |matrix: &[f32], columns| tiles(matrix, columns, neighbour_row);
@@ -121,7 +113,7 @@ pub(super) fn image(
     args.joined = start(&image);
     for (before, layer) in pairs() {
         if let Some((matrix, _)) = residual(before) {
-            image.weights.extend(gate(&product(&tap(layer, taps - 1), matrix, r), r));
+            image.weights.extend(gate(&product(&tap_of(weights, layer, taps - 1), matrix, r), r));
         }
     }
     args.residuals = start(&image);
@@ -133,16 +125,16 @@ pub(super) fn image(
     args.packets = start(&image);
     for layer in &layout.layers[1..] {
         for k in std::iter::once(taps - 1).chain(0..taps - 1) {
-            image.weights.extend(gate(&tap(layer, k), r));
+            image.weights.extend(gate(&tap_of(weights, layer, k), r));
         }
         if h > 0 {
-            image.weights.extend(gate(&conditioning(layer), h));
+            image.weights.extend(gate(&conditioning_of(weights, layer), h));
         }
     }
     args.packet = (start(&image) - args.packets) / (layout.layers.len() - 1) as u32;
     args.first_conditioning = start(&image);
     if h > 0 {
-        image.weights.extend(gate(&conditioning(&layout.layers[0]), h));
+        image.weights.extend(gate(&conditioning_of(weights, &layout.layers[0]), h));
     }
     args.heard = start(&image);
     let table = image.params.tables as usize + (taps - 1) * LEVELS * 2 * r;
@@ -174,7 +166,7 @@ pub(super) fn image(
         if let Some((_, of_residual)) =
             index.checked_sub(1).and_then(|before| residual(&layout.layers[before]))
         {
-            let brought = product(&tap(layer, taps - 1), of_residual, 1);
+            let brought = product(&tap_of(weights, layer, taps - 1), of_residual, 1);
             bias.iter_mut().zip(brought).for_each(|(bias, brought)| *bias += brought);
         }
         image.floats.extend((0..r).flat_map(|unit| [bias[unit], bias[r + unit]]));

@@ -4,10 +4,10 @@
 
 use super::cluster::{PipelineShape, launch, list};
 use super::driver::{Card, Entry, Launch};
-use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised};
-use super::int8_tiles::{
-    conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
+use super::image::{
+    After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, conditioning_of, quantised, tap_of,
 };
+use super::int8_tiles::{constants, gate_pairs, neighbours, tiles, tiles_of};
 use super::params::{Params, PipelineInt8Args, Unit};
 use super::shapes::Channels;
 use crate::config::{Config, Dtype};

@@ -2,10 +2,10 @@
 //! lanes of a warp hold them, and the layout of a block's shared memory. Only some shapes have such a kernel: those
 //! that it was compiled for.
 
-use super::image::{After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, quantised};
-use super::int8_tiles::{
-    conditioning_of, constants, gate_pairs, neighbours, tap_of, tiles, tiles_of,
+use super::image::{
+    After, Image, LANES, MOST_CHANNELS, PART_COLUMNS, TILE_ROWS, conditioning_of, quantised, tap_of,
 };
+use super::int8_tiles::{constants, gate_pairs, neighbours, tiles, tiles_of};
 use super::params::{Params, Regions, SingleArgs, Unit, Voice};
 use super::shapes::{Channels, LEVELS};
 use crate::config::Config;
