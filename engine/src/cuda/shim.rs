@@ -209,6 +209,20 @@ pub(super) fn math(x: &[f32]) -> [Vec<f32>; 3] {
     out
 }
 
+/// Factors and scales of vectors of bytes whose largest magnitudes are these, as kernels of one voice make them.
+pub(super) fn scales(largest: &[f32], most: f32) -> [Vec<f32>; 2] {
+    type ScalesFn = unsafe extern "C" fn(*const f32, u32, f32, *mut f32, *mut f32);
+    let mut out = [(); 2].map(|()| vec![0.0; largest.len()]);
+    let [factors, scales] = out.each_mut().map(|values| values.as_mut_ptr());
+    // SAFETY: so it is declared in shim.cpp.
+    unsafe {
+        let library = &kernel(Dtype::Int8, WIDE).library;
+        let run = library.get::<ScalesFn>(b"shim_scales").expect("it is there");
+        run(largest.as_ptr(), largest.len() as u32, most, factors, scales);
+    }
+    out
+}
+
 impl Kernel {
     fn run(&self, launch: Launch, params: &Params, more: &More, seed: u64) {
         let Launch { entry, blocks, of_cluster, threads, shared_bytes } = launch;

@@ -271,6 +271,28 @@ fn the_kernel_has_the_same_exp_tanh_and_sigmoid() {
 }
 
 #[test]
+fn vectors_of_bytes_have_the_same_scale() {
+    let smallest = 1e-30_f32;
+    let mut largest: Vec<f32> = (0..1 << 31).step_by(499).map(f32::from_bits).collect();
+    // Where the kernel goes another way: the ends, and 2^-90 and 2^90.
+    for end in [0.0, smallest, 2.0_f32.powi(-90), 1.0, 2.0_f32.powi(90), f32::MAX, f32::INFINITY] {
+        largest.extend([end.next_down().abs(), end, end.next_up()]);
+    }
+    for most in [127.0, 255.0] {
+        let [factors, scales] = super::shim::scales(&largest, most);
+        for ((&largest, factor), scale) in largest.iter().zip(factors).zip(scales) {
+            let is_usable = (smallest..=f32::MAX).contains(&largest);
+            let expected = if is_usable { [most / largest, largest / most] } else { [0.0; 2] };
+            assert_eq!(
+                [factor, scale].map(f32::to_bits),
+                expected.map(f32::to_bits),
+                "{largest:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_kernel_picks_the_same_codes() {
     let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, -1e30, 1e30];
     let mut rows: Vec<Vec<f32>> = strange.map(|logit| vec![logit; 3]).to_vec();

@@ -148,6 +148,16 @@ extern "C" unsigned shim_multiply(int has_tiles, u32 turns, const uint4 *told, u
   launch(has_tiles ? again_tiles : again_rows, &again, 2, 2 * WARP, 0, seed);
   return again.found.sum;
 }
+
+#if __CUDA_ARCH__ >= 800
+extern "C" void shim_scales(const u32 *largest, unsigned count, float most, float *factors, float *scales) {
+  for (unsigned i = 0; i < count; ++i) {
+    const Scale scale(largest[i], most);
+    factors[i] = scale.factor;
+    scales[i] = scale.scale;
+  }
+}
+#endif
 #endif
 
 extern "C" void shim_math(const float *x, unsigned count, float *exps, float *tanhs, float *sigmoids) {

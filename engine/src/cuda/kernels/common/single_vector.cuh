@@ -83,23 +83,6 @@ struct Rows16<TILES, 0> {
   __device__ void multiply(const uint4 *, int (*)[4]) const {}
 };
 
-// What scales a vector of bytes: its largest magnitude becomes `most`.
-struct Scale {
-  float factor, scale;
-
-  __device__ Scale(u32 largest_bits, float most) {
-    const float largest = __uint_as_float(largest_bits);
-    factor = divide(most, largest);
-    scale = divide(largest, most);
-    // From 2^-90 to 2^90.
-    if (largest_bits - 0x12800000u <= 0x6c800000u - 0x12800000u) return;
-    const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f;
-    factor = is_usable ? most / largest : 0.0f;
-    scale = (is_usable ? largest : 0.0f) / most;
-  }
-  __device__ u32 byte(float value) const { return __float_as_uint(value * factor + ROUND) & 0xffu; }
-};
-
 // tanh(filter) . sigmoid(gate) as a byte.
 __device__ inline u8 gated_byte(float filter, float gate) {
   const float2 f = tanh_ratio(filter), s = tanh_ratio(0.5f * gate);

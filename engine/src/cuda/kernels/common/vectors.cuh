@@ -18,8 +18,27 @@ __device__ inline float scale_of(const uint4 *vector, const Vector &shape) {
 }
 
 #if defined(WAVENET_INT8)
-// Turns floats into a vector of bytes, by one warp: the largest magnitude becomes `most`, 127, or 255 after
-// a relu, when bytes stand for themselves less 128.
+// What makes a vector of floats bytes: its largest magnitude becomes `most`, 127, or 255 after a relu.
+struct Scale {
+  float factor, scale;
+
+  __device__ Scale(u32 largest_bits, float most) {
+    const float largest = __uint_as_float(largest_bits);
+    factor = divide(most, largest);
+    scale = divide(largest, most);
+    // From 2^-90 to 2^90.
+    if (largest_bits - 0x12800000u <= 0x6c800000u - 0x12800000u) return;
+    // Others are brought there by a power of two, which changes no digit of a quotient.
+    const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f, is_large = largest > 1.0f;
+    const float within = largest * (is_large ? 0x1p-64f : 0x1p64f);
+    factor = is_usable ? divide(most, within) * (is_large ? 0x1p-64f : 0x1p64f) : 0.0f;
+    scale = is_usable ? divide(within, most) * (is_large ? 0x1p64f : 0x1p-64f) : 0.0f;
+  }
+  // In the low eight bits.
+  __device__ u32 byte(float value) const { return __float_as_uint(value * factor + ROUND) & 0xffu; }
+};
+
+// Turns floats into a vector of bytes, by one warp; those after a relu stand for themselves less 128.
 __device__ inline void quantise(const float *from, const Vector &shape, bool is_rectified, uint4 *vector) {
   const u32 lane = threadIdx.x & 31;
   u32 bits = 0;
@@ -33,20 +52,17 @@ __device__ inline void quantise(const float *from, const Vector &shape, bool is_
     u32 other = __shfl_xor_sync(ALL, bits, distance);
     bits = other > bits ? other : bits;
   }
-  const float largest = __uint_as_float(bits), most = is_rectified ? 255.0f : 127.0f;
-  const bool is_usable = largest >= 1e-30f && largest <= 3.40282347e38f;
-  const float factor = is_usable ? most / largest : 0.0f;
+  const Scale scaled(bits, is_rectified ? 255.0f : 127.0f);
 #pragma unroll 1
   for (u32 word = lane; word * 4 < shape.channels; word += 32) {
     u32 packed = 0;
     for (u32 i = 0; i < 4 && word * 4 + i < shape.channels; ++i) {
       float value = from[word * 4 + i];
       value = is_rectified ? relu_(value) : value;
-      u32 byte = __float_as_uint(value * factor + ROUND) & 0xffu;
-      packed |= (is_rectified ? byte ^ 0x80u : byte) << (8 * i);
+      packed |= (scaled.byte(value) ^ (is_rectified ? 0x80u : 0)) << (8 * i);
     }
     ((u32 *)vector)[word] = packed;
   }
-  if (lane == 0) vector[shape.scale].x = __float_as_uint((is_usable ? largest : 0.0f) / most);
+  if (lane == 0) vector[shape.scale].x = __float_as_uint(scaled.scale);
 }
 #endif

@@ -187,19 +187,20 @@ struct Ahead {
   }
 
   __device__ void run() const {
-    const End<S> end(d, S::CHAIN + warp);
-    u32 summed = 0;
+    bool is_summed = false;
 #pragma unroll 1
     for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
-      if (summed == sample) sum(summed++, false);
+      if (!is_summed) sum(sample, false);
       // Not waited for: the host may want this sample before it grants another.
-      const bool is_more = __any_sync(ALL, (int)(load_volatile(d.counters().granted) - sample) > 1);
+      is_summed = __any_sync(ALL, (int)(load_volatile(d.counters().granted) - sample) > 1);
       compiler_fence();
-      if (is_more) sum(summed++, true);
+      if (is_summed) sum(sample + 1, true);
+      // Read anew for each sample: past taps leave no register for them.
+      const End<S> end(d, S::CHAIN + warp);
       const EndWeights<S> weights(d, S::CHAIN + warp);
       end.weigh(d, weights);
       named_barrier_arrive(WEIGHTS_BARRIER, 32 * S::END);
-      if (is_more || group > 0) continue;
+      if (is_summed || group > 0) continue;
 #pragma unroll 1
       for (u32 layer = warp / GROUPS; layer < d.p.layers; layer += STRIDE) keep(layer, d.voice().made + sample);
     }

@@ -37,16 +37,19 @@ struct Head {
 
   __device__ void run(const SingleBlock<S> &d) const {
     const Params &p = d.p;
-    const bool has_skip = 32 * warp < S::S, has_hidden = 32 * warp < S::A;
+    const bool has_skip = S::S == 32 * S::HEAD || 32 * warp < S::S;
+    const bool has_hidden = S::A == 32 * S::HEAD || 32 * warp < S::A;
     const u32 skip = has_skip ? row : 0, hidden = has_hidden ? row : 0;
     const uint4 *skips = p.weights + d.args.skip_tiles + (has_skip ? 2 * warp * S::R_PARTS * 32 : 0);
     const uint4 *ends = p.weights + d.args.end1_tiles + (has_hidden ? 2 * warp * S::S_PARTS * 32 : 0);
+    const float skip_scale = p.floats[p.skips.scales + skip], skip_bias = p.floats[p.skip_bias + skip];
+    const float hidden_scale = p.floats[p.end1.scales + hidden], hidden_bias = p.floats[p.end1_bias + hidden];
+    const int correction = (int)__float_as_uint(p.floats[p.end1.corrections + hidden]);
     constexpr u32 HELD = S::S_PARTS > 6 ? 6 : S::S_PARTS, LEFT = S::S_PARTS - HELD;
     Rows16<2, HELD> end1;
     end1.load(ends);
 #pragma unroll 1
     for (u32 sample = 0; d.wait_for_grant(sample); ++sample) {
-      const float skip_scale = p.floats[p.skips.scales + skip], skip_bias = p.floats[p.skip_bias + skip];
       int sums[2][4] = {};
       Rows16<2, S::R_PARTS> weights;
       weights.stream_in(skips);
@@ -61,8 +64,6 @@ struct Head {
       rest.stream_in(ends + 2 * HELD * 32);
       const float skip_sum = onto(skip_bias, own(sums), skip_scale, 1.0f);
       const float scale = quantise(d, 0, skip_sum, has_skip, d.skip_input());
-      const float hidden_scale = p.floats[p.end1.scales + hidden], hidden_bias = p.floats[p.end1_bias + hidden];
-      const int correction = (int)__float_as_uint(p.floats[p.end1.corrections + hidden]);
       named_barrier_sync(HEAD_BARRIER, 32 * S::HEAD);
 
       int hidden_sums[2][4] = {};
