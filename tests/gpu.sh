@@ -37,6 +37,13 @@ left() {
   echo $((most_seconds - SECONDS))
 }
 
+# Runs a program for as long as there is time; `timeout 0` would be for ever.
+in_time() {
+  local seconds
+  seconds=$(left)
+  timeout --kill-after 5 "$((seconds > 0 ? seconds : 1))" "$@"
+}
+
 rows=()
 failed=0
 
@@ -51,7 +58,7 @@ engine_test() {
   local name=$1 began=$SECONDS result=passed
   if (($(left) <= 0)); then
     result=late
-  elif ! timeout "$(left)" "$folder/engine-tests" --ignored --exact "cuda::tests::on_card::$name" \
+  elif ! in_time "$folder/engine-tests" --ignored --exact "cuda::tests::on_card::$name" \
     >"$out/$name.log" 2>&1 || ! grep -q '1 passed' "$out/$name.log"; then
     result=FAILED
     tail -n 20 "$out/$name.log"
@@ -65,8 +72,11 @@ same_file() {
   local name=$1 began=$SECONDS result=passed
   shift
   rm -rf "$out/gpu.wav" "$out/cpu.wav"
-  if ! timeout "$(left)" "$folder/wavenet" render --device cuda --out "$out/gpu.wav" "$@" >"$out/render.log" 2>&1 ||
-    ! "$folder/wavenet" render --device cpu --out "$out/cpu.wav" "$@" >>"$out/render.log" 2>&1 ||
+  if (($(left) <= 0)); then
+    result=late
+    failed=1
+  elif ! in_time "$folder/wavenet" render --device cuda --out "$out/gpu.wav" "$@" >"$out/render.log" 2>&1 ||
+    ! in_time "$folder/wavenet" render --device cpu --out "$out/cpu.wav" "$@" >>"$out/render.log" 2>&1 ||
     ! diff -rq "$out/gpu.wav" "$out/cpu.wav" >>"$out/render.log" || grep -q 'given up' "$out/render.log"; then
     result=FAILED
     failed=1
@@ -81,7 +91,7 @@ bench() {
   local name=$1
   shift
   (($(left) > 0)) || return 0
-  if ! timeout "$(left)" "$folder/wavenet" bench --device cuda "$@" >"$out/$name.txt" 2>&1; then
+  if ! in_time "$folder/wavenet" bench --device cuda "$@" >"$out/$name.txt" 2>&1; then
     failed=1
     row "bench $*" FAILED 0
   fi
