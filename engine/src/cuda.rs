@@ -48,12 +48,12 @@ pub fn card() -> Result<Card> {
     Ok(open()?.card().clone())
 }
 
-/// `cuda:` and the GPU of this machine, or why there is none.
+/// The GPU of this machine, or why it is not available.
 pub fn describe() -> String {
     match card() {
-        Ok(card) => format!("cuda: {card}"),
-        Err(Error::Device(why)) => why,
-        Err(error) => format!("cuda: not available ({error})"),
+        Ok(card) => card.to_string(),
+        Err(Error::Device(why)) => why.trim_start_matches("cuda: ").into(),
+        Err(error) => format!("not available ({error})"),
     }
 }
 

@@ -93,7 +93,7 @@ impl Devices {
         if self.midi_inputs.is_empty() {
             lines.push("  none".into());
         }
-        lines.push(format!("GPU:\n  {}", self.cuda));
+        lines.push(format!("GPU:\n  cuda: {}", self.cuda));
         if self.hosts.iter().flat_map(|host| &host.outputs).any(|output| output.default) {
             lines.push("* the default of its sound system".into());
         }
@@ -119,7 +119,7 @@ mod tests {
         let devices = Devices {
             hosts: vec![Host { name: "ALSA", outputs }],
             midi_inputs: vec!["Keystation".into()],
-            cuda: "cuda: Card".into(),
+            cuda: "Card".into(),
         };
         let expected = "\
 Outputs:
@@ -132,7 +132,7 @@ GPU:
 * the default of its sound system";
         assert_eq!(devices.list(), expected);
         let hosts = ["ALSA", "JACK"].map(|name| Host { name, outputs: vec![] }).into();
-        let none = Devices { hosts, midi_inputs: vec![], cuda: "cuda: not available (x)".into() };
+        let none = Devices { hosts, midi_inputs: vec![], cuda: "not available (x)".into() };
         let expected = "Outputs:\n  none (looked for ALSA and JACK)\nMIDI inputs:\n  none\n\
             GPU:\n  cuda: not available (x)";
         assert_eq!(none.list(), expected);

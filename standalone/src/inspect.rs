@@ -176,7 +176,7 @@ impl<'a> Report<'a> {
             }
         }
         if let Some(cuda) = &self.cuda {
-            rows.push(("device", cuda.clone()));
+            rows.push(("device", format!("cuda: {cuda}")));
         }
         let mut table = String::new();
         for (name, value) in rows {

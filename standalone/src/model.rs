@@ -111,6 +111,17 @@ pub fn check_place(place: PlaceArgs, run: &RunArgs) -> Result<()> {
     Ok(())
 }
 
+/// What a GPU was asked for, or its refusal and what to do about it.
+///
+/// # Errors
+/// As the GPU.
+pub fn of_gpu<T>(asked: wavenet_engine::Result<T>) -> wavenet_engine::Result<T> {
+    asked.map_err(|error| match error {
+        Error::Device(why) => Error::Device(format!("{why}; without cuda the processor does it")),
+        other => other,
+    })
+}
+
 /// The same wherever it was asked for.
 ///
 /// # Errors
@@ -141,7 +152,8 @@ pub fn synth_alone(
     if place.device != Place::Cuda {
         return Ok(Synth::new(packed, settings)?);
     }
-    let lanes = cuda::lanes(&model.weights, Arc::new(packed), settings.voices, place.mode())?;
+    let packed = Arc::new(packed);
+    let lanes = of_gpu(cuda::lanes(&model.weights, packed, settings.voices, place.mode()))?;
     Ok(Synth::on_lanes(lanes, settings)?)
 }
 

@@ -162,7 +162,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
 
     let out = args.out.display();
     let measured = format!(
-        "{:.3} bits a sample on validation data, {:.0} % of the unigram's {:.3}",
+        "{:.3} bits a sample on validation data at length, {:.0} % of the unigram's {:.3}",
         outcome.valid_bits,
         100.0 * outcome.valid_bits / outcome.unigram_bits,
         outcome.unigram_bits

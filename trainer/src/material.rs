@@ -11,6 +11,7 @@
 //! another entry of its file ends (one file is divided into a part to train on and one to validate
 //! on) has that as its past instead.
 
+mod found;
 mod layers;
 mod levels;
 mod notes;

@@ -15,7 +15,7 @@ use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling};
 
 use super::{random_model, shape_of, sweep::SHAPES};
 use crate::cli::{BenchArgs, RunArgs, Shape};
-use crate::model::Model;
+use crate::model::{Model, of_gpu};
 
 /// How long to measure, unless told otherwise.
 const SECONDS: f64 = 3.0;
@@ -63,9 +63,9 @@ fn name<S: Serializer>(mode: &Mode, serializer: S) -> Result<S::Ok, S::Error> {
 /// # Errors
 /// If there is no GPU, it fails, or the model cannot be loaded or built.
 pub(super) fn bench(args: &BenchArgs) -> Result<String> {
-    let card = cuda::card()?;
+    let card = of_gpu(cuda::card())?;
     if args.micro {
-        return Ok(costs(&card, &cuda::micro()?));
+        return Ok(costs(&card, &of_gpu(cuda::micro())?));
     }
     if args.sweep {
         return sweep(args, &card);
@@ -127,7 +127,7 @@ fn measure(
     seconds: f64,
 ) -> Result<Report> {
     let packed = Arc::new(model.pack(run)?);
-    let lanes = cuda::lanes(&model.weights, packed.clone(), voices, mode)?;
+    let lanes = of_gpu(cuda::lanes(&model.weights, packed.clone(), voices, mode))?;
     let clusters = lanes.clusters();
     ensure!(
         mode != Mode::Pipeline || voices <= clusters,

@@ -19,7 +19,7 @@ use super::midi_input::MidiInputs;
 use super::priority::before_others;
 use super::status::View;
 use crate::cli::{Place, PlaceArgs, PlayArgs};
-use crate::model::{LossNote, Model, check_place, help, slowness, synth_alone};
+use crate::model::{LossNote, Model, check_place, help, of_gpu, slowness, synth_alone};
 use crate::piece::Piece;
 use crate::render::settings;
 use crate::score::{Score, frames_of};
@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
         let place = args.place();
         check_place(place, &args.run)?;
         if place.device == Place::Cuda {
-            cuda::card()?;
+            of_gpu(cuda::card())?;
         }
         let (live, meters) = (Live::default(), Arc::new(Meters::default()));
         let line = Output::find(&args.output)?.open(Arc::clone(&meters))?;

@@ -16,7 +16,7 @@ use wavenet_engine::synth::{Band, Event, Settings};
 
 use super::{Bar, settings};
 use crate::cli::{Place, PlaceArgs, RenderArgs};
-use crate::model::{LossNote, Model, check_place, slowness};
+use crate::model::{LossNote, Model, check_place, of_gpu, slowness};
 use crate::score::Score;
 use crate::wav::WavFile;
 
@@ -102,7 +102,7 @@ fn card(place: Place) -> Result<Option<cuda::Card>> {
     match place {
         Place::Cpu => Ok(None),
         Place::Auto => Ok(cuda::card().ok()),
-        Place::Cuda => Ok(Some(cuda::card()?)),
+        Place::Cuda => Ok(Some(of_gpu(cuda::card())?)),
     }
 }
 
@@ -119,7 +119,7 @@ fn lanes(
             Err(error) if place.device == Place::Auto => {
                 eprintln!("note: {error}; the processor plays");
             }
-            lanes => return Ok(lanes?),
+            lanes => return Ok(of_gpu(lanes)?),
         }
     }
     Ok(Lanes::on_processor(packed.clone(), voices))

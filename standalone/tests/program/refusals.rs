@@ -244,7 +244,9 @@ fn a_gpu_that_is_not_there() {
         let model = if command.contains("--micro") { "" } else { "--model drone.safetensors" };
         // The place has two names, as the device of `play` is the sound's.
         let name = if command.starts_with("play") { "--backend" } else { "--device" };
-        refuses(&folder, &format!("{command} {model} {name} cuda"), "cuda: not available (");
+        let arguments = format!("{command} {model} {name} cuda");
+        refuses(&folder, &arguments, "cuda: not available (");
+        refuses(&folder, &arguments, "; without cuda the processor does it");
         if !command.contains("--sweep") && !command.contains("--micro") {
             for mode in ["--fast", "--pipeline"] {
                 let arguments = format!("{command} {model} {name} cuda {mode}");

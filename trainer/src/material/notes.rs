@@ -17,9 +17,9 @@ use wavenet_engine::conditioning::{HIGHEST_PARTIAL, Levels, NoteConditioner, tur
 use wavenet_engine::resample::Resampler;
 use wavenet_engine::{KeyTable, MAX_PARTIALS, NoteRecipe};
 
+use super::found::{self, Found, sounds_like};
 use super::store::{Store, StoreWriter};
 use super::{layers, levels};
-use crate::corpus::notes::key_name;
 use crate::partials::{PartialTracks, analyse, other_key};
 use crate::prepared::{Entry, Prepared};
 use crate::settings::Tuning;
@@ -105,11 +105,17 @@ impl Note {
             entry_offset: 0,
         })
     }
-}
 
-/// What to say of a note that sounds like another.
-fn sounds_like(other: Option<u8>) -> String {
-    other.map_or_else(String::new, |key| format!(" (it sounds like {})", key_name(key)))
+    fn found(&self) -> Found {
+        let levels = &self.tracks.level_db;
+        let loudest = levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        Found {
+            cents: self.table.cents,
+            inharmonicity: self.table.inharmonicity,
+            partials: levels.iter().filter(|&&level| level > loudest - 50.0).count(),
+            other_key: self.other_key,
+        }
+    }
 }
 
 /// The frame at which a note begins whose analysis heard its first at `onset_frame`.
@@ -210,24 +216,13 @@ impl Notes {
         tables
     }
 
-    /// What was found, a line a recording, for the user to check.
+    /// What was found, in lines for the user to check.
     pub fn report(&self) -> Vec<String> {
-        let line = |(name, entry): (&String, &std::result::Result<Note, String>)| match entry {
-            Ok(note) => {
-                let levels = &note.tracks.level_db;
-                let loudest = levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let found = levels.iter().filter(|&&level| level > loudest - 50.0).count();
-                // To a tenth; adding 0 makes -0.0 a plain one.
-                let cents = (note.table.cents * 10.0).round() / 10.0 + 0.0;
-                format!(
-                    "{name:24} {cents:>+6.1} cents  B {:.5}  {found} partials{}",
-                    note.table.inharmonicity,
-                    sounds_like(note.other_key)
-                )
-            }
-            Err(reason) => format!("{name:24} left out: {reason}"),
-        };
-        self.names.iter().zip(&self.entries).map(line).collect()
+        let entries = self.entries.iter().map(|entry| match entry {
+            Ok(note) => Ok(note.found()),
+            Err(reason) => Err(&reason[..]),
+        });
+        found::lines(self.names.iter().map(|name| &name[..]).zip(entries))
     }
 
     /// The clips of one entry, one for each pitch shift in semitones; none of a recording that is
