@@ -71,19 +71,19 @@ engine_test() {
 same_file() {
   local name=$1 began=$SECONDS result=passed
   shift
-  rm -rf "$out/gpu.wav" "$out/cpu.wav"
+  rm -rf "$out/on-gpu" "$out/on-cpu"
   if (($(left) <= 0)); then
     result=late
     failed=1
-  elif ! in_time "$folder/wavenet" render --device cuda --out "$out/gpu.wav" "$@" >"$out/render.log" 2>&1 ||
-    ! in_time "$folder/wavenet" render --device cpu --out "$out/cpu.wav" "$@" >>"$out/render.log" 2>&1 ||
-    ! diff -rq "$out/gpu.wav" "$out/cpu.wav" >>"$out/render.log" || grep -q 'given up' "$out/render.log"; then
+  elif ! in_time "$folder/wavenet" render --device cuda --out "$out/on-gpu" "$@" >"$out/render.log" 2>&1 ||
+    ! in_time "$folder/wavenet" render --device cpu --out "$out/on-cpu" "$@" >>"$out/render.log" 2>&1 ||
+    ! diff -rq "$out/on-gpu" "$out/on-cpu" >>"$out/render.log" || grep -q 'given up' "$out/render.log"; then
     result=FAILED
     failed=1
     cat "$out/render.log"
   fi
   row "$name" "$result" $((SECONDS - began))
-  rm -rf "$out/gpu.wav" "$out/cpu.wav"
+  rm -rf "$out/on-gpu" "$out/on-cpu"
 }
 
 # A measurement goes below the table as it is.

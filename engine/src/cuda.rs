@@ -1,8 +1,8 @@
 //! The second backend: lanes of a model on an NVIDIA GPU, many or few, with the processor's bytes.
 //!
-//! The kernels lie in `cuda/kernels/`: the text for any shape is `general/wavenet.cu` and the headers of its phases;
-//! `single/`, `batch/`, `pipeline_int8/` and `pipeline_bf16/` are for shapes that the compiler knows. Compiled ahead to PTX
-//! (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) they are part of the program, so that a player needs the driver
+//! The kernels lie in `cuda/kernels/`: the text for any shape is `general/general.cu` and the headers of its phases;
+//! `single/`, `batch/`, `pipeline_int8/` and `pipeline_bf16/` are for shapes that the compiler knows. Compiled ahead to
+//! PTX (`cuda/ptx/`, made by `tests/peers/nvrtc.py`) they are part of the program, so that a player needs the driver
 //! alone; compiled as C++ over a small shim they run in every test, and all but the fast mode must equal the scalar
 //! kernel. Nothing of CUDA is touched until [`card`] or [`lanes`] is called: without a GPU, a driver or CUDA a
 //! program starts as ever, and is told why there is none.
@@ -63,9 +63,9 @@ pub enum Mode {
     /// As the numeric contract says: the processor's bytes.
     #[default]
     Exact,
-    /// The same bytes; a voice that plays alone is spread over the blocks of a cluster, in int8, as long as the card has
-    /// clusters enough. For the shapes and cards that have it: `cuda/pipeline_int8.rs`. It has not been measured on a
-    /// card yet, so [`Mode::Exact`] does without.
+    /// The same bytes; a voice that plays alone is spread over the blocks of a cluster, in int8, as long as the card
+    /// has clusters enough. For the shapes and cards that have it: `cuda/pipeline_int8.rs`. It has not been measured on
+    /// a card yet, so [`Mode::Exact`] does without.
     Pipeline,
     /// A voice alone as fast as it goes, in bf16 on the matrix units: other bytes than the processor's, and other ones
     /// on another kind of card. For the shapes and cards that have it: `cuda/pipeline_bf16.rs`.
@@ -76,8 +76,8 @@ pub enum Mode {
 ///
 /// # Errors
 /// [`Error::Device`] where there is no GPU, or not enough memory on it; in modes other than
-/// [`Mode::Exact`] also where the card has no clusters, and [`Error::Unsupported`] where the model has another shape, or
-/// another type of weights, than they know.
+/// [`Mode::Exact`] also where the card has no clusters, and [`Error::Unsupported`] where the model has another shape,
+/// or another type of weights, than they know.
 pub fn lanes(weights: &Weights, packed: Arc<Packed>, lanes: usize, mode: Mode) -> Result<Lanes> {
     let session = Session::new(open()?, weights, &packed, lanes, Threads::default(), mode)?;
     Ok(Lanes::on_device(packed, session, lanes))

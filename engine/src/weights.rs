@@ -1,7 +1,7 @@
 //! The trained numbers: named tensors in one flat vector, and the file they live in.
 //!
-//! [`Layout`] says which tensors a config has. [`Weights`] holds the values. A model file is one `.safetensors` whose metadata
-//! carries the format version and the config (`storage.rs` says how the numbers lie in it); reading
+//! [`Layout`] says which tensors a config has. [`Weights`] holds the values. A model file is one `.safetensors` whose
+//! metadata carries the format version and the config (`storage.rs` says how the numbers lie in it); reading
 //! any bytes gives either valid weights or an error that says what is wrong.
 
 use std::collections::{BTreeSet, HashMap};

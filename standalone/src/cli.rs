@@ -288,8 +288,8 @@ pub struct PlaceArgs {
     /// --device cuda, and a model and a GPU that have it.
     #[arg(long)]
     pub fast: bool,
-    /// Spread a voice that plays alone over a cluster of the GPU's multiprocessors, in int8: the same sound, meant to be
-    /// faster, not yet measured; needs --device cuda, and a model and a GPU that have it.
+    /// Spread a voice that plays alone over a cluster of the GPU's multiprocessors, in int8: the same sound, meant to
+    /// be faster, not yet measured; needs --device cuda, and a model and a GPU that have it.
     #[arg(long, conflicts_with = "fast")]
     pub pipeline: bool,
 }

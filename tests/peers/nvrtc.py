@@ -30,10 +30,10 @@ CARDS_WITH_CLUSTERS = ["sm_90"]
 # Channels of the residual stream, of skips and of the layer before the last, which the batch kernel is compiled for:
 # `BATCH_SHAPES` in shapes.rs has the same.
 SHAPES = [(32, 64, 128), (64, 256, 256), (128, 256, 256)]
-FILES = {dtype: (PTX_FOR, "general/wavenet.cu", [dtype.upper()]) for dtype in DTYPES}
+FILES = {dtype: (PTX_FOR, "general/general.cu", [dtype.upper()]) for dtype in DTYPES}
 # Matrix units that take more bytes at once.
 WIDE_FOR = "compute_80"
-FILES["int8_wide"] = (WIDE_FOR, "general/wavenet.cu", ["INT8"])
+FILES["int8_wide"] = (WIDE_FOR, "general/general.cu", ["INT8"])
 # A voice alone, for shapes that the compiler knows.
 FILES["single"] = (WIDE_FOR, "single/single.cu", ["INT8"])
 # A voice on many multiprocessors.
@@ -139,7 +139,7 @@ def usage(name, defines, card):
 
 def check():
     stale = [name for name in FILES if (FOLDER / "ptx" / f"{name}.ptx").read_text() != ptx(name)]
-    texts = [(card, "general/wavenet.cu", [dtype.upper()]) for card in CARDS for dtype in DTYPES]
+    texts = [(card, "general/general.cu", [dtype.upper()]) for card in CARDS for dtype in DTYPES]
     for card in CARDS:
         if card >= "sm_80":
             texts += [(card, "batch/batch.cu", of_shape(*shape)) for shape in SHAPES]

@@ -157,21 +157,27 @@ pub fn check_out(model: &Path) -> Result<()> {
         !stem.ends_with(b".previous"),
         "{shown}: such a name is that of another model's older state; choose another one"
     );
-    let folder = match model.parent() {
+    [model, &state_path(model), &previous_path(model)].into_iter().try_for_each(check_writable)
+}
+
+/// Checks that a file can be written, without writing it.
+///
+/// # Errors
+/// Its folder is missing or refuses files, or something in its place must not be replaced.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     ensure!(folder.is_dir(), "cannot write {shown}: create the folder {} first", folder.display());
-    for path in [model, &state_path(model), &previous_path(model)] {
-        let shown = path.display();
-        if let Ok(metadata) = path.metadata() {
-            ensure!(!metadata.is_dir(), "{shown} is a folder; name a file");
-            ensure!(metadata.is_file(), "{shown} is not an ordinary file; choose another name");
-            let readonly = metadata.permissions().readonly();
-            ensure!(!readonly, "{shown} is write-protected; choose another name");
-        }
-        files::beside(path).context("nothing can be written there; choose another place")?;
+    if let Ok(metadata) = path.metadata() {
+        ensure!(!metadata.is_dir(), "{shown} is a folder; name a file");
+        ensure!(metadata.is_file(), "{shown} is not an ordinary file; choose another name");
+        let readonly = metadata.permissions().readonly();
+        ensure!(!readonly, "{shown} is write-protected; choose another name");
     }
+    files::beside(path).context("nothing can be written there; choose another place")?;
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! From recordings to weights: everything behind `wavenet-trainer`.
 //!
 //! The way through: [`corpus`] finds recordings and what their names tell, [`audio`] decodes them,
-//! [`trim`] cuts silence, `takes` cuts phrases into notes, [`prepare`] does this for a folder and [`prepared`] keeps the result on
-//! disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
-//! computes their loss and gradient, [`optimizer`] moves the weights, [`learner`] does both, here or on a card, [`training`] does this until
-//! told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard, [`finetune`] starts
-//! from another model. [`mod@log`] and [`report`] tell what happened, by [`clip`]s of sound and by
+//! [`trim`] cuts silence, `takes` cuts phrases into notes, [`prepare`] does this for a folder and [`prepared`] keeps
+//! the result on disk. [`partials`] analyses recorded notes. [`material`] cuts segments from it all, [`network`]
+//! computes their loss and gradient, [`optimizer`] moves the weights, [`learner`] does both, here or on a card,
+//! [`training`] does this until told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard,
+//! [`finetune`] starts from another model. [`mod@log`] and [`report`] tell what happened, by [`clip`]s of sound and by
 //! [`listening`] to them. [`eval`] measures what came out, [`mod@export`] makes it small.
 
 pub mod audio;

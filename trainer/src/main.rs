@@ -14,7 +14,7 @@ use wavenet_engine::{Config, Error, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::checkpoint::{
-    averaged_model, check_name, check_out, check_unused, previous_path, state_path,
+    averaged_model, check_name, check_out, check_unused, check_writable, previous_path, state_path,
 };
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
@@ -309,6 +309,7 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
 fn export_command(args: &ExportArgs) -> Result<String> {
     let weights = load_model(&args.model)?;
     check_name(&args.out)?;
+    check_writable(&args.out)?;
     let canonical = |path: &Path| std::fs::canonicalize(path).ok();
     ensure!(
         canonical(&args.out).is_none_or(|out| Some(out) != canonical(&args.model)),

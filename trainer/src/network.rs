@@ -4,9 +4,9 @@
 //! of a chunk after another, so that a chunk's rows stay in the cache between layers. Matrices are
 //! joined ([`Packed`]): one product computes filter and gate over all taps and the conditioning,
 //! one the skips of all layers. Products read taps where they lie, gathering nothing; those of the
-//! first layer are looked up by code. Of the warm-up, each layer computes what the layers above hear. tanh and sigmoid are saved, not their inputs; the head's loss is
-//! fused with its gradient, so logits are never stored. Segments of a batch are spread over
-//! threads, each with a gradient of its own, added up in their order: the thread count changes no
+//! first layer are looked up by code. Of the warm-up, each layer computes what the layers above hear. tanh and sigmoid
+//! are saved, not their inputs; the head's loss is fused with its gradient, so logits are never stored. Segments of a
+//! batch are spread over threads, each with a gradient of its own, added up in their order: the thread count changes no
 //! bit of the result.
 
 mod backward;

@@ -57,8 +57,8 @@ pub struct PlayArgs {
     /// --backend cuda, and a model and a GPU that have it.
     #[arg(long, help_heading = "Running the model")]
     pub fast: bool,
-    /// Spread a voice that plays alone over a cluster of the GPU's multiprocessors, in int8: the same sound, meant to be
-    /// faster, not yet measured; needs --backend cuda, and a model and a GPU that have it.
+    /// Spread a voice that plays alone over a cluster of the GPU's multiprocessors, in int8: the same sound, meant to
+    /// be faster, not yet measured; needs --backend cuda, and a model and a GPU that have it.
     #[arg(long, conflicts_with = "fast", help_heading = "Running the model")]
     pub pipeline: bool,
 }

@@ -175,6 +175,8 @@ impl Folder {
             bail!("{shown} is there already; --streams makes a new folder, name another");
         }
         let Some(name) = place.file_name() else { bail!("{shown} names no folder") };
+        let is_file = place.extension().is_some_and(|given| given.eq_ignore_ascii_case("wav"));
+        ensure!(!is_file, "{shown} names a file; --streams makes a folder of them, name one");
         let parent = match place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

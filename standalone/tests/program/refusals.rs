@@ -190,6 +190,7 @@ fn folders_of_streams_that_cannot_be() {
         ("--out there", "is there already"),
         ("--out drone.safetensors", "is there already"),
         ("--out missing/many", "create the folder missing first"),
+        ("--out many.wav", "names a file"),
         ("--out many --midi missing.mid", "missing.mid"),
         ("--out many --threads 2", "leave it out"),
         ("--out many --png x.png", "cannot be used with"),

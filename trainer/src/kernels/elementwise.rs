@@ -1,7 +1,7 @@
 //! Element-wise work between the matrix products, in loops that become vector instructions: each
 //! function is one `pulp` dispatch around plain Rust (inlined by force: a loop that is not compiled
-//! inside the dispatch calls a library for every fused multiply-add, and runs 10 times slower). tanh, sigmoid and exp are the engine's own,
-//! so training and playing compute the same function.
+//! inside the dispatch calls a library for every fused multiply-add, and runs 10 times slower). tanh, sigmoid and exp
+//! are the engine's own, so training and playing compute the same function.
 
 use pulp::{Arch, NullaryFnOnce};
 use wavenet_engine::math::{exp, sigmoid, tanh};

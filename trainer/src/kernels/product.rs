@@ -66,8 +66,8 @@ pub(crate) enum To<'a> {
 }
 
 /// `out = to + sum of the products a b` of all terms `[a, b]`, each `[rows, k] x [k, columns]`
-/// with a `k` of its own. Without terms nothing happens. The rows of `out` lie `stride` apart; what lies between them stays. `b` must
-/// not be transposed.
+/// with a `k` of its own. Without terms nothing happens. The rows of `out` lie `stride` apart; what lies between them
+/// stays. `b` must not be transposed.
 pub(crate) fn multiply(terms: &[[View<'_>; 2]], out: &mut [f32], stride: usize, to: To<'_>) {
     let Some([first_a, first_b]) = terms.first() else { return };
     let (rows, cols) = (first_a.rows, first_b.cols);

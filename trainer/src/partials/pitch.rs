@@ -1,5 +1,5 @@
-//! The pitch of a note, whatever its name says: a name that is wrong by an octave or a fifth still finds partials to lie
-//! on. By the period, after McLeod and Wyvill (2005), "A smarter way to find pitch".
+//! The pitch of a note, whatever its name says: a name that is wrong by an octave or a fifth still finds partials to
+//! lie on. By the period, after McLeod and Wyvill (2005), "A smarter way to find pitch".
 
 use pitch_detection::detector::PitchDetector;
 use pitch_detection::detector::mcleod::McLeodDetector;
@@ -14,8 +14,8 @@ const HEARD_MS: usize = 350;
 const SHORTEST_MS: usize = 100;
 /// It is heard at so many times its rate.
 const FINER: u32 = 4;
-/// How like itself the sound must be a period later: of the piano's recordings none is mistaken above it, and most of its
-/// lowest and highest octave lie below.
+/// How like itself the sound must be a period later: of the piano's recordings none is mistaken above it, and most of
+/// its lowest and highest octave lie below.
 const CLEAR: f64 = 0.85;
 /// Longer periods come of the end of what is listened to.
 const LOWEST_HZ: f64 = 25.0;

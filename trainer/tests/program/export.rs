@@ -84,7 +84,10 @@ fn what_cannot_be_exported() {
         ("--model . --out x.safetensors --dtype int8", "is not a file"),
         ("--model wide.safetensors --out x.safetensors --dtype bf16 --data .", "int8 only"),
         ("--model wide.safetensors --out x.safetensors --dtype int8 --data none", "none"),
-        ("--model wide.safetensors --out no/x --dtype int8", "no/x"),
+        (
+            "--model wide.safetensors --out no/x.safetensors --dtype int8",
+            "create the folder no first",
+        ),
         ("--model wide.safetensors --out . --dtype int8", "name a file"),
     ] {
         let lines = folder.refuse(&format!("export {arguments}"), expected);

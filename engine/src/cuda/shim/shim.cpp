@@ -6,7 +6,7 @@
 #elif defined(WAVENET_PIPELINE)
 #include "pipeline_bf16/pipeline_bf16.cu"
 #else
-#include "general/wavenet.cu"
+#include "general/general.cu"
 #if defined(WAVENET_INT8)
 #include "micro/micro_products.cu"
 #if __CUDA_ARCH__ >= 800

@@ -111,8 +111,8 @@ fn thirty_layers_of_128_channels_pass_through_sixteen_blocks() {
     });
 }
 
-/// As many voices as the card has clusters play in them; more of them each in a block, or together, and each goes on where
-/// it was.
+/// As many voices as the card has clusters play in them; more of them each in a block, or together, and each goes on
+/// where it was.
 #[test]
 fn voices_go_from_clusters_to_blocks_and_back() {
     for (shape, kernel_size, lanes, clusters, runs) in

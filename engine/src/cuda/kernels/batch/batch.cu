@@ -1,4 +1,4 @@
-// Many voices a block, as `general/wavenet.cu` plays them, but for models of one shape, whose numbers of channels are
+// Many voices a block, as `general/general.cu` plays them, but for models of one shape, whose numbers of channels are
 // known when it is compiled: so all products, and which warp finds what of them, are laid out ahead. Layers, dilations,
 // the kernel's size and conditioning are the model's. Bytes only, on matrix units of compute capability 8.0 and later.
 //
@@ -49,10 +49,10 @@ __device__ inline void run_batch(const Params &p) {
   if (tid < VOICES && b.exists(tid)) publish(b, tid);
 }
 
-#define ENTRY(VOICES)                                                                \
-  extern "C" __global__ void __launch_bounds__(OfModel::THREADS, OfModel::BLOCKS)    \
-      wavenet_batch_##VOICES(const __grid_constant__ Params p) {                     \
-    run_batch<VOICES>(p);                                                                 \
+#define ENTRY(VOICES)                                                             \
+  extern "C" __global__ void __launch_bounds__(OfModel::THREADS, OfModel::BLOCKS) \
+      wavenet_batch_##VOICES(const __grid_constant__ Params p) {                  \
+    run_batch<VOICES>(p);                                                         \
   }
 
 ENTRY(8)

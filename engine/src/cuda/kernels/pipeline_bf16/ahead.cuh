@@ -5,14 +5,14 @@
 
 // 16 units: two tiles, filter and gate of each unit in one, rows g and g + 8.
 template <typename M>
-struct PipelineAhead {
+struct Bf16Ahead {
   using Vector = Eights<M::PARTS>;
   const Bf16Block<M> &d;
   u32 warp, lane, unit, layers;
   u64 made;
   uint4 *lane_memory;
 
-  __device__ explicit PipelineAhead(const Bf16Block<M> &block)
+  __device__ explicit Bf16Ahead(const Bf16Block<M> &block)
       : d(block), warp(warp_once() - M::GATES - M::STREAMS), lane(lane_once()), unit(16 * warp + lane / 4),
         layers(d.layers()), made(d.voice().made), lane_memory(d.p.lanes + (u64)d.voice().lane * d.p.lane_units) {}
 

@@ -5,13 +5,13 @@
 #include "pipeline_bf16/skips.cuh"
 
 template <typename M>
-struct PipelineEnd : PipelineSkips<M> {
-  using PipelineSkips<M>::d;
-  using PipelineSkips<M>::warp;
-  using PipelineSkips<M>::lane;
-  using PipelineSkips<M>::channel;
+struct Bf16End : Bf16Skips<M> {
+  using Bf16Skips<M>::d;
+  using Bf16Skips<M>::warp;
+  using Bf16Skips<M>::lane;
+  using Bf16Skips<M>::channel;
 
-  __device__ explicit PipelineEnd(const Bf16Block<M> &block) : PipelineSkips<M>(block) {}
+  __device__ explicit Bf16End(const Bf16Block<M> &block) : Bf16Skips<M>(block) {}
 
   __device__ u32 which() const { return d.rank - d.end_rank(0); }
 

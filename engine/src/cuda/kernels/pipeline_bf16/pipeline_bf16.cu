@@ -84,16 +84,16 @@ __device__ inline void run_pipeline(const Params &p, const PipelineBf16Args &arg
     } else if (warp < M::GATES + M::STREAMS) {
       Stream<M>(d).run();
     } else if (warp < M::GATES + M::STREAMS + M::AHEADS) {
-      PipelineAhead<M>(d).run();
+      Bf16Ahead<M>(d).run();
     }
   } else if (d.is_end()) {
     if (warp < M::FIRST_CODES) {
-      PipelineEnd<M>(d).run_hidden();
+      Bf16End<M>(d).run_hidden();
     } else {
-      PipelineEnd<M>(d).run_codes();
+      Bf16End<M>(d).run_codes();
     }
   } else if (d.is_skip_block()) {
-    if (warp < M::SKIP_WARPS) PipelineSkips<M>(d).run();
+    if (warp < M::SKIP_WARPS) Bf16Skips<M>(d).run();
   } else if (d.is_head()) {
     choose<M>(d);
   } else if (d.is_host_link()) {
@@ -104,11 +104,11 @@ __device__ inline void run_pipeline(const Params &p, const PipelineBf16Args &arg
   cluster_sync();
 }
 
-#define PIPELINE(R, S, A, LAYERS, SKIPS)                                                                               \
-  extern "C" __global__ void __launch_bounds__(Bf16Shape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)                        \
-      wavenet_pipeline_bf16_##R##_##S##_##A(const __grid_constant__ Params p,                                          \
-                                            const __grid_constant__ PipelineBf16Args args) {                           \
-    run_pipeline<Bf16Shape<R, S, A, LAYERS, SKIPS>>(p, args);                                                      \
+#define PIPELINE(R, S, A, LAYERS, SKIPS)                                                     \
+  extern "C" __global__ void __launch_bounds__(Bf16Shape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)  \
+      wavenet_pipeline_bf16_##R##_##S##_##A(const __grid_constant__ Params p,                \
+                                            const __grid_constant__ PipelineBf16Args args) { \
+    run_pipeline<Bf16Shape<R, S, A, LAYERS, SKIPS>>(p, args);                                \
   }
 
 PIPELINE(32, 64, 128, 6, 30)

@@ -3,11 +3,11 @@
 #include "pipeline_bf16/pipeline_bf16.cuh"
 
 template <typename M>
-struct PipelineSkips {
+struct Bf16Skips {
   const Bf16Block<M> &d;
   u32 warp, lane, channel;
 
-  __device__ explicit PipelineSkips(const Bf16Block<M> &block)
+  __device__ explicit Bf16Skips(const Bf16Block<M> &block)
       : d(block), warp(warp_once()), lane(lane_once()), channel(16 * warp + lane / 4 * 2) {}
 
   __device__ const uint4 *tile_of(u32 own) const {

@@ -69,11 +69,11 @@ __device__ inline void run_pipeline(const Params &p, const PipelineInt8Args &arg
   cluster_sync();
 }
 
-#define PIPELINE(R, S, A, LAYERS, SKIPS)                                                                            \
-  extern "C" __global__ void __launch_bounds__(Int8Shape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)                         \
-      wavenet_pipeline_int8_##R##_##S##_##A(const __grid_constant__ Params p,                                       \
-                                            const __grid_constant__ PipelineInt8Args args) {                        \
-    run_pipeline<Int8Shape<R, S, A, LAYERS, SKIPS>>(p, args);                                                       \
+#define PIPELINE(R, S, A, LAYERS, SKIPS)                                                     \
+  extern "C" __global__ void __launch_bounds__(Int8Shape<R, S, A, LAYERS, SKIPS>::BLOCK, 1)  \
+      wavenet_pipeline_int8_##R##_##S##_##A(const __grid_constant__ Params p,                \
+                                            const __grid_constant__ PipelineInt8Args args) { \
+    run_pipeline<Int8Shape<R, S, A, LAYERS, SKIPS>>(p, args);                                \
   }
 
 PIPELINE(64, 256, 256, 8, 12)

@@ -47,10 +47,10 @@ __device__ inline void run_single(const Params &p, const SingleArgs &args) {
   }
 }
 
-#define SINGLE(R, S, A)                                                                         \
-  extern "C" __global__ void __launch_bounds__(SingleShape<R, S, A>::BLOCK, 1)                       \
+#define SINGLE(R, S, A)                                                                                           \
+  extern "C" __global__ void __launch_bounds__(SingleShape<R, S, A>::BLOCK, 1)                                    \
       wavenet_single_##R##_##S##_##A(const __grid_constant__ Params p, const __grid_constant__ SingleArgs args) { \
-    run_single<SingleShape<R, S, A>>(p, args);                                                         \
+    run_single<SingleShape<R, S, A>>(p, args);                                                                    \
   }
 
 SINGLE(32, 64, 128)
