@@ -21,7 +21,8 @@ pub(super) struct Chosen {
     pub(super) pipeline_bf16: Option<(usize, PipelineBf16Args)>,
 }
 
-/// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone.
+/// What this card can run, and so many lanes want: up to one a multiprocessor each plays alone, where a kernel of its
+/// shape can.
 ///
 /// # Errors
 /// As [`pipeline_bf16::of`] and [`pipeline_int8::of`], where the mode is theirs.
@@ -41,9 +42,10 @@ pub(super) fn choose(
     if dtype != Dtype::Int8 || card.capability < WIDE {
         return Ok(OfShape::GENERAL);
     }
-    let has_batch = lanes > card.multiprocessors as usize;
+    let single = single::Shape::of(config);
+    let has_batch = single.is_none() || lanes > card.multiprocessors as usize;
     Ok(OfShape {
-        single: single::Shape::of(config),
+        single,
         batch: has_batch.then(|| BatchShape::of(config)).flatten(),
         pipeline_int8,
         pipeline_bf16: None,

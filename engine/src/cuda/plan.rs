@@ -17,6 +17,8 @@ const MOST_VOICES_OF_THREADS: u32 = 16;
 const VOICES_OF_TILE: u32 = 8;
 const MOST_VOICES_OF_TILES: u32 = 32;
 
+/// Among numbers of voices a block: no batch.
+const ALONE: u32 = 1;
 /// Shared memory that a multiprocessor keeps for itself for each block.
 const BLOCK_BYTES: u32 = 1024;
 /// A wave of blocks waits as long for its weights and barriers as it takes to play so many voices more.
@@ -76,7 +78,6 @@ impl Planner {
         }
         let unit = size_of::<Unit>() as u32;
         let is_single = orders <= card.multiprocessors;
-        let told_rows = if is_single { TOLD_SINGLE } else { TOLD_BATCH };
         params.orders_count = orders;
         if let Some((index, args)) = self.chosen.single.filter(|_| is_single) {
             let shape = single::SHAPES[index];
@@ -89,12 +90,13 @@ impl Planner {
                 return (launch, More::Single(args));
             }
         }
-        params.told_rows = told_rows.min(params.conditioning_mask + 1);
-        if let Some(index) = self.chosen.batch.filter(|_| !is_single)
+        if let Some(index) = self.chosen.batch
             && let Some(launch) = plan_batch(params, card, orders, BATCH_SHAPES[index], tuning)
         {
             return (launch, More::Nothing);
         }
+        let told_rows = if is_single { TOLD_SINGLE } else { TOLD_BATCH };
+        params.told_rows = told_rows.min(params.conditioning_mask + 1);
         let (entry, threads) = if is_single {
             params.set_voices(1);
             (Entry::GeneralSingle, self.threads.single)
@@ -126,7 +128,8 @@ impl Planner {
     }
 }
 
-/// The batch kernel of a shape. `None` where not even the smallest fits.
+/// The batch kernel of a shape. `None` where not even the smallest fits, or where each voice may have a multiprocessor
+/// and the text for any shape is faster so: which of both is, is tried too.
 fn plan_batch(
     params: &mut Params,
     card: &Card,
@@ -135,8 +138,14 @@ fn plan_batch(
     tuning: &mut Tuning,
 ) -> Option<Launch> {
     let unit = size_of::<Unit>() as u32;
-    let share = orders.div_ceil(card.multiprocessors * VOICES_OF_TILE);
-    let voices = tuning.choose(share, &promising_voices(params, card, orders, shape))?;
+    let mut promising = promising_voices(params, card, orders, shape);
+    let mut share = orders.div_ceil(card.multiprocessors * VOICES_OF_TILE);
+    if orders <= card.multiprocessors {
+        promising.push(ALONE);
+        share = 0;
+    }
+    let voices = tuning.choose(share, &promising).filter(|&voices| voices != ALONE)?;
+    params.told_rows = TOLD_BATCH.min(params.conditioning_mask + 1);
     params.set_batch_voices(voices);
     params.work_is_shared = 1;
     params.resident_units = 0;
@@ -179,16 +188,16 @@ fn share_out(orders: u32, multiprocessors: u32, together: u32, most: u32) -> u32
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::driver::{Card, WIDE};
     use super::super::params::Params;
     use super::super::shapes::BATCH_SHAPES;
     use super::super::tuning::Tuning;
     use super::{plan_batch, promising_voices, share_out};
 
-    /// First as many voices a block as one wave of blocks needs, and then what may be as good.
-    #[test]
-    fn a_batch_fills_the_card() {
-        let card = Card {
+    fn card() -> Card {
+        Card {
             name: "H200".into(),
             capability: WIDE,
             multiprocessors: 132,
@@ -196,26 +205,59 @@ mod tests {
             memory_bytes: 0,
             clock_khz: 0,
             driver_version: 0,
-        };
+        }
+    }
+
+    /// As of a model of one of the batch kernel's shapes.
+    fn params(shape: usize, layers: u32) -> Params {
+        let units = |channels: u32| channels.div_ceil(64) * 4;
+        let mut params = Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
+        let residual = BATCH_SHAPES[shape].0.residual as u32;
+        params.residual.channels = residual;
+        params.residual.units = units(residual) + 1;
+        params.gate.units = units(residual);
+        params.skip.units = units(256) + 1;
+        params.end.units = units(256) + 1;
+        params
+    }
+
+    /// First as many voices a block as one wave of blocks needs, and then what may be as good.
+    #[test]
+    fn a_batch_fills_the_card() {
         for (shape, layers, orders, expected) in [
             (1, 10, 2_000, &[8, 16, 24][..]),
             (1, 10, 4_000, &[16, 32, 8, 24]),
             (1, 30, 2_000, &[8, 16, 24]),
             (2, 30, 750, &[8, 16]),
         ] {
-            let units = |channels: u32| channels.div_ceil(64) * 4;
-            let mut params = Params { layers, kernel_size: 2, levels: 256, ..Params::default() };
-            let residual = BATCH_SHAPES[shape].0.residual as u32;
-            params.residual.channels = residual;
-            params.residual.units = units(residual) + 1;
-            params.gate.units = units(residual);
-            params.skip.units = units(256) + 1;
-            params.end.units = units(256) + 1;
-            let found = promising_voices(&mut params, &card, orders, BATCH_SHAPES[shape]);
+            let mut params = params(shape, layers);
+            let found = promising_voices(&mut params, &card(), orders, BATCH_SHAPES[shape]);
             assert_eq!(found, expected, "{orders} orders, {layers} layers");
             let mut tuning = Tuning::default();
-            let launch = plan_batch(&mut params, &card, orders, BATCH_SHAPES[shape], &mut tuning);
+            let launch = plan_batch(&mut params, &card(), orders, BATCH_SHAPES[shape], &mut tuning);
             assert_eq!(launch.unwrap().blocks, orders.div_ceil(found[0]));
+        }
+    }
+
+    /// As many voices as there are multiprocessors are tried in batches, and each alone.
+    #[test]
+    fn few_play_together_or_alone_as_is_faster() {
+        for (alone, expected) in [(9, None), (3, Some(8))] {
+            let (mut params, mut tuning) = (params(2, 30), Tuning::default());
+            let mut tried = Vec::new();
+            for _ in 0..8 {
+                let launch = plan_batch(&mut params, &card(), 20, BATCH_SHAPES[2], &mut tuning);
+                tried.push(launch.map(|_| params.voices));
+                let steps = match tried.last().unwrap() {
+                    Some(8) => 5,
+                    Some(_) => 4,
+                    None => alone,
+                };
+                tuning.record(steps, Duration::from_millis(10));
+            }
+            let [first, second, third] = [Some(8), Some(16), None];
+            assert_eq!(tried[..6], [first, second, third, first, second, third]);
+            assert_eq!(tried[6..], [expected; 2]);
         }
     }
 

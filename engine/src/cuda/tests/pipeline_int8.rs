@@ -129,7 +129,7 @@ fn voices_go_from_clusters_to_blocks_and_back() {
         assert!(found == truth(&weights, Dtype::Int8, lanes, runs, 5));
         let launched = entries.lock().unwrap();
         let is_there = |entry| launched.contains(&entry);
-        let alone = if shape == 0 { Entry::Single(1) } else { Entry::GeneralSingle };
+        let alone = if shape == 0 { Entry::Single(1) } else { Entry::Batch };
         assert!(is_there(Entry::PipelineInt8(shape)) && is_there(alone), "{launched:?}");
     }
 }
