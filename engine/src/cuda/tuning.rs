@@ -1,4 +1,4 @@
-//! How many voices a block of the batch kernel plays, found out while it plays.
+//! How many voices a block of the batch kernel plays, or whether it plays at all, found out while it plays.
 //!
 //! Few voices a block leave its matrix units half empty, many wait longer for each other, and which of them is worse
 //! depends on card, model and number of voices. The codes are the same, so the first slices try what is promising, and
