@@ -210,6 +210,11 @@ template <typename Batch>
 __device__ inline void layers(const Batch &b, u32 &turn) {
   const Params &p = b.p;
   const u32 row = 8 * b.warp(), present = p.kernel_size - 1;
+  // How early weights are asked for, which come from the second cache: there are not registers enough for many of them,
+  // nor for more than the next product's beside many voices.
+  constexpr bool IS_SMALL = Filters<Batch>::STEPS == 1, IS_EARLY = Batch::EIGHTS <= (IS_SMALL ? 2 : 1);
+  Residual<Batch> early;
+  if (IS_EARLY && p.layers > 1) early.load(b, 0);
   Filters<Batch> filters;
   filters.know_first(b);
 #pragma unroll 1
@@ -217,13 +222,18 @@ __device__ inline void layers(const Batch &b, u32 &turn) {
     exchange(b, layer);
     const bool is_last = layer + 1 == p.layers;
     Residual<Batch> residual;
-    if (!is_last) residual.load(b, layer);
+    if (IS_EARLY) {
+      residual = early;
+    } else if (!is_last) {
+      residual.load(b, layer);
+    }
     filters.gate(b, layer);
     __syncthreads();
     if (is_last) return;
 
-    GateWeights<Batch, Filters<Batch>::STEPS> weights;
+    GateWeights<Batch, Filters<Batch>::STEPS> weights, of_present;
     weights.load(b, p.taps, layer * p.kernel_size, 0);
+    if (IS_EARLY) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
     float2 bias[2];
 #pragma unroll
     for (u32 half = 0; half < 2; ++half)
@@ -237,10 +247,8 @@ __device__ inline void layers(const Batch &b, u32 &turn) {
     make_bytes(b, made, turn, false, b.inputs(), Batch::INPUT_UNITS, Batch::INPUT_UNITS - 1,
                [&](u32) { return row; });
     ++turn;
-    GateWeights<Batch, Filters<Batch>::STEPS> of_present;
-    // There are not registers enough for many of both.
-    constexpr bool IS_SMALL = Filters<Batch>::STEPS == 1;
-    if (IS_SMALL) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
+    if (IS_EARLY && layer + 2 < p.layers) early.load(b, layer + 1);
+    if (IS_SMALL && !IS_EARLY) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
     filters.know(b, layer + 1, weights, bias);
     if (!IS_SMALL) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
     __syncthreads();
