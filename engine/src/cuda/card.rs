@@ -50,6 +50,8 @@ pub(super) struct Cuda {
     pipelines: Vec<sys::CUfunction>,
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
+    /// A kernel runs on and on: nothing that it may use is freed.
+    is_abandoned: bool,
 }
 
 // SAFETY: CUDA's handles may be used from any thread; every call makes the context current first.
@@ -117,6 +119,7 @@ impl Cuda {
                 pipelines: Vec::new(),
                 allocated: Vec::new(),
                 mapped: Vec::new(),
+                is_abandoned: false,
             };
             let _entered = cuda.enter()?;
             cuda.stream =
@@ -202,6 +205,16 @@ impl Cuda {
             )
         }
         .map_err(failed)
+    }
+
+    fn function_of(&self, launch: Launch, params: &Params) -> sys::CUfunction {
+        match launch.entry {
+            Entry::GeneralSingle => self.functions[0],
+            Entry::GeneralBatch => self.functions[1],
+            Entry::Single(_) => self.singles[0],
+            Entry::Batch => self.batch[params.voices as usize / 8 - 1],
+            Entry::PipelineInt8(_) | Entry::PipelineBf16(_) => self.pipelines[0],
+        }
     }
 
     /// Does something with a launch in clusters, as CUDA wants it told.
@@ -354,14 +367,27 @@ impl Driver for Cuda {
         Ok(clusters.max(0) as u32)
     }
 
+    fn side_by_side(&mut self, launch: Launch, params: &Params) -> Result<u32> {
+        let _entered = self.enter()?;
+        let (function, mut blocks) = (self.function_of(launch, params), 0);
+        let (threads, shared_bytes) = (launch.threads as i32, launch.shared_bytes as usize);
+        // SAFETY: it writes one number; the function is of a module that is loaded.
+        unsafe {
+            let blocks = &raw mut blocks;
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                blocks,
+                function,
+                threads,
+                shared_bytes,
+            )
+        }
+        .result()
+        .map_err(failed)?;
+        Ok(blocks.max(1) as u32 * self.card.multiprocessors)
+    }
+
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
-        let function = match launch.entry {
-            Entry::GeneralSingle => self.functions[0],
-            Entry::GeneralBatch => self.functions[1],
-            Entry::Single(_) => self.singles[0],
-            Entry::Batch => self.batch[params.voices as usize / 8 - 1],
-            Entry::PipelineInt8(_) | Entry::PipelineBf16(_) => self.pipelines[0],
-        };
+        let function = self.function_of(launch, params);
         // Where there is nothing more the kernel has one argument, and the driver reads no second.
         let mut arguments =
             [std::ptr::from_ref(params).cast_mut().cast::<c_void>(), more.address().cast_mut()];
@@ -387,13 +413,23 @@ impl Driver for Cuda {
 
     fn wait(&mut self) -> Result<()> {
         let _entered = self.enter()?;
+        if self.is_abandoned {
+            return Ok(());
+        }
         // SAFETY: the stream lives as long as this.
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed)
+    }
+
+    fn abandon(&mut self) {
+        self.is_abandoned = true;
     }
 }
 
 impl Drop for Cuda {
     fn drop(&mut self) {
+        if self.is_abandoned {
+            return;
+        }
         // A device that was lost refuses all of it, and has freed its memory itself.
         // SAFETY: everything was made here, and nothing runs any more once the stream was waited for.
         unsafe {

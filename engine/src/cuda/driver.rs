@@ -148,12 +148,17 @@ pub(super) trait Driver: Send + std::fmt::Debug {
     fn map(&mut self, bytes: usize) -> Result<Mapped>;
     /// How many clusters of a launch run side by side.
     fn clusters(&mut self, launch: Launch) -> Result<u32>;
+    /// How many of its blocks do, where it has no clusters. At least one.
+    fn side_by_side(&mut self, launch: Launch, params: &Params) -> Result<u32>;
     /// Starts the kernel.
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()>;
     /// Whether the kernel has ended.
     fn has_ended(&mut self) -> Result<bool>;
     /// Waits until it has.
     fn wait(&mut self) -> Result<()>;
+    /// Leaves a kernel that does not end to itself, with all memory that it may use: nothing is waited for or freed
+    /// from now on.
+    fn abandon(&mut self);
 }
 
 /// Memory that both sides see. It lives as long as its driver.

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::choice::{self, choose};
-use super::driver::{Driver, Mapped, as_bytes};
+use super::driver::{Driver, Launch, Mapped, as_bytes};
 use super::params::{LAST, MAIL, Params, Unit, Voice};
 use super::plan::{Planner, Threads};
 use super::tuning::Tuning;
@@ -26,6 +26,9 @@ const SLICE_MS: u64 = 25;
 const MOST_TURNS: u32 = 4096;
 /// Between two looks of the host at what is done.
 const LOOK: Duration = Duration::from_micros(100);
+/// A kernel that has not ended so long after it was started never will: it was to end after [`SLICE_MS`], and gives
+/// up a wait of its own after 2^32 cycles.
+const HUNG: Duration = Duration::from_secs(10);
 /// Slices in a row that make nothing at all before the device counts as lost.
 const MOST_IDLE_SLICES: u32 = 8;
 /// Samples of one lane that may be under way: a power of two.
@@ -42,12 +45,16 @@ pub(super) struct Session {
     driver: Box<dyn Driver>,
     planner: Planner,
     params: Params,
+    /// Of a slice.
+    most_cycles: u64,
     scratch_bytes: usize,
     tuning: Tuning,
     feeder: Feeder,
     /// Shape: `[lanes][RING]`.
     codes: Mapped,
     lanes: usize,
+    /// [`HUNG`], but for tests.
+    pub(super) hung: Duration,
 }
 
 /// What goes to the kernel while it runs.
@@ -119,7 +126,6 @@ impl Session {
         params.conditioning_mask = vectors as u32 - 1;
         params.codes_mask = RING as u32 - 1;
         params.most_turns = MOST_TURNS;
-        params.most_cycles = SLICE_MS * u64::from(driver.card().clock_khz);
         let mut planner = Planner {
             threads,
             has_tiles: dtype == Dtype::Int8,
@@ -129,9 +135,11 @@ impl Session {
         };
         planner.clusters = clusters_of(&planner, &mut params, driver.as_mut())?;
         Ok(Self {
-            driver,
             planner,
             params,
+            most_cycles: SLICE_MS * u64::from(driver.card().clock_khz),
+            hung: HUNG,
+            driver,
             scratch_bytes: 0,
             tuning: Tuning::default(),
             feeder: Feeder { channels, vectors, mail, conditioning },
@@ -168,14 +176,14 @@ impl Session {
             self.begin_slice(orders, &mut progress, conditioning, codes)?;
             let began = Instant::now();
             loop {
-                let is_all_fed = progress.iter().zip(orders).all(|(p, order)| p.fed == order.count);
-                if is_all_fed {
-                    self.driver.wait()?;
-                }
-                let has_ended = is_all_fed || self.driver.has_ended()?;
+                let has_ended = self.driver.has_ended()?;
                 self.collect(orders, &mut progress, codes);
                 if has_ended {
                     break;
+                }
+                if began.elapsed() > self.hung {
+                    self.driver.abandon();
+                    return Err(Error::Device("the kernel does not end".into()));
                 }
                 self.feeder.feed(orders, &mut progress, conditioning);
                 std::thread::sleep(LOOK);
@@ -231,7 +239,20 @@ impl Session {
                 self.scratch_bytes = bytes;
             }
         }
+        let waves = self.waves(launch)?;
+        self.params.most_cycles = self.most_cycles / u64::from(waves);
         self.driver.launch(launch, &self.params, &more)
+    }
+
+    /// How many times all blocks that run side by side are started: those of a wave share the slice's time, and waves
+    /// follow each other.
+    fn waves(&mut self, launch: Launch) -> Result<u32> {
+        let side_by_side = if launch.of_cluster > 1 {
+            self.planner.clusters * launch.of_cluster
+        } else {
+            self.driver.side_by_side(launch, &self.params)?
+        };
+        Ok(launch.blocks.div_ceil(side_by_side))
     }
 
     /// Keeps the logits of each order's last sample from now on, where the result says. Shape: `[lanes][levels]`.
@@ -323,7 +344,7 @@ impl Feeder {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The kernel must not outlive the memory that it uses.
+        // The kernel must not outlive the memory that it uses; one that was abandoned keeps it.
         let _ = self.driver.wait();
     }
 }

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Launch(usize),
     /// Waiting for the launch after so many, half of whose samples were made.
     Wait(usize),
+    /// The launch after so many never ends, and makes nothing.
+    Hang(usize),
     /// The allocation after so many.
     Memory(usize),
 }
@@ -266,6 +268,9 @@ pub(super) struct Shim {
     is_live: bool,
     running: Option<JoinHandle<()>>,
     entries: Arc<Mutex<Vec<Entry>>>,
+    /// Cycles that each slice may take.
+    budgets: Arc<Mutex<Vec<u64>>>,
+    is_abandoned: bool,
 }
 
 impl Shim {
@@ -292,6 +297,8 @@ impl Shim {
             is_live: false,
             running: None,
             entries: Arc::default(),
+            budgets: Arc::default(),
+            is_abandoned: false,
         }
     }
 
@@ -323,6 +330,11 @@ impl Shim {
         Self { fault, ..self }
     }
 
+    /// Whether a launch never ends.
+    pub(super) fn hangs(&self) -> bool {
+        matches!(self.fault, Fault::Hang(_))
+    }
+
     /// Shuffles the order in which threads run.
     pub(super) fn shuffled(self, seed: u64) -> Self {
         Self { seed, ..self }
@@ -346,6 +358,11 @@ impl Shim {
     /// Which shapes of the kernel were launched.
     pub(super) fn entries(&self) -> Arc<Mutex<Vec<Entry>>> {
         self.entries.clone()
+    }
+
+    /// Cycles that each slice might have taken.
+    pub(super) fn budgets(&self) -> Arc<Mutex<Vec<u64>>> {
+        self.budgets.clone()
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<*mut u8> {
@@ -390,10 +407,18 @@ impl Driver for Shim {
         Ok(self.clusters)
     }
 
+    fn side_by_side(&mut self, _: Launch, _: &Params) -> Result<u32> {
+        Ok(self.card.multiprocessors)
+    }
+
     fn launch(&mut self, launch: Launch, params: &Params, more: &More) -> Result<()> {
         self.launches += 1;
+        self.budgets.lock().expect("no panic").push(params.most_cycles);
         if self.fault == Fault::Launch(self.launches - 1) {
             return Err(Error::Device("the launch failed".into()));
+        }
+        if self.fault == Fault::Hang(self.launches - 1) {
+            return Ok(());
         }
         let fails_soon = self.fault == Fault::Wait(self.launches - 1);
         let most_cycles = if fails_soon { 3 } else { self.slice };
@@ -420,6 +445,9 @@ impl Driver for Shim {
     }
 
     fn has_ended(&mut self) -> Result<bool> {
+        if self.fault == Fault::Hang(self.launches - 1) {
+            return Ok(false);
+        }
         if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
             return Ok(false);
         }
@@ -427,6 +455,10 @@ impl Driver for Shim {
     }
 
     fn wait(&mut self) -> Result<()> {
+        if self.launches > 0 && self.fault == Fault::Hang(self.launches - 1) {
+            assert!(self.is_abandoned, "it would wait for ever");
+            return Ok(());
+        }
         if let Some(running) = self.running.take() {
             running.join().expect("the kernel does not panic");
         }
@@ -434,5 +466,9 @@ impl Driver for Shim {
             return Err(Error::Device("the device was lost".into()));
         }
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.is_abandoned = true;
     }
 }

@@ -2,6 +2,7 @@
 //! lost is not heard.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -21,8 +22,13 @@ use crate::weights::Weights;
 
 mod batch;
 pub(crate) mod fast;
+mod general;
+mod loss;
 mod on_card;
+mod parts;
 mod pipeline_int8;
+mod rings;
+mod single;
 mod tiles;
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
@@ -53,7 +59,11 @@ fn on_shim(weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
 
 fn on_shim_in(mode: Mode, weights: &Weights, dtype: Dtype, lanes: usize, shim: Shim) -> Lanes {
     let packed = packed(weights, dtype);
-    let session = Session::new(Box::new(shim), weights, &packed, lanes, THREADS, mode).unwrap();
+    let hangs = shim.hangs();
+    let mut session = Session::new(Box::new(shim), weights, &packed, lanes, THREADS, mode).unwrap();
+    if hangs {
+        session.hung = Duration::from_millis(20);
+    }
     Lanes::on_device(packed, session, lanes)
 }
 
@@ -209,118 +219,6 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
     (0..len as u64).map(|index| draws.uniform(index) * 3.0 - 1.5).collect()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8) })]
-
-    /// Any shape, alone and together, memory shared or not.
-    #[test]
-    fn the_kernel_gives_the_scalar_logits(
-        config in shapes(),
-        lanes in lanes(),
-        multiprocessors in 1..4_u32,
-        is_roomy in any::<bool>(),
-        is_wide in any::<bool>(),
-        seed in 0..1000_u64,
-    ) {
-        let weights = lively(&config, seed);
-        for dtype in DTYPES {
-            let shared = if is_roomy { SHARED } else { 256 };
-            let shim = Shim::new(multiprocessors, shared).wide_if(is_wide);
-            same_logits(&weights, dtype, OnDevice::new(shim, Mode::Exact), lanes, seed);
-        }
-    }
-
-    /// Any shape, threads in any order, slices of any length.
-    #[test]
-    fn the_kernel_gives_the_scalar_codes(
-        config in shapes(),
-        lanes in lanes(),
-        multiprocessors in 1..4_u32,
-        is_roomy in any::<bool>(),
-        is_wide in any::<bool>(),
-        slice in prop::option::of(2..30_u64),
-        seed in 0..1000_u64,
-    ) {
-        let weights = lively(&config, seed);
-        for dtype in DTYPES {
-            let shared = if is_roomy { SHARED } else { 256 };
-            let shim = Shim::new(multiprocessors, shared)
-                .wide_if(is_wide)
-                .shuffled(seed)
-                .with_slices_of(slice.unwrap_or(u64::MAX));
-            let mut device = on_shim(&weights, dtype, lanes, shim);
-            let found = play(&mut device, lanes, &[7, 1, 20], seed);
-            prop_assert!(device.is_on_device(), "{:?}", device.loss());
-            prop_assert!(found == truth(&weights, dtype, lanes, &[7, 1, 20], seed), "{dtype}");
-        }
-    }
-}
-
-#[test]
-fn the_kernel_has_the_same_exp_tanh_and_sigmoid() {
-    // Every 997th float: some 4 million, in every binade, NaN and infinities too.
-    let x: Vec<f32> = (0..=u32::MAX).step_by(997).map(f32::from_bits).collect();
-    let found = super::shim::math(&x);
-    for (found, ours) in found.iter().zip([math::exp, math::tanh, math::sigmoid]) {
-        for (&x, found) in x.iter().zip(found) {
-            let expected = ours(x);
-            let is_same = found.to_bits() == expected.to_bits() || x.is_nan() && found.is_nan();
-            assert!(is_same, "of {x:?}: {found:?}, not {expected:?}");
-        }
-    }
-}
-
-#[test]
-fn vectors_of_bytes_have_the_same_scale() {
-    let smallest = 1e-30_f32;
-    let mut largest: Vec<f32> = (0..1 << 31).step_by(499).map(f32::from_bits).collect();
-    // Where the kernel goes another way: the ends, and 2^-90 and 2^90.
-    for end in
-        [0.0, smallest, libm::ldexpf(1.0, -90), 1.0, libm::ldexpf(1.0, 90), f32::MAX, f32::INFINITY]
-    {
-        largest.extend([end.next_down().abs(), end, end.next_up()]);
-    }
-    for most in [127.0, 255.0] {
-        let [factors, scales] = super::shim::scales(&largest, most);
-        for ((&largest, factor), scale) in largest.iter().zip(factors).zip(scales) {
-            let is_usable = (smallest..=f32::MAX).contains(&largest);
-            let expected = if is_usable { [most / largest, largest / most] } else { [0.0; 2] };
-            assert_eq!(
-                [factor, scale].map(f32::to_bits),
-                expected.map(f32::to_bits),
-                "{largest:?}"
-            );
-        }
-    }
-}
-
-#[test]
-fn the_kernel_picks_the_same_codes() {
-    let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, -1e30, 1e30];
-    let mut rows: Vec<Vec<f32>> = strange.map(|logit| vec![logit; 3]).to_vec();
-    rows.extend(strange.map(|logit| vec![0.5, logit, 0.25, f32::NAN, logit]));
-    // Equal weights, so that prefix sums, goals and draws meet exactly.
-    rows.extend([1, 2, 4, 64, 256].map(|levels| vec![1.5; levels]));
-    rows.push((0..256).map(|code| (code % 4) as f32).collect());
-    rows.push(noise(3, 256).iter().map(|value| value * 4.0).collect());
-    rows.push(noise(4, 31));
-    let shares = [1.0, 0.999_999_9, 0.75, 0.5, 0.25, 1.0 / 256.0, 0.0];
-    let edges = (0..=8).map(|eighth: u64| (eighth << 29).min(u64::from(u32::MAX)) as u32);
-    let mut draws: Vec<u32> = edges.flat_map(|draw| [draw, draw.wrapping_sub(1)]).collect();
-    draws.extend((0..8).map(|index| Philox::new(1, 1).draw(index)));
-    for row in rows {
-        for top_p in shares {
-            for temperature in [0.0, 0.4, 1.0, 7.5] {
-                let sampling = Sampling { temperature, top_p };
-                for (seed, &draw) in draws.iter().enumerate() {
-                    let found = super::shim::pick(&row, sampling, draw, seed as u64);
-                    assert_eq!(found, pick(&row, sampling, draw), "{row:?} {sampling:?} {draw:#x}");
-                }
-            }
-        }
-    }
-}
-
 /// A shape that is played, with everything in it.
 fn played() -> Config {
     Config {
@@ -349,151 +247,4 @@ fn of_shape(shape: usize, kernel_size: usize, dilations: &[usize], conditioning:
         conditioning,
         ..played()
     }
-}
-
-/// Shared memory that holds all of the chain's weights, and less.
-#[test]
-fn the_single_stream_kernel_gives_the_scalar_logits_and_codes() {
-    let notes = |partials| Recipe::Note(NoteRecipe { partials, ..NoteRecipe::default() });
-    let cases = [
-        (0, 2, &[1, 2, 4, 8, 1, 2, 1, 1][..], notes(16), &[227, 66, 80][..]),
-        (0, 3, &[1, 4, 2], notes(4), &[227]),
-        (1, 2, &[1, 2, 1, 16, 1, 2, 4], notes(0), &[227, 150, 164]),
-        (1, 2, &[1, 1], Recipe::None, &[227]),
-    ];
-    for (seed, (shape, kernel_size, dilations, conditioning, sizes)) in (0..).zip(cases) {
-        let weights = lively(&of_shape(shape, kernel_size, dilations, conditioning), seed);
-        for shared in sizes {
-            let shim = || Shim::new(2, shared << 10).wide_if(true).shuffled(seed);
-            let entries = shim();
-            let entries = (entries.entries(), entries);
-            same_logits(&weights, Dtype::Int8, OnDevice::new(entries.1, Mode::Exact), 2, seed);
-            let launched = entries.0.lock().unwrap();
-            assert!(launched.iter().all(|&entry| entry == Entry::Single(shape)), "{launched:?}");
-            for slice in [3, u64::MAX] {
-                let shim = shim().with_slices_of(slice);
-                let mut device = on_shim(&weights, Dtype::Int8, 2, shim);
-                let found = play(&mut device, 2, &[40, 1, 30], seed);
-                assert_eq!(device.loss(), None);
-                assert!(
-                    found == truth(&weights, Dtype::Int8, 2, &[40, 1, 30], seed),
-                    "{seed} {shared}"
-                );
-            }
-        }
-    }
-}
-
-/// So many lanes a thread, and the processor goes on with them where a device failed.
-#[test]
-fn threads_make_what_one_makes() {
-    for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
-        let weights = lively(&config, 12);
-        let runs = [90, 1, 30, 7];
-        let expected = truth(&weights, Dtype::Int8, 7, &runs, 12);
-        for share in [1, 3, 7] {
-            let mut lanes = Lanes::in_shares(packed(&weights, Dtype::Int8), 7, share);
-            assert!(play(&mut lanes, 7, &runs, 12) == expected, "{share} a thread");
-        }
-        let shim = Shim::new(4, SHARED).failing(Fault::Wait(1));
-        let mut device = on_shim(&weights, Dtype::Int8, 7, shim);
-        assert!(play(&mut device, 7, &runs, 12) == expected);
-        assert!(!device.is_on_device());
-    }
-}
-
-#[test]
-fn longer_than_the_rings_and_the_receptive_field() {
-    for dtype in DTYPES {
-        for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
-            let weights = lively(&config, 3);
-            let mut device = on_shim(&weights, dtype, 1, Shim::new(2, SHARED));
-            let runs = [1_050, 60];
-            let found = play(&mut device, 1, &runs, 3);
-            assert!(found[0].iter().collect::<std::collections::HashSet<_>>().len() > 20);
-            assert!(found == truth(&weights, dtype, 1, &runs, 3), "{dtype}");
-        }
-    }
-}
-
-/// The kernel runs beside the host, which writes vectors ahead and reads codes meanwhile: one launch is enough.
-#[test]
-fn a_run_longer_than_the_rings_needs_one_launch() {
-    let small = Config { dilations: vec![1, 3], kernel_size: 2, ..played() };
-    let weights = lively(&small, 3);
-    for (lanes, runs) in [(1, [3_000]), (3, [1_400])] {
-        let shim = Shim::new(1, SHARED).live();
-        let entries = shim.entries();
-        let mut device = on_shim(&weights, Dtype::Int8, lanes, shim);
-        let found = play(&mut device, lanes, &runs, 4);
-        assert_eq!(device.loss(), None);
-        assert!(found == truth(&weights, Dtype::Int8, lanes, &runs, 4));
-        assert_eq!(entries.lock().unwrap().len(), 1);
-    }
-}
-
-#[test]
-fn few_play_alone_and_many_together() {
-    let weights = lively(&played(), 3);
-    for (lanes, entry) in [(2, Entry::GeneralSingle), (9, Entry::GeneralBatch)] {
-        let shim = Shim::new(2, SHARED);
-        let entries = shim.entries();
-        let mut device = on_shim(&weights, Dtype::Int8, lanes, shim);
-        let found = play(&mut device, lanes, &[20, 5], 8);
-        assert!(found == truth(&weights, Dtype::Int8, lanes, &[20, 5], 8));
-        assert!(entries.lock().unwrap().iter().all(|&launched| launched == entry));
-    }
-}
-
-/// Shared memory ends in the midst of the matrices; those begin where the working memory ends.
-#[test]
-fn weights_that_fit_in_part() {
-    let deep = Config { dilations: [1, 2, 4].repeat(6), ..played() };
-    for (config, sizes) in
-        [(played(), &[16, 48, 88, 100, 112, 120, 128][..]), (deep, &[32, 64][..])]
-    {
-        let weights = lively(&config, 3);
-        for (dtype, &shared) in DTYPES.into_iter().flat_map(|d| sizes.iter().map(move |s| (d, s))) {
-            let shim = Shim::new(1, shared << 10);
-            same_logits(&weights, dtype, OnDevice::new(shim, Mode::Exact), 1, 3);
-        }
-    }
-}
-
-#[test]
-fn a_lost_device_changes_no_code() {
-    let runs = [40, 60, 3, 10];
-    let faults =
-        [Fault::Launch(0), Fault::Launch(2), Fault::Wait(0), Fault::Wait(1), Fault::Wait(5)];
-    for config in [played(), Config { conditioning: Recipe::None, ..played() }] {
-        let weights = lively(&config, 9);
-        for dtype in [Dtype::F32, Dtype::Int8] {
-            let expected = truth(&weights, dtype, 2, &runs, 2);
-            for fault in faults {
-                let shim = Shim::new(4, SHARED).failing(fault).with_slices_of(30);
-                let mut device = on_shim(&weights, dtype, 2, shim);
-                let found = play(&mut device, 2, &runs, 2);
-                assert!(!device.is_on_device() && device.loss().is_some(), "{fault:?}");
-                assert!(found == expected, "{dtype} {fault:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_refused_and_changes_nothing() {
-    let weights = lively(&played(), 9);
-    let packed = packed(&weights, Dtype::F32);
-    for nth in 0..9 {
-        let shim = Shim::new(4, SHARED).failing(Fault::Memory(nth));
-        let made = Session::new(Box::new(shim), &weights, &packed, 3, THREADS, Mode::Exact);
-        let error = made.err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("device: out of memory"), "{nth}");
-    }
-    // Working memory that is wanted later, and is not there: the processor goes on.
-    let shim = Shim::new(4, 64).failing(Fault::Memory(9));
-    let mut device = on_shim(&weights, Dtype::F32, 3, shim);
-    let found = play(&mut device, 3, &[30], 2);
-    assert_eq!(device.loss(), Some("device: out of memory"));
-    assert!(found == truth(&weights, Dtype::F32, 3, &[30], 2));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn shim(multiprocessors: u32, shared_kib: u32) -> Shim {
+pub(super) fn shim(multiprocessors: u32, shared_kib: u32) -> Shim {
     Shim::new(multiprocessors, shared_kib << 10).with_clusters()
 }
 
@@ -97,19 +97,32 @@ fn what_has_no_fast_mode_is_told() {
     }
 }
 
-/// A card that is lost: the processor goes on where the voice was.
+/// A card that is lost: the processor goes on where the voice was, from what the card had made.
 #[test]
 fn the_processor_goes_on() {
     let weights = lively(&of_shape(0, 2, &[1, 2, 4], Recipe::None), 4);
-    let runs = [40, 50];
-    let played = |fault| {
-        let mut device = on_fast_shim(&weights, 1, shim(4, 227).failing(fault));
-        (play(&mut device, 1, &runs, 4).remove(0), device.is_on_device())
-    };
-    let (expected, stays) = played(Fault::Never);
-    let (found, stays_too) = played(Fault::Wait(1));
-    assert!(stays && !stays_too);
-    assert_eq!((found.len(), &found[..20]), (expected.len(), &expected[..20]));
+    let (draws, sampling) = (Philox::new(4, 0), Sampling::default());
+    let silence = MuLaw::new(256).silence();
+    let of = |made, code, count| Order { lane: 0, made, code, draws, sampling, count };
+    // Of the class, for all samples.
+    let vector = vec![0.5; weights.config().conditioning_channels()];
+    let mut device = on_fast_shim(&weights, 1, shim(4, 227).failing(Fault::Wait(1)));
+    let mut codes = [0; 90];
+    let (by_card, by_processor) = codes.split_at_mut(40);
+    device.run(&[of(0, silence, 40)], &vector, by_card);
+    assert!(device.is_on_device());
+    device.run(&[of(40, by_card[39], 50)], &vector, by_processor);
+    assert!(!device.is_on_device());
+
+    let packed = packed(&weights, Dtype::F32);
+    let (mut state, mut logits) = (State::new(&packed, 1), vec![0.0; 256]);
+    let heard = std::iter::once(silence).chain(codes);
+    for (made, (before, code)) in (0..).zip(heard.zip(codes)) {
+        packed.step(&mut state, &[0], &[before], &vector, &mut logits);
+        if made >= 40 {
+            assert_eq!(code, packed.pick(&logits, sampling, draws.draw(made)), "sample {made}");
+        }
+    }
 }
 
 /// Lets a model make a sound and hear it, and says how likely each of its codes was: bits a sample, of the exact types
