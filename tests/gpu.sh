@@ -7,6 +7,7 @@
 #
 # FOLDER is target/gpu unless named. Exit code 0: every test passed; 2: there is no GPU, or no programs.
 set -euo pipefail
+export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 most_seconds=480
@@ -45,6 +46,7 @@ in_time() {
 }
 
 rows=()
+speeds=()
 failed=0
 
 # A row of the table: what, how it went, how long it took.
@@ -86,15 +88,35 @@ same_file() {
   rm -rf "$out/on-gpu" "$out/on-cpu"
 }
 
-# A measurement goes below the table as it is.
+# A measurement into a file, or a row of the table that says why there is none.
 bench() {
-  local name=$1
+  local file=$1 began=$SECONDS
   shift
-  (($(left) > 0)) || return 0
-  if ! in_time "$folder/wavenet" bench --device cuda "$@" >"$out/$name.txt" 2>&1; then
+  if (($(left) <= 0)); then
     failed=1
-    row "bench $*" FAILED 0
+    row "bench $*" late 0
+  elif ! in_time "$folder/wavenet" bench --device cuda "$@" >"$file" 2>&1; then
+    failed=1
+    row "bench $*" FAILED $((SECONDS - began))
+    tail -n 3 "$file"
+  else
+    return 0
   fi
+  return 1
+}
+
+# A figure of it.
+figure() {
+  sed -n "s/^ *\"$2\": \([0-9.e+-]*\),*$/\1/p" "$1"
+}
+
+# One line of figures: a shape in int8, played so, by so many voices.
+speed() {
+  local mode=$1 shape=$2 voices=$3 file=$out/$1-$2-$3.json options=()
+  [[ $mode == exact ]] || options=("--$mode")
+  bench "$file" "${options[@]}" --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5 --json || return 0
+  speeds+=("$(printf '%-20s %-10s %6d %14.1f %12.2f' "$shape" "$mode" "$voices" \
+    "$(figure "$file" samples_per_second)e-3" "$(figure "$file" realtime_factor)")")
 }
 
 run() {
@@ -104,8 +126,11 @@ run() {
   export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   out=${OUT:-$folder}
   mkdir -p "$out"
-  local card shape voices has_clusters=0
-  card=$("$folder/wavenet" devices 2>/dev/null | grep -o 'cuda: .*')
+  # What an earlier run measured is not this one's.
+  rm -f "$out"/{micro,sweep}.txt "$out"/{exact,pipeline,fast}-*.json
+  local devices card shape voices has_clusters=0
+  devices=$("$folder/wavenet" devices 2>&1) || die "$folder/wavenet does not start: ${devices%%$'\n'*}"
+  card=$(grep -o 'cuda: .*' <<<"$devices")
   case $card in
     *'not available'*) die "no GPU here: $card" ;;
   esac
@@ -131,33 +156,34 @@ run() {
   same_file "200 streams of the piano" --streams 200 --seconds 0.5 --dtype int8
   same_file "5000 streams of the piano" --streams 5000 --seconds 0.05 --dtype int8
 
-  bench micro --micro
-  bench sweep --sweep --seconds 0.3
-  if ((has_clusters)); then
-    for shape in 64,256,256,10 64,256,256,20 64,256,256,30 128,256,256,30; do
-      for voices in 1 4; do
-        bench "pipeline-$shape-$voices" --pipeline --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5
-      done
+  # Shapes are residual, skip and end channels, and layers.
+  local shapes=('64,256,256,10' '64,256,256,20' '64,256,256,30' '128,256,256,30')
+  for shape in "${shapes[@]}"; do
+    speed exact "$shape" 1
+    ((has_clusters)) || continue
+    for voices in 1 4; do
+      speed pipeline "$shape" "$voices"
     done
-    bench fast-built-in --fast --seconds 0.5
-    for shape in 64,256,256,10 64,256,256,20 64,256,256,30; do
-      for voices in 1 8; do
-        bench "fast-$shape-$voices" --fast --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5
-      done
-    done
-  fi
-  # The sweep has one stream a multiprocessor, and 8192.
-  for shape in 64,256,256,10 64,256,256,20 64,256,256,30 128,256,256,30; do
-    for voices in 1 750 2000 3000 6000; do
-      bench "streams-$shape-$voices" --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5
+    [[ $shape == 128,* ]] && continue
+    for voices in 1 8; do
+      speed fast "$shape" "$voices"
     done
   done
+  for shape in "${shapes[@]}"; do
+    for voices in 750 2000 3000 6000; do
+      speed exact "$shape" "$voices"
+    done
+  done
+  bench "$out/micro.txt" --micro || true
+  bench "$out/sweep.txt" --sweep --seconds 0.3 || true
 
   printf '\n%s\n%s\n\n' "$card" "$(date -u +%F)"
   printf '%s\n' "${rows[@]}"
+  printf '\n%-20s %-10s %6s %14s %12s\n' 'shape, int8' mode voices 'thousand/s' 'x real each'
+  printf '%s\n' "${speeds[@]}"
   echo
-  # Not all of them are there where time was short or the card has no clusters.
-  cat "$out"/micro.txt "$out"/sweep.txt "$out"/pipeline-*.txt "$out"/fast-*.txt "$out"/streams-*.txt 2>/dev/null || true
+  # They are not there where time was short.
+  cat "$out"/{micro,sweep}.txt 2>/dev/null || true
   printf '\n%s after %d s\n' "$( ((failed)) && echo 'something FAILED' || echo 'everything passed')" "$SECONDS"
   return $failed
 }

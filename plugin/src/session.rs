@@ -182,6 +182,11 @@ impl Session {
                     nice_warn!("{error}; the processor plays, with the same sound");
                     Lanes::on_processor(packed, MAX_VOICES)
                 });
+            let lanes = lanes.telling_loss(|why| {
+                nice_warn!(
+                    "the GPU is given up ({why}); the processor plays on, with the same sound"
+                );
+            });
             Synth::on_lanes(lanes, settings)?
         } else {
             Synth::with_room(packed, settings, MAX_VOICES)?

@@ -259,9 +259,9 @@ pub struct BenchArgs {
     pub sweep: bool,
     /// Measure what handing on a word costs on the GPU, and products with the matrix units and without; needs
     /// --device cuda.
-    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json", "fast", "pipeline"])]
+    #[arg(long, conflicts_with_all = ["sweep", "shape", "voices", "model", "json", "fast", "pipeline", "dtype", "seconds", "isa"])]
     pub micro: bool,
-    /// How long to measure [default: 3; with --sweep 0.5 a figure].
+    /// How long to measure [default: 3; with --sweep 0.5 a figure, 1 on a GPU].
     #[arg(long, value_name = "S")]
     #[arg(value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: Option<f64>,

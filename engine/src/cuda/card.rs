@@ -5,7 +5,7 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, WIDE};
+use super::driver::{Card, Driver, Entry, Launch, Mapped, More, OLDEST, OLDEST_DRIVER, WIDE};
 use super::params::Params;
 use super::shapes::{BATCH_SHAPES, OfShape};
 use super::{pipeline_bf16, pipeline_int8, single};
@@ -102,6 +102,12 @@ impl Cuda {
             return Err(not_available(format!(
                 "{} has compute capability {major}.{minor}, 7.5 is needed",
                 card.name
+            )));
+        }
+        if card.driver_version < OLDEST_DRIVER {
+            let (major, minor) = (card.driver_version / 1000, card.driver_version % 1000 / 10);
+            return Err(not_available(format!(
+                "NVIDIA's driver 525 or later is needed, this one is for CUDA {major}.{minor}: update it"
             )));
         }
         // SAFETY: the device exists; what is made here is released when this is dropped.

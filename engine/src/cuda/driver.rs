@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 pub(super) const OLDEST: (u32, u32) = (7, 5);
 pub(super) const WIDE: (u32, u32) = (8, 0);
 
+/// The oldest driver that reads the PTX: for CUDA 12.0.
+pub(super) const OLDEST_DRIVER: u32 = 12_000;
+
 /// The first cards that have clusters, and the first driver that knows messages between their blocks: for CUDA 12.1.
 pub(super) const WITH_CLUSTERS: (u32, u32) = (9, 0);
 pub(super) const WITH_MESSAGES: u32 = 12_010;

@@ -41,6 +41,7 @@ pub struct Lanes {
     count: usize,
     history: Vec<History>,
     loss: Option<String>,
+    tell_loss: fn(&str),
 }
 
 #[derive(Debug)]
@@ -58,14 +59,19 @@ impl Lanes {
     /// The same with so many lanes a thread.
     pub(super) fn in_shares(packed: Arc<Packed>, lanes: usize, share: usize) -> Self {
         let place = Place::Processor(Processors::new(&packed, lanes, share));
-        Self { packed, place, count: lanes, history: Vec::new(), loss: None }
+        Self { packed, place, count: lanes, history: Vec::new(), loss: None, tell_loss: |_| () }
     }
 
     /// So many lanes on a device.
     pub(super) fn on_device(packed: Arc<Packed>, session: Session, lanes: usize) -> Self {
         let history = (0..lanes).map(|_| History::default()).collect();
         let place = Place::Device(Box::new(session));
-        Self { packed, place, count: lanes, history, loss: None }
+        Self { packed, place, count: lanes, history, loss: None, tell_loss: |_| () }
+    }
+
+    /// Lets `tell` be called once with the reason, should the GPU be given up: by the thread that runs the lanes.
+    pub fn telling_loss(self, tell: fn(&str)) -> Self {
+        Self { tell_loss: tell, ..self }
     }
 
     /// The model.
@@ -108,7 +114,9 @@ impl Lanes {
             match session.run(orders, conditioning, codes) {
                 Ok(()) => return self.remember(orders, conditioning, codes),
                 Err(error) => {
-                    self.loss = Some(error.to_string());
+                    let why = error.to_string();
+                    (self.tell_loss)(&why);
+                    self.loss = Some(why);
                     let share = share_of(self.count, FEWEST_STEPPED);
                     let mut processors = Processors::new(&self.packed, self.count, share);
                     processors.hear_again(&self.packed, &self.history);

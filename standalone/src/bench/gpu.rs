@@ -13,8 +13,9 @@ use wavenet_engine::conditioning::NoteConditioner;
 use wavenet_engine::cuda::{self, Card, Lanes, Mode, Order};
 use wavenet_engine::{Config, Dtype, MuLaw, Packed, Philox, Sampling};
 
-use super::{random_model, shape_of, sweep::SHAPES};
-use crate::cli::{BenchArgs, RunArgs, Shape};
+use super::sweep::{DTYPES, models, name_of};
+use super::{random_model, shape_of};
+use crate::cli::{BenchArgs, RunArgs};
 use crate::model::{Model, of_gpu};
 
 /// How long to measure, unless told otherwise.
@@ -63,10 +64,12 @@ fn name<S: Serializer>(mode: &Mode, serializer: S) -> Result<S::Ok, S::Error> {
 /// # Errors
 /// If there is no GPU, it fails, or the model cannot be loaded or built.
 pub(super) fn bench(args: &BenchArgs) -> Result<String> {
-    let card = of_gpu(cuda::card())?;
     if args.micro {
-        return Ok(costs(&card, &of_gpu(cuda::micro())?));
+        // Of the GPU alone: no processor does it instead.
+        let card = cuda::card()?;
+        return Ok(costs(&card, &cuda::micro()?));
     }
+    let card = of_gpu(cuda::card())?;
     if args.sweep {
         return sweep(args, &card);
     }
@@ -91,7 +94,7 @@ fn costs(card: &Card, costs: &[cuda::Cost]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A table: the shapes and types of weights of the processor's sweep, for one stream, one a
+/// A table: the models and types of weights of the processor's sweep, for one stream, one a
 /// multiprocessor, and more.
 fn sweep(args: &BenchArgs, card: &Card) -> Result<String> {
     let seconds = args.seconds.unwrap_or(SECONDS_OF_SWEEP);
@@ -100,9 +103,8 @@ fn sweep(args: &BenchArgs, card: &Card) -> Result<String> {
     let mut lines = vec![card.to_string()];
     let heads = streams.map(|streams| format!("{streams:>10}"));
     lines.push(format!("{:<26} {:<5} {}", "thousand samples a second", "dtype", heads.join(" ")));
-    for [residual_channels, skip_channels, end_channels, layers] in SHAPES {
-        let model = random_model(Shape { residual_channels, skip_channels, end_channels, layers })?;
-        for dtype in super::sweep::DTYPES {
+    for model in models(args)? {
+        for dtype in DTYPES {
             let run = RunArgs { dtype: Some(dtype), ..args.run };
             let mut cells = Vec::new();
             for voices in streams {
@@ -110,9 +112,9 @@ fn sweep(args: &BenchArgs, card: &Card) -> Result<String> {
                 cells.push(format!("{:>10.1}", report.samples_per_second / 1e3));
                 reports.push(report);
             }
-            let shape = format!("{residual_channels},{skip_channels},{end_channels},{layers}");
-            let name = format!("{dtype:?}").to_lowercase();
-            lines.push(format!("{shape:<26} {name:<5} {}", cells.join(" ")));
+            let dtype = format!("{dtype:?}").to_lowercase();
+            let name = name_of(&model.name, &shape_of(model.weights.config()));
+            lines.push(format!("{name:<26} {dtype:<5} {}", cells.join(" ")));
         }
     }
     Ok(if args.json { serde_json::to_string_pretty(&reports)? } else { lines.join("\n") })

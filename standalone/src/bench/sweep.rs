@@ -10,8 +10,7 @@ use crate::model::Model;
 /// How long each row is measured, unless told otherwise.
 const SECONDS: f64 = 0.5;
 /// R, S, A and layers.
-pub(super) const SHAPES: [[usize; 4]; 3] =
-    [[64, 256, 256, 10], [64, 256, 256, 30], [128, 256, 256, 30]];
+const SHAPES: [[usize; 4]; 3] = [[64, 256, 256, 10], [64, 256, 256, 30], [128, 256, 256, 30]];
 pub(super) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Int8];
 const ISAS: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
 /// Voices of a row: one, then eight together.
@@ -23,13 +22,8 @@ const VOICES: [usize; 2] = [1, 8];
 /// If a model cannot be loaded or built.
 pub(super) fn sweep(args: &BenchArgs) -> Result<String> {
     let seconds = args.seconds.unwrap_or(SECONDS);
-    let mut models = vec![Model::load(args.model.as_deref())?];
-    for [residual_channels, skip_channels, end_channels, layers] in SHAPES {
-        let shape = Shape { residual_channels, skip_channels, end_channels, layers };
-        models.push(random_model(shape)?);
-    }
     let mut reports = Vec::new();
-    for model in &models {
+    for model in &models(args)? {
         for dtype in DTYPES {
             for isa in ISAS {
                 if Packed::new(&model.weights, dtype.into(), isa.into()).is_err() {
@@ -43,6 +37,24 @@ pub(super) fn sweep(args: &BenchArgs) -> Result<String> {
         }
     }
     Ok(if args.json { serde_json::to_string_pretty(&reports)? } else { table(&reports) })
+}
+
+/// The model that was asked for, and the shapes.
+///
+/// # Errors
+/// If a model cannot be loaded or built.
+pub(super) fn models(args: &BenchArgs) -> Result<Vec<Model>> {
+    let mut models = vec![Model::load(args.model.as_deref())?];
+    for [residual_channels, skip_channels, end_channels, layers] in SHAPES {
+        let shape = Shape { residual_channels, skip_channels, end_channels, layers };
+        models.push(random_model(shape)?);
+    }
+    Ok(models)
+}
+
+/// A model in a table: the last word of its name, and its shape.
+pub(super) fn name_of(model: &str, shape: &str) -> String {
+    format!("{} {shape}", model.split(' ').next_back().unwrap_or_default())
 }
 
 /// One line for each pair of one voice and eight.
@@ -63,7 +75,7 @@ fn table(reports: &[Report]) -> String {
         let [first, .., last] = pair else { continue };
         lines.push(format!(
             "{:<26} {:<5} {:<7} {:>11.0} {:>9.2} {:>13} {:>11.0} {:>9.2} {:>13}",
-            format!("{} {}", first.model.split(' ').next_back().unwrap_or_default(), first.shape),
+            name_of(&first.model, &first.shape),
             format!("{:?}", first.dtype).to_lowercase(),
             format!("{:?}", first.isa).to_lowercase(),
             first.samples_per_second,

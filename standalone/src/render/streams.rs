@@ -61,6 +61,8 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
     let began = Instant::now();
     let mut bar = Bar::new(score.frames * u64::from(streams));
     let mut loss = LossNote::new(args.place.mode());
+    // A GPU that was given up made nothing of what it was asked for last.
+    let (mut is_by_gpu, mut is_by_processor) = (false, false);
     for (batch, seeds) in seeds.chunks(together).enumerate() {
         let each = |&seed: &u64| Settings { seed, ..settings.clone() };
         let settings: Vec<Settings> = seeds.iter().map(each).collect();
@@ -79,6 +81,8 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
             },
             &mut loss,
         )?;
+        is_by_gpu |= band.lanes().is_on_device();
+        is_by_processor |= !band.lanes().is_on_device();
         for (seed, samples) in seeds.iter().zip(samples) {
             let path = place.path().join(format!("{seed:0width$}.wav"));
             let mut wav = WavFile::create(&path, out_hz, score.frames)?;
@@ -89,7 +93,9 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
     drop(bar);
     place.finish()?;
     let seconds = score.frames as f64 / f64::from(out_hz);
-    let on = card.map_or_else(|| "the processor".into(), |card| card.name);
+    let gpu = card.filter(|_| is_by_gpu).map(|card| card.name);
+    let processor = is_by_processor.then(|| "the processor".into());
+    let on = gpu.into_iter().chain(processor).collect::<Vec<String>>().join(" and ");
     let times = seconds * f64::from(streams) / began.elapsed().as_secs_f64();
     Ok(format!(
         "{}: {streams} files of {seconds:.2} s at {out_hz} Hz, on {on}, {times:.1} times real time in all",

@@ -1,5 +1,7 @@
 //! What fails, and what goes on without it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 /// So many lanes a thread, and the processor goes on with them where a device failed.
@@ -45,6 +47,21 @@ fn a_lost_device_changes_no_code() {
             }
         }
     }
+}
+
+/// Who asked for it is told once.
+#[test]
+fn a_loss_is_told_once() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    let weights = lively(&played(), 9);
+    let shim = Shim::new(4, SHARED).failing(Fault::Wait(0));
+    let device = on_shim(&weights, Dtype::F32, 2, shim);
+    let mut device = device.telling_loss(|why| {
+        assert_eq!(why, "device: the device was lost");
+        TOLD.fetch_add(1, Ordering::Relaxed);
+    });
+    play(&mut device, 2, &[3, 4, 5], 2);
+    assert_eq!(TOLD.load(Ordering::Relaxed), 1);
 }
 
 /// Blocks that find no place wait for others to end: a slice is over in time all the same.
