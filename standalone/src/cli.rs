@@ -215,7 +215,7 @@ pub struct StreamArgs {
 /// How samples leave on a pipe. All are mono.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StreamFormat {
-    /// A WAV header of unknown length, then 16-bit samples.
+    /// A WAV header, of unknown length without --seconds, then 16-bit samples.
     Wav,
     /// 16-bit little-endian samples.
     S16le,

@@ -57,7 +57,9 @@ fn write_all(
             bits_per_sample: 16,
             sample_format: SampleFormat::Int,
         };
-        out.write_all(&spec.into_header_for_infinite_file())?;
+        let mut header = spec.into_header_for_infinite_file();
+        set_length(&mut header, frames);
+        out.write_all(&header)?;
     }
     let began = Instant::now();
     let mut samples = vec![0.0; (args.rate * CHUNK_MS / 1000).max(1) as usize];
@@ -91,6 +93,17 @@ fn write_all(
         }
     }
     Ok(())
+}
+
+/// Tells how long a stream will be whose end is known, for who keeps it in a file.
+fn set_length(header: &mut [u8], frames: u64) {
+    let data_bytes = frames.saturating_mul(2);
+    let Ok(whole) = u32::try_from(data_bytes.saturating_add(header.len() as u64 - 8)) else {
+        return;
+    };
+    header[4..8].copy_from_slice(&whole.to_le_bytes());
+    let end = header.len();
+    header[end - 4..].copy_from_slice(&(data_bytes as u32).to_le_bytes());
 }
 
 /// What is played: a drone, or a piece over and over.

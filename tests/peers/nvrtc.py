@@ -4,7 +4,7 @@
                       wider matrix units, one of the single-stream kernels, one of the pipelines, one for each
                       shape of the batch kernel, and those of `--micro`: what the program carries
     nvrtc.py check    says as JSON whether these files are what the text gives, and what the kernel takes of
-                      every card that it is compiled for
+                      every card that it is compiled for; and the trainer's
 
 The oldest compiler that knows all of them makes the PTX: so the oldest drivers read it (525 and later). Messages
 between the blocks of a cluster are younger: pipelines have the next compiler, and need a driver from 530 on.
@@ -17,9 +17,14 @@ import re
 import sys
 
 import nvidia.cuda_nvrtc
+import nvidia.cuda_runtime
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "engine" / "src" / "cuda"
 KERNELS = FOLDER / "kernels"
+# The trainer's, which its build compiles where there is CUDA's toolkit; here only to see that they compile.
+TRAINING = FOLDER.parents[2] / "trainer" / "src" / "card" / "cuda" / "kernels.cu"
+TRAINING_CARDS = ["sm_80", "sm_86", "sm_90"]
+INCLUDED = pathlib.Path(next(iter(nvidia.cuda_runtime.__path__))) / "include"
 # By the names that the texts include them by.
 HEADERS = sorted(path.relative_to(KERNELS).as_posix() for path in KERNELS.rglob("*.cuh"))
 DTYPES = ["f32", "bf16", "int8"]
@@ -90,10 +95,10 @@ def compile_for(target, name, defines):
     headers = [(KERNELS / header).read_text() for header in HEADERS]
     source = (KERNELS / name).read_text().encode()
     made = nvrtc.nvrtcCreateProgram(
-        ctypes.byref(program), source, name.encode(), len(HEADERS), strings(headers), strings(HEADERS)
+        ctypes.byref(program), source, str(name).encode(), len(HEADERS), strings(headers), strings(HEADERS)
     )
     assert made == 0, made
-    options = [f"--gpu-architecture={target}", "--std=c++17"]
+    options = [f"--gpu-architecture={target}", "--std=c++17", f"--include-path={INCLUDED}"]
     options += [f"-DWAVENET_{define}" for define in defines]
     # The numeric contract: nothing is contracted, flushed or approximated.
     options += ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"]
@@ -147,7 +152,8 @@ def check():
         if card in CARDS_WITH_CLUSTERS:
             texts += [(card, name, [dtype]) for name, dtype in PIPELINES.items()]
     kernels = [use for card, name, defines in texts for use in usage(name, defines, card)]
-    print(json.dumps({"stale": stale, "kernels": kernels}, indent=1))
+    training = [use for card in TRAINING_CARDS for use in usage(TRAINING, [], card)]
+    print(json.dumps({"stale": stale, "kernels": kernels, "training": training}, indent=1))
 
 
 def build():

@@ -57,6 +57,14 @@ fn what_the_program_carries_is_what_the_text_gives_and_fits_every_card() {
         assert!(number("stack") == 0 && number("spilled") == 0, "{kernel}");
         assert_eq!(number("shared"), 0, "{kernel}");
     }
+    // The trainer's, each for f32 and bf16, in blocks of 256 threads.
+    let training = found["training"].as_array().unwrap();
+    assert_eq!(training.len(), 3 * 2 * 9);
+    for kernel in training {
+        let number = |name: &str| kernel[name].as_u64().unwrap();
+        assert!((1..=REGISTERS / 256).contains(&number("registers")), "{kernel}");
+        assert!(number("stack") == 0 && number("spilled") == 0, "{kernel}");
+    }
 }
 
 #[test]

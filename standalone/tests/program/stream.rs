@@ -21,6 +21,8 @@ fn a_stream_holds_the_samples_of_a_render() {
         let raw = streamed(&folder, &format!("{sound} --no-pace --format s16le"));
         assert_eq!(raw.len(), 2 * 8_820);
         assert!(wav.ends_with(&raw) && wav.starts_with(b"RIFF"));
+        // Its end is known, so a file of it is one like others.
+        assert_eq!(hound::WavReader::new(&wav[..]).unwrap().len(), 8_820);
         if model == "drone" {
             folder.succeed(&format!("render --out x.wav {sound}"));
             let mut reader = hound::WavReader::open(folder.path("x.wav")).unwrap();

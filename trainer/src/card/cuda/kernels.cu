@@ -118,7 +118,7 @@ __device__ void cross_entropy(const T *logits, const u32 *targets, const float *
   u32 row = index() / 32, lane = threadIdx.x % 32;
   if (row >= rows) return;
   const T *logit = logits + row * levels;
-  float largest = -INFINITY;
+  float largest = -__int_as_float(0x7f800000);
   for (u32 level = lane; level < levels; level += 32) largest = fmaxf(largest, wide(logit[level]));
   largest = warp_max(largest);
   float sum = 0.0f;
