@@ -124,16 +124,16 @@ impl Config {
     /// The index of a class by its name, in capitals or not.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the classes there are.
+    /// [`Error::Unknown`] naming the classes there are.
     pub fn class_index(&self, name: &str) -> Result<usize> {
         let is_it = |class: &String| class == name;
         let is_like_it = |class: &String| class.to_lowercase() == name.to_lowercase();
         let found = self.classes.iter().position(is_it);
         found.or_else(|| self.classes.iter().position(is_like_it)).ok_or_else(|| {
-            Error::Unsupported(if self.classes.is_empty() {
-                format!("class `{name}`: this model has no classes")
+            Error::Unknown(if self.classes.is_empty() {
+                format!("there is no class `{name}`: this model has no classes")
             } else {
-                format!("class `{name}`: this model knows {}", self.classes.join(", "))
+                format!("there is no class `{name}`: this model knows {}", self.classes.join(", "))
             })
         })
     }

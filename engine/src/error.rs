@@ -16,6 +16,9 @@ pub enum Error {
     /// The bytes are not a model, or a damaged one: the file is at fault.
     #[error("not a usable model: {0}")]
     Format(String),
+    /// A name that the model does not know: whoever asks for it is at fault.
+    #[error("{0}")]
+    Unknown(String),
     /// A valid request that this version or this machine cannot serve.
     #[error("not supported: {0}")]
     Unsupported(String),

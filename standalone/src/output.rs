@@ -38,10 +38,7 @@ pub fn check(option: &str, path: &Path, extension: &str) -> Result<PathBuf> {
         let better = path.with_extension(extension);
         bail!("{shown}: only .{extension} files are written; did you mean {}?", better.display());
     }
-    let folder = folder_of(path);
-    let full = folder.canonicalize().with_context(|| {
-        format!("cannot write {shown}: create the folder {} first", folder.display())
-    })?;
+    let full = full_folder_of(&shown, path)?;
     files::beside(&full.join(name)).with_context(|| format!("cannot write {shown}"))?;
     Ok(full.join(name))
 }
@@ -51,10 +48,20 @@ fn a_folder(shown: &str, path: &Path, extension: &str) -> Result<PathBuf> {
     bail!("{shown} is a folder; name a file in it, such as {}", inside.display())
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
+/// The folder that something shall lie in, spelt out in full.
+///
+/// # Errors
+/// If it is missing or closed to us.
+pub fn full_folder_of(shown: &str, path: &Path) -> Result<PathBuf> {
+    let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
+    };
+    match folder.canonicalize() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("cannot write {shown}: create the folder {} first", folder.display())
+        }
+        found => found.with_context(|| format!("cannot write {shown}: {}", folder.display())),
     }
 }
 

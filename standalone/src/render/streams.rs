@@ -17,6 +17,7 @@ use wavenet_engine::synth::{Band, Event, Settings};
 use super::{Bar, settings};
 use crate::cli::{Place, PlaceArgs, RenderArgs};
 use crate::model::{LossNote, Model, check_place, of_gpu, slowness};
+use crate::output::full_folder_of;
 use crate::score::Score;
 use crate::wav::WavFile;
 
@@ -183,13 +184,7 @@ impl Folder {
         let Some(name) = place.file_name() else { bail!("{shown} names no folder") };
         let is_file = place.extension().is_some_and(|given| given.eq_ignore_ascii_case("wav"));
         ensure!(!is_file, "{shown} names a file; --streams makes a folder of them, name one");
-        let parent = match place.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let parent = parent.canonicalize().with_context(|| {
-            format!("cannot write {shown}: create the folder {} first", parent.display())
-        })?;
+        let parent = full_folder_of(&shown, place)?;
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         {
