@@ -31,6 +31,7 @@ use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
 use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
+use wavenet_trainer::training::diagnosis::{of_missing_notes, of_other_notes};
 use wavenet_trainer::training::{TrainOptions, check, train};
 
 /// Set by Ctrl-C (and by a polite kill).
@@ -145,15 +146,17 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     show_table(&prepared)?;
 
     condition(&mut config, &prepared, args.conditioning.into())?;
-    if args.conditioning == ConditioningArg::Auto {
-        tell_missing_notes(&prepared);
-    }
+    // Who asks for something else knows what the names do not tell.
+    let is_auto = args.conditioning == ConditioningArg::Auto;
+    let missing = is_auto.then(|| of_missing_notes(prepared.index())).flatten();
     options.training = options.training.completed(config.conditioning.told());
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
+    let others = notes.as_ref().map(Notes::other_notes).unwrap_or_default();
     let shifts = &options.training.shifts;
     let material = Material::new(prepared, &config, notes.as_ref(), shifts)?
-        .augmented(options.training.augmentation.clone());
+        .augmented(options.training.augmentation.clone())
+        .with_findings(missing.into_iter().chain(of_other_notes(&others)).collect());
     let outcome = train(&material, &config, &options, &INTERRUPTED)?;
 
     let report = report::write(&material, &options, &outcome).with_context(|| {
@@ -231,21 +234,6 @@ fn learn_notes(config: &mut Config, prepared: &Prepared, tuning: Tuning) -> Resu
     Ok(Some(notes))
 }
 
-/// Some names tell notes and some do not: the model gets no keys, and the user should know why.
-fn tell_missing_notes(prepared: &Prepared) {
-    let nameless = |entry: &&wavenet_trainer::prepared::Entry| entry.key.is_none();
-    let count = prepared.entries().iter().filter(nameless).count();
-    if let Some(entry) = prepared.entries().iter().find(nameless)
-        && count < prepared.entries().len()
-    {
-        say(&format!(
-            "no keys: nothing tells the notes of {count} files, {} for one; name them, list them in \
-             labels.csv, remove them, or use --conditioning note\n",
-            entry.name
-        ));
-    }
-}
-
 fn describe(config: &Config) {
     let notes = match &config.conditioning {
         Recipe::Note(recipe) => format!(", notes by {} partials", recipe.partials),
@@ -314,6 +302,11 @@ fn export_command(args: &ExportArgs) -> Result<String> {
     ensure!(
         canonical(&args.out).is_none_or(|out| Some(out) != canonical(&args.model)),
         "{} is the model itself, which is worth keeping: name another file",
+        args.out.display()
+    );
+    ensure!(
+        args.overwrite || !args.out.exists(),
+        "{} exists; add --overwrite to replace it, or choose another --out",
         args.out.display()
     );
     let Some(data) = &args.data else { return export(weights, None, args) };
