@@ -63,6 +63,7 @@ impl Table {
         let mut rows = sources(index, &files, kept);
         rows.extend(takes(index, &parts));
         rows.push(trimmed(index, kept, dropped));
+        rows.extend(offsets(&files));
         rows.extend(counted(
             "clipped",
             &files,
@@ -72,7 +73,7 @@ impl Table {
         ));
         rows.extend(counted("damaged", &files, |file| file.damaged_packets, "packet", "left out"));
         rows.extend([labels(&files, &parts), notes(&parts)]);
-        rows.extend(splits(index, files.len()));
+        rows.extend(splits(index, files.len(), parts.len()));
         let warnings = warnings(index, &parts, kept, dropped);
         Self { rows, notes: index.notices.clone(), warnings }
     }
@@ -125,6 +126,18 @@ fn trimmed(index: &Index, kept: u64, dropped: u64) -> Row {
     row("trimmed", if index.trimmed { text } else { "nothing".into() })
 }
 
+/// The means that were taken away.
+fn offsets(files: &[&Entry]) -> Option<Row> {
+    let largest = files.iter().map(|file| file.offset.abs()).fold(0.0, f32::max);
+    let among = files.iter().filter(|file| file.offset != 0.0).count();
+    let text = || {
+        let percent = 100.0 * largest;
+        let decimals = usize::from(percent < 10.0);
+        format!("{}, up to {percent:.decimals$} % of full scale, taken away", count(among, "file"))
+    };
+    (among > 0).then(|| row("offset", text()))
+}
+
 /// A row, where there is something to count.
 fn counted(
     title: &'static str,
@@ -167,13 +180,16 @@ fn notes(parts: &[&Entry]) -> Row {
 }
 
 /// What is for training, and what for validation.
-fn splits(index: &Index, files: usize) -> Vec<Row> {
+fn splits(index: &Index, files: usize, parts: usize) -> Vec<Row> {
+    let is_divided = index.entries.len() > parts;
     let part = |(title, split)| {
         let part = index.entries.iter().filter(|entry| entry.split == split);
         let (entries, frames) = part
             .fold((0, 0_u64), |(n, frames), entry| (n + 1, frames.saturating_add(entry.frames)));
         let whole = if entries > 0 && files == 1 {
             "a part of 1 file".into()
+        } else if entries > 0 && is_divided {
+            format!("a part of each of {}", count(entries, "file"))
         } else {
             count(entries, noun(index.entries.iter()))
         };

@@ -30,6 +30,7 @@ fn corpus(folder: &Path) -> Prepared {
             clipped_samples: 0,
             dropped_frames: 0,
             damaged_packets: 0,
+            offset: 0.0,
             peak: 0.5,
         });
     }
@@ -41,6 +42,7 @@ fn corpus(folder: &Path) -> Prepared {
     let index = Index {
         format: String::new(),
         version: VERSION,
+        revision: 0,
         rate_hz: 16_000,
         trimmed: true,
         fingerprint: String::new(),

@@ -99,7 +99,7 @@ fn too_little_to_learn_from() {
     for name in ["a", "b", "c"] {
         folder.write(&format!("short/{name}.wav"), tone(400.0, 0.04));
     }
-    warns(&folder, "--data short --steps 2", "2 of 2 training files are shorter than the 64 ms");
+    warns(&folder, "--data short --steps 2", "3 of 3 training files are shorter than the 64 ms");
 }
 
 #[test]
