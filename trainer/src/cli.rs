@@ -351,10 +351,12 @@ pub fn one_line(error: &clap::Error) -> String {
     format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-/// What went wrong and why, each cause once: some say their own cause already.
+/// What went wrong and why, each cause once: some say their own cause already. The names of temporary files
+/// are nobody's business.
 pub fn causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
+        let cause = cause.split(" at path \"").next().unwrap_or_default().to_owned();
         if !line.ends_with(&cause) {
             line += if line.is_empty() { "" } else { ": " };
             line += &cause;

@@ -1,10 +1,11 @@
 //! What preparing found and did, in words, from the index alone.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Result, Write};
+use std::fmt::{Result, Write};
 
 use crate::corpus::notes::key_name;
 use crate::prepared::{Entry, Index, Prepared, Split};
+use crate::words::{count, listed};
 
 /// A corpus whose largest sample is under this (-60 dB) is called silent.
 const SILENT_PEAK: f32 = 1e-3;
@@ -92,7 +93,7 @@ fn sources(index: &Index, files: &[&Entry], kept: u64) -> Vec<Row> {
     let kinds = kinds.iter().map(|(&(rate_hz, channels), files)| {
         format!("{} at {rate_hz} Hz {}", count(*files, "file"), channel_name(channels))
     });
-    let mut rows = vec![row("read", read), row("from", listed(kinds))];
+    let mut rows = vec![row("read", read), row("from", listed(kinds, LISTED))];
     if !index.skipped.is_empty() {
         let details = index.skipped.iter().map(|file| format!("{} {}", file.name, file.reason));
         let text = count(index.skipped.len(), "file");
@@ -161,7 +162,7 @@ fn labels(files: &[&Entry], parts: &[&Entry]) -> Row {
         return row("labels", text.into());
     }
     let names = labels.iter().map(|(label, files)| format!("{label} {files}"));
-    row("labels", format!("{}: {}", labels.len(), listed(names)))
+    row("labels", format!("{}: {}", labels.len(), listed(names, LISTED)))
 }
 
 fn notes(parts: &[&Entry]) -> Row {
@@ -251,20 +252,6 @@ fn tally<T: Ord>(things: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
     let mut tally = BTreeMap::new();
     things.for_each(|thing| *tally.entry(thing).or_default() += 1);
     tally
-}
-
-fn listed(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.collect();
-    match names.get(LISTED..) {
-        Some(rest) if !rest.is_empty() => {
-            format!("{} and {} more", names[..LISTED].join(", "), rest.len())
-        }
-        _ => names.join(", "),
-    }
-}
-
-fn count(number: impl Display + PartialEq + From<u8>, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1.into() { "" } else { "s" })
 }
 
 /// An index may claim anything of the recordings it was made from: counts saturate.

@@ -52,6 +52,7 @@ fn a_healthy_run_has_nothing_to_look_at() {
     assert!(!said.contains("warning"), "{said}");
     let html = String::from_utf8(folder.read("x.html")).unwrap();
     assert!(html.contains("Nothing unusual was seen.") && !html.contains("To look at"));
+    assert!(!html.contains("(once: "), "it was validated more than once");
 }
 
 #[test]
@@ -96,6 +97,8 @@ fn too_little_to_learn_from() {
     let deep = TINY.replace("16]", "16, 32, 64, 128, 256, 512]");
     folder.write("tiny.toml", deep);
     warns(&folder, "--steps 2", "times the 64 ms that the model looks back on");
+    folder.write("shorter/a.wav", tone(400.0, 0.08));
+    warns(&folder, "--data shorter --steps 2", "to train on, less than twice the 64 ms that");
     for name in ["a", "b", "c"] {
         folder.write(&format!("short/{name}.wav"), tone(400.0, 0.04));
     }

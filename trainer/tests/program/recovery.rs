@@ -57,7 +57,9 @@ fn the_two_last_states_play_and_the_older_serves_where_the_newest_is_damaged() {
         .map(|name| checkpoint::load(&folder.path(name)).unwrap().moments.step);
     assert_eq!(steps, [20, 16]);
     for state in ["x.state", "x.previous.state"] {
-        folder.succeed(&format!("export --model {state} --out now.safetensors --dtype f32"));
+        folder.succeed(&format!(
+            "export --model {state} --out now.safetensors --dtype f32 --overwrite"
+        ));
         let weights = Weights::load(&folder.path("now.safetensors")).unwrap();
         let average = checkpoint::load(&folder.path(state)).unwrap().moments.average;
         assert_eq!(weights.values(), average);

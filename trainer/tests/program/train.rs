@@ -59,7 +59,9 @@ fn notes_and_classes_are_the_same_bytes_too() {
     folder.succeed("prepare --data notes --out p");
     let (text, said) = folder.succeed(&training("a.safetensors", "--data p --steps 6 --threads 1"));
     assert!(said.contains("notes by 16 partials, 2 classes"), "{said}");
-    assert!(text.contains("wavenet render --model a.safetensors"), "{text}");
+    let heard =
+        " render --model a.safetensors --note E4 --class flute --out sound.wav --png sound.png";
+    assert!(text.trim_end().ends_with(heard), "{text}");
     let first = folder.read("a.safetensors");
     assert!(folder.train("b.safetensors", "--data p --steps 6 --threads 2") == first);
     let config = Weights::from_bytes(&first).unwrap().config().clone();
@@ -68,6 +70,26 @@ fn notes_and_classes_are_the_same_bytes_too() {
     assert_eq!(Weights::from_bytes(&class).unwrap().config().conditioning_channels(), 16);
     let none = folder.train("d.safetensors", "--data p --steps 2 --conditioning none");
     assert_eq!(Weights::from_bytes(&none).unwrap().config().conditioning_channels(), 0);
+}
+
+#[test]
+fn the_last_line_names_the_program_beside_this_one() {
+    use std::env::consts::EXE_SUFFIX;
+    let folder = Folder::new();
+    let trainer = format!("my bin/wavenet-trainer{EXE_SUFFIX}");
+    std::fs::create_dir(folder.path("my bin")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_wavenet-trainer"), folder.path(&trainer)).unwrap();
+    folder.write(&format!("my bin/wavenet{EXE_SUFFIX}"), "");
+    let mut command = std::process::Command::new(folder.path(&trainer));
+    let arguments = training("x.safetensors", "--steps 1");
+    command.args(arguments.split_whitespace()).current_dir(folder.path("."));
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let last = format!(
+        "To hear it: 'my bin/wavenet{EXE_SUFFIX}' render --model x.safetensors --out sound.wav --png sound.png"
+    );
+    assert!(text.starts_with("1 step: ") && text.trim_end().ends_with(&last), "{text}");
+    let html = String::from_utf8(folder.read("x.html")).unwrap();
+    assert!(html.contains(&last["To hear it: ".len()..]), "not in the report: {last}");
 }
 
 #[test]

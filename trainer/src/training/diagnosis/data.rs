@@ -5,6 +5,7 @@ use wavenet_engine::Config;
 use super::{Finding, Kind};
 use crate::corpus::notes::key_name;
 use crate::prepared::{Index, Split};
+use crate::words::{count, listed};
 
 /// Training data should last so many receptive fields.
 const RECEPTIVE_FIELDS: u64 = 50;
@@ -25,10 +26,14 @@ pub(in crate::training) fn of_data(index: &Index, config: &Config) -> Vec<Findin
         findings.push(Finding::new(
             Kind::TooLittle,
             format!(
-                "there are {:.1} s to train on, only {:.0} times the {field_ms:.0} ms that the model \
-                 looks back on: add recordings (minutes, not seconds), or give it fewer dilations",
+                "there are {:.1} s to train on, {} the {field_ms:.0} ms that the model looks back on: add \
+                 recordings (minutes, not seconds), or give it fewer dilations",
                 frames as f64 / rate_hz,
-                frames as f64 / field as f64
+                match frames / field {
+                    0 => "less than".into(),
+                    1 => "less than twice".into(),
+                    times => format!("only {times} times"),
+                }
             ),
         ));
     }
@@ -61,8 +66,8 @@ pub fn of_missing_notes(index: &Index) -> Option<Finding> {
             format!(
                 "no keys, as nothing tells the notes of {} ({}): name {2} by {3}, list {2} in \
                  labels.csv, remove {2}, or use --conditioning note, which leaves {2} out",
-                counted(nameless.len(), "file"),
-                listed(nameless.iter().map(|name| (*name).to_owned())),
+                count(nameless.len(), "file"),
+                listed(nameless.iter().map(|name| (*name).to_owned()), LISTED),
                 if nameless.len() == 1 { "it" } else { "them" },
                 if nameless.len() == 1 { "its note" } else { "their notes" },
             ),
@@ -83,21 +88,11 @@ pub fn of_other_notes(others: &[(&str, u8)]) -> Option<Finding> {
         _ => format!(
             "{} sound like other notes than they are named after: {}; rename them, or say their notes in \
              labels.csv",
-            counted(others.len(), "recording"),
-            listed(names)
+            count(others.len(), "recording"),
+            listed(names, LISTED)
         ),
     };
     Some(Finding::new(Kind::OtherNotes, text))
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    let shown = names.take(LISTED).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 #[cfg(test)]
