@@ -126,6 +126,11 @@ pub fn previous_path(model: &Path) -> PathBuf {
     model.with_extension("previous.state")
 }
 
+/// Whether there is a state of a run to go on from, whole or not.
+pub fn is_begun(model: &Path) -> bool {
+    state_path(model).exists() || previous_path(model).exists()
+}
+
 /// Checks that a file that shall be written has the name of a model.
 ///
 /// # Errors

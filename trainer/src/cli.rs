@@ -89,13 +89,13 @@ pub struct DataArgs {
     /// Folder of recordings: wav, flac, mp3, ogg, aiff; sub-folders name classes
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// Recordings to validate on; without it some files of --data are set aside
+    /// Recordings to validate on; without it some files of --data (of few files, their ends) are set aside
     #[arg(long, value_name = "DIR")]
     pub valid: Option<PathBuf>,
     /// Table of notes and classes [default: labels.csv in --data, if there]
     #[arg(long, value_name = "FILE.csv")]
     pub labels: Option<PathBuf>,
-    /// Share of files set aside for validation
+    /// Share of files (of few files, of each) set aside for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     #[arg(value_parser = share, allow_negative_numbers = true)]
     pub valid_fraction: f32,
@@ -351,10 +351,12 @@ pub fn one_line(error: &clap::Error) -> String {
     format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-/// What went wrong and why, each cause once: some say their own cause already.
+/// What went wrong and why, each cause once: some say their own cause already. The names of temporary files
+/// are nobody's business.
 pub fn causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
+        let cause = cause.split(" at path \"").next().unwrap_or_default().to_owned();
         if !line.ends_with(&cause) {
             line += if line.is_empty() { "" } else { ": " };
             line += &cause;

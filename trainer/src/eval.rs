@@ -9,6 +9,7 @@ use wavenet_engine::{Config, Dtype, Isa, Packed, Recipe, State, Weights};
 use crate::material::{Material, Notes};
 use crate::network::{Loss, Network, Segment};
 use crate::prepared::{Prepared, Split};
+use crate::words::count;
 
 /// Samples of a segment whose loss counts.
 const WINDOW: usize = 8192;
@@ -79,6 +80,24 @@ pub fn material(config: &Config, prepared: Prepared) -> Result<Material> {
         Recipe::None => None,
     };
     Material::new(prepared, config, notes.as_ref(), &[0])
+}
+
+/// A sentence where recordings tell notes and the model knows none, or the other way round.
+pub fn remark(config: &Config, prepared: &Prepared) -> Option<String> {
+    let entries = prepared.entries();
+    let noted = entries.iter().filter(|entry| entry.key.is_some()).count();
+    match &config.conditioning {
+        Recipe::None if noted == entries.len() => Some(
+            "the recordings tell their notes, but this model knows none: it is measured without them".into(),
+        ),
+        // Where none is told, that is an error.
+        Recipe::Note(_) if noted > 0 && noted < entries.len() => Some(format!(
+            "this model plays notes, and nothing tells those of {} of {}: they are left out",
+            entries.len() - noted,
+            count(entries.len(), "recording")
+        )),
+        _ => None,
+    }
 }
 
 /// The loss of a segment, computed by the engine.

@@ -55,6 +55,9 @@ pub struct ExportArgs {
     /// Table of notes and classes [default: labels.csv in --data, if there]
     #[arg(long, value_name = "FILE.csv", requires = "data")]
     pub labels: Option<PathBuf>,
+    /// Take the place of a file that is there
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// Writes a model as `args` ask, and tells what came out. With `material` it is rounded by how the

@@ -6,7 +6,8 @@
 //! computes their loss and gradient, [`optimizer`] moves the weights, [`learner`] does both, here or on a card,
 //! [`training`] does this until told to stop and keeps [`checkpoint`]s. [`augmentation`] changes what is heard,
 //! [`finetune`] starts from another model. [`mod@log`] and [`report`] tell what happened, by [`clip`]s of sound and by
-//! [`listening`] to them. [`eval`] measures what came out, [`mod@export`] makes it small.
+//! [`listening`] to them. [`eval`] measures what came out, [`mod@export`] makes it small. [`model`] reads models,
+//! [`words`] and [`commands`] are for what users read.
 
 pub mod audio;
 pub mod augmentation;
@@ -16,6 +17,7 @@ pub mod card;
 pub mod checkpoint;
 pub mod cli;
 pub mod clip;
+pub mod commands;
 pub mod corpus;
 pub mod eval;
 pub mod export;
@@ -24,6 +26,7 @@ pub mod learner;
 pub mod listening;
 pub mod log;
 pub mod material;
+pub mod model;
 pub mod network;
 pub mod optimizer;
 pub mod partials;
@@ -35,6 +38,7 @@ pub mod settings;
 pub mod synth_recordings;
 pub mod training;
 pub mod trim;
+pub mod words;
 
 mod hex;
 mod kernels;

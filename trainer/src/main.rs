@@ -10,28 +10,32 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use wavenet_engine::{Config, Error, Recipe, Weights};
+use wavenet_engine::{Config, Recipe, Weights};
 
 use wavenet_trainer::bench::{BenchOptions, bench};
 use wavenet_trainer::checkpoint::{
-    averaged_model, check_name, check_out, check_unused, check_writable, previous_path, state_path,
+    check_name, check_out, check_unused, check_writable, is_begun, previous_path, state_path,
 };
 use wavenet_trainer::cli::{
     BenchArgs, Cli, Command, ConditioningArg, DataArgs, EvalArgs, PrepareArgs, SplitArg, SynthArgs,
     TrainArgs, causes, one_line, threads,
 };
-use wavenet_trainer::eval::{eval, material};
+use wavenet_trainer::commands;
+use wavenet_trainer::eval::{self, eval, material};
 use wavenet_trainer::export::{DtypeArg, ExportArgs, export};
 use wavenet_trainer::finetune::Finetune;
 use wavenet_trainer::log::LogOptions;
 use wavenet_trainer::material::{Material, Notes};
+use wavenet_trainer::model::load_model;
 use wavenet_trainer::network::Device;
 use wavenet_trainer::prepare::{PrepareOptions, open_or_prepare, prepare, print_table};
 use wavenet_trainer::prepared::{Prepared, Split};
 use wavenet_trainer::report;
 use wavenet_trainer::settings::{RunFile, Tuning, condition, default_model};
 use wavenet_trainer::synth_recordings::write_recordings;
+use wavenet_trainer::training::diagnosis::{of_missing_notes, of_other_notes};
 use wavenet_trainer::training::{TrainOptions, check, train};
+use wavenet_trainer::words::count;
 
 /// Set by Ctrl-C (and by a polite kill).
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -135,6 +139,11 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         log: args.log.clone().map(|folder| LogOptions { folder, steps: args.log_steps }),
     };
     check(&config, &options)?;
+    if args.resume && !is_begun(&args.out) {
+        let state = state_path(&args.out);
+        let shown = state.display();
+        say(&format!("warning: there is no {shown} to resume from: starting afresh\n"));
+    }
     // The samples stay beside the model: a second run finds them.
     let cache = args.out.with_extension("prepared");
     let mut sources = prepare_options(&args.data, cache, config.sample_rate_hz);
@@ -145,15 +154,17 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     show_table(&prepared)?;
 
     condition(&mut config, &prepared, args.conditioning.into())?;
-    if args.conditioning == ConditioningArg::Auto {
-        tell_missing_notes(&prepared);
-    }
+    // Who asks for something else knows what the names do not tell.
+    let is_auto = args.conditioning == ConditioningArg::Auto;
+    let missing = is_auto.then(|| of_missing_notes(prepared.index())).flatten();
     options.training = options.training.completed(config.conditioning.told());
     let notes = learn_notes(&mut config, &prepared, options.training.tuning)?;
     describe(&config);
+    let others = notes.as_ref().map(Notes::other_notes).unwrap_or_default();
     let shifts = &options.training.shifts;
     let material = Material::new(prepared, &config, notes.as_ref(), shifts)?
-        .augmented(options.training.augmentation.clone());
+        .augmented(options.training.augmentation.clone())
+        .with_findings(missing.into_iter().chain(of_other_notes(&others)).collect());
     let outcome = train(&material, &config, &options, &INTERRUPTED)?;
 
     let report = report::write(&material, &options, &outcome).with_context(|| {
@@ -170,9 +181,9 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     if outcome.interrupted {
         let instead = if args.overwrite { " in place of --overwrite" } else { "" };
         bail!(
-            "interrupted after {} steps ({measured}); {out} is saved, the same command with \
+            "interrupted after {} ({measured}); {out} is saved, the same command with \
              --resume{instead} goes on",
-            outcome.steps
+            count(outcome.steps, "step")
         );
     }
     let best = match outcome.best_step {
@@ -183,11 +194,11 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         step => format!("the model is the best on validation data, of step {step}\n"),
     };
     Ok(format!(
-        "{} steps: {measured}\n{best}\
-         {out} is done, {} is its report. To hear it: wavenet render --model {out} --out sound.wav \
-         --png sound.png",
-        outcome.steps,
-        report.display()
+        "{}: {measured}\n{best}\
+         {out} is done, {} is its report. To hear it: {}",
+        count(outcome.steps, "step"),
+        report.display(),
+        commands::render(&args.out, &config)
     ))
 }
 
@@ -231,21 +242,6 @@ fn learn_notes(config: &mut Config, prepared: &Prepared, tuning: Tuning) -> Resu
     Ok(Some(notes))
 }
 
-/// Some names tell notes and some do not: the model gets no keys, and the user should know why.
-fn tell_missing_notes(prepared: &Prepared) {
-    let nameless = |entry: &&wavenet_trainer::prepared::Entry| entry.key.is_none();
-    let count = prepared.entries().iter().filter(nameless).count();
-    if let Some(entry) = prepared.entries().iter().find(nameless)
-        && count < prepared.entries().len()
-    {
-        say(&format!(
-            "no keys: nothing tells the notes of {count} files, {} for one; name them, list them in \
-             labels.csv, remove them, or use --conditioning note\n",
-            entry.name
-        ));
-    }
-}
-
 fn describe(config: &Config) {
     let notes = match &config.conditioning {
         Recipe::Note(recipe) => format!(", notes by {} partials", recipe.partials),
@@ -284,6 +280,9 @@ fn eval_command(args: &EvalArgs) -> Result<String> {
         SplitArg::Valid => Some(Split::Valid),
     };
     show_table(&prepared)?;
+    if let Some(remark) = eval::remark(weights.config(), &prepared) {
+        say(&format!("note: {remark}\n"));
+    }
     let report = eval(
         &weights,
         prepared,
@@ -314,6 +313,11 @@ fn export_command(args: &ExportArgs) -> Result<String> {
     ensure!(
         canonical(&args.out).is_none_or(|out| Some(out) != canonical(&args.model)),
         "{} is the model itself, which is worth keeping: name another file",
+        args.out.display()
+    );
+    ensure!(
+        args.overwrite || !args.out.exists(),
+        "{} exists; add --overwrite to replace it, or choose another --out",
         args.out.display()
     );
     let Some(data) = &args.data else { return export(weights, None, args) };
@@ -349,28 +353,6 @@ fn prepared_in(
     let mut options = prepare_options(data, out, weights.config().sample_rate_hz);
     options.cut_takes &= matches!(weights.config().conditioning, Recipe::Note(_));
     with_bar("interrupted", |progress| open_or_prepare(&options, progress))
-}
-
-fn load_model(path: &Path) -> Result<Weights> {
-    let name = path.display();
-    // A pipe or a device would never end.
-    ensure!(
-        !path.exists() || path.is_file(),
-        "the model {name} is not a file; give the path of a .safetensors file"
-    );
-    if path.extension().is_some_and(|extension| extension == "state") {
-        return averaged_model(path);
-    }
-    Weights::load(path).map_err(|error| {
-        let hint = match error {
-            Error::Io { .. } => "cannot read the model".into(),
-            Error::Format(_) | Error::Shape { .. } => {
-                format!("{name} (get a fresh copy, or train it again)")
-            }
-            _ => name.to_string(),
-        };
-        anyhow::Error::from(error).context(hint)
-    })
 }
 
 fn bench_command(args: &BenchArgs) -> Result<String> {

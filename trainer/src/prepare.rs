@@ -7,6 +7,7 @@
 //! left, the samples of unchanged files are taken over.
 
 mod decode;
+mod offset;
 mod sources;
 mod table;
 
@@ -17,12 +18,12 @@ use anyhow::{Result, bail, ensure};
 use crate::audio::check_rate;
 use crate::corpus::split::choose_valid;
 use crate::prepared::{
-    Entry, Index, Prepared, PreparedWriter, Skipped, Split, VERSION, is_prepared,
+    Entry, Index, Prepared, PreparedWriter, REVISION, Skipped, Split, VERSION, is_prepared,
 };
 use crate::trim::SILENCE_DB;
 
 use decode::{Left, decode_in_order};
-use sources::{find_sources, fingerprint};
+use sources::{find_sources, fingerprint, with_changes};
 pub use table::{Row, Table, print_table};
 
 /// What to prepare, and how.
@@ -42,8 +43,8 @@ pub struct PrepareOptions {
     pub trim: bool,
     /// Whether a recording beside a MIDI file is cut into the notes that it tells.
     pub cut_takes: bool,
-    /// The share of files (of a single file: of its frames) set aside for validation; 0.1 is
-    /// usual. Above 0, below 1.
+    /// The share of files (of a single file, or fewer than 5 without notes: of the frames of each) set
+    /// aside for validation; 0.1 is usual. Above 0, below 1.
     pub valid_fraction: f32,
     /// Chooses the files for validation.
     pub seed: u64,
@@ -120,7 +121,8 @@ pub fn prepare(
     let (sources, mut notices) = find_sources(options)?;
     let fingerprint = fingerprint(options, &sources);
     if let Ok(prepared) = Prepared::open(&options.out)
-        && prepared.index().fingerprint == fingerprint
+        && prepared.index().revision == REVISION
+        && prepared.index().fingerprint == with_changes(&fingerprint, prepared.entries())
     {
         return Ok(prepared);
     }
@@ -166,9 +168,10 @@ pub fn prepare(
     writer.finish(Index {
         format: String::new(),
         version: VERSION,
+        revision: REVISION,
         rate_hz: options.rate_hz,
         trimmed: options.trim,
-        fingerprint,
+        fingerprint: with_changes(&fingerprint, &entries),
         entries,
         skipped: skipped.into_iter().map(|(_, file)| file).collect(),
         left_notes,
@@ -204,21 +207,15 @@ fn nothing_left(
     })
 }
 
-/// Marks some files for validation; of a single file its end.
+/// Fewer files without notes are each divided: else one sound would be trained on and another measured.
+const FEW_FILES: usize = 5;
+
+/// Marks some files for validation; of few files, or a single note, their ends.
 fn set_aside(entries: &mut Vec<Entry>, options: &PrepareOptions) {
-    if let [only] = &mut entries[..] {
-        let share = only.frames as f64 * f64::from(options.valid_fraction);
-        let valid_frames = (share as u64).max(1).min(only.frames - 1);
-        if valid_frames > 0 {
-            only.frames -= valid_frames;
-            let end = Entry {
-                split: Split::Valid,
-                offset_frames: only.offset_frames + only.frames,
-                frames: valid_frames,
-                ..only.clone().without_counts()
-            };
-            entries.push(end);
-        }
+    let tells_notes = entries.iter().any(|entry| entry.key.is_some());
+    if entries.len() == 1 || entries.len() < FEW_FILES && !tells_notes {
+        let whole = std::mem::take(entries);
+        entries.extend(whole.into_iter().flat_map(|entry| divided(entry, options.valid_fraction)));
         return;
     }
     let files: Vec<_> =
@@ -227,6 +224,20 @@ fn set_aside(entries: &mut Vec<Entry>, options: &PrepareOptions) {
     for (entry, valid) in entries.iter_mut().zip(valid) {
         entry.split = if valid { Split::Valid } else { Split::Train };
     }
+}
+
+/// A file to be trained on, and its end for validation where it is long enough.
+fn divided(mut entry: Entry, valid_fraction: f32) -> Vec<Entry> {
+    let share = entry.frames as f64 * f64::from(valid_fraction);
+    let valid_frames = (share as u64).max(1).min(entry.frames - 1);
+    entry.frames -= valid_frames;
+    let end = Entry {
+        split: Split::Valid,
+        offset_frames: entry.offset_frames + entry.frames,
+        frames: valid_frames,
+        ..entry.clone().without_counts()
+    };
+    [entry, end].into_iter().filter(|part| part.frames > 0).collect()
 }
 
 /// A sentence for each label that is validated on but never trained on.

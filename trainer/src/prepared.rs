@@ -28,6 +28,9 @@ const SAMPLES_FILE: &str = "samples.f32";
 const FORMAT: &str = "wavenet-prepared";
 /// Counts up with every change of the format, or of what preparing does to the samples.
 pub(crate) const VERSION: u32 = 1;
+/// Counts up with what preparing does else to a few corpora and leaves the others as they were. An older
+/// corpus is still read, but made anew where its recordings are at hand. 1: offsets go, few files are divided.
+pub(crate) const REVISION: u32 = 1;
 
 const BYTES_PER_SAMPLE: u64 = 4;
 
@@ -73,6 +76,9 @@ pub struct Entry {
     pub dropped_frames: u64,
     /// Packets of a lossy recording that could not be decoded.
     pub damaged_packets: u64,
+    /// The mean of the recording's samples where it was so large that it was taken away, else 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: f32,
     /// The largest magnitude in what is kept of the recording, 0 to 1.
     pub peak: f32,
 }
@@ -88,8 +94,12 @@ impl Entry {
 
     /// Another entry of the same file.
     pub(crate) fn without_counts(self) -> Self {
-        Self { clipped_samples: 0, dropped_frames: 0, damaged_packets: 0, ..self }
+        Self { clipped_samples: 0, dropped_frames: 0, damaged_packets: 0, offset: 0.0, ..self }
     }
+}
+
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
 }
 
 /// A file that was found and left out.
@@ -110,11 +120,15 @@ pub struct Index {
     pub format: String,
     /// The format's version.
     pub version: u32,
+    /// What preparing did else, see [`REVISION`].
+    #[serde(default)]
+    pub revision: u32,
     /// The model's rate: that of the samples.
     pub rate_hz: u32,
     /// Whether silence was cut off the ends.
     pub trimmed: bool,
-    /// SHA-256 (hex) over the settings and every source's name, size and time of change.
+    /// SHA-256 (hex) over the settings, every source's name, size and time of change, and what was done
+    /// that version 1 did not do at first.
     pub fingerprint: String,
     /// In the order of their samples: without gaps, from 0 to the end.
     pub entries: Vec<Entry>,
@@ -145,6 +159,7 @@ impl Index {
             let in_range = |velocity: u8| (1..=127).contains(&velocity);
             ensure!(entry.velocity.is_none_or(in_range), "`{name}` has no MIDI velocity");
             ensure!((0.0..=1.0).contains(&entry.peak), "`{name}` exceeds full scale");
+            ensure!(entry.offset.abs() <= 1.0, "`{name}` has no offset");
             ensure!(
                 entry.source_rate_hz > 0 && entry.source_channels > 0,
                 "`{name}` has no source"

@@ -25,9 +25,8 @@ pub const REVISION: &str = env!("WAVENET_REVISION");
 
 /// Everything that the page shows.
 struct Facts<'a> {
-    /// The model's file name, and its path as it was given.
+    /// The model's file name.
     name: String,
-    path: String,
     weights: &'a Weights,
     options: &'a TrainOptions,
     outcome: &'a Outcome,
@@ -64,7 +63,6 @@ pub fn write(material: &Material, options: &TrainOptions, outcome: &Outcome) -> 
     let most = if outcome.interrupted { 1 } else { usize::MAX };
     let facts = Facts {
         name: options.out.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        path: options.out.display().to_string(),
         weights: &weights,
         options,
         outcome,

@@ -14,6 +14,7 @@ mod best;
 pub mod diagnosis;
 pub mod history;
 mod progress;
+mod resuming;
 mod rollback;
 mod session;
 mod validation;
@@ -103,6 +104,11 @@ pub struct Outcome {
 /// # Errors
 /// One line.
 pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
+    check_run(config, None, options)
+}
+
+/// The same, with the fingerprint of the recordings where they are read by now.
+fn check_run(config: &Config, corpus: Option<&str>, options: &TrainOptions) -> Result<()> {
     options.device.check()?;
     options.precision.check(options.device)?;
     options.training.validate()?;
@@ -126,9 +132,9 @@ pub fn check(config: &Config, options: &TrainOptions) -> Result<()> {
     let Config { classes, conditioning, root_key, .. } = known.model.clone();
     let training = options.training.clone().completed(conditioning.told());
     let model = Config { classes, conditioning, root_key, ..config.clone() };
-    let settings = RunSettings { model, training, ..settings_of(config, &known.corpus, options) };
-    ensure!(known == settings, other_settings(options));
-    Ok(())
+    let corpus = corpus.unwrap_or(&known.corpus);
+    let settings = RunSettings { model, training, ..settings_of(config, corpus, options) };
+    resuming::check(&known, &settings, &options.out)
 }
 
 fn settings_of(config: &Config, corpus: &str, options: &TrainOptions) -> RunSettings {
@@ -141,22 +147,6 @@ fn settings_of(config: &Config, corpus: &str, options: &TrainOptions) -> RunSett
     }
 }
 
-fn other_settings(options: &TrainOptions) -> String {
-    format!(
-        "{} was trained with other settings; use the same ones to go on, or train with --overwrite in \
-         place of --resume to start afresh",
-        options.out.display()
-    )
-}
-
-fn other_recordings(options: &TrainOptions) -> String {
-    format!(
-        "{} was trained on other recordings, or these have changed since; train with --overwrite in \
-         place of --resume to start afresh, or with --finetune to learn these too",
-        options.out.display()
-    )
-}
-
 /// Trains a model on a corpus until the budget is spent, nothing is gained any more or `stop` is set.
 ///
 /// # Errors
@@ -167,7 +157,7 @@ pub fn train(
     options: &TrainOptions,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    check(config, options)?;
+    check_run(config, Some(material.fingerprint()), options)?;
     ensure!(material.train_frames() > 0, "there is nothing to train on");
     let mut session = Session::begin(material, config, options)?;
     let make = |number: u64, segment: &mut Segment| {

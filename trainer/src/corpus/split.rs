@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 /// Which of the files are for validation: true, or false for training.
 ///
 /// `files` are (name, label). Labels with a single file are trained on; if all labels are such,
-/// the files are drawn from as one. A single file is never for validation: its last part is (see
-/// `prepare`).
+/// the files are drawn from as one. A single file is never for validation: its last part is, as it is of
+/// each of few (see `prepare`).
 pub fn choose_valid(files: &[(&str, Option<&str>)], fraction: f32, seed: u64) -> Vec<bool> {
     let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
     for (index, (_, label)) in files.iter().enumerate() {

@@ -55,21 +55,24 @@ impl Note {
         prepared: &Prepared,
         index: usize,
         recipe: &NoteRecipe,
-    ) -> Result<Option<std::result::Result<Self, String>>> {
+    ) -> Result<Option<std::result::Result<Self, Left>>> {
         let entry = &prepared.entries()[index];
         let before = index.checked_sub(1).map(|before| &prepared.entries()[before]);
         if before.is_some_and(|before| before.name == entry.name) {
             return Ok(None);
         }
         let Some(key) = entry.key else {
-            return Ok(Some(Err("its name tells no note (such as A4 or 069)".into())));
+            return Ok(Some(Err(Left::new("its name tells no note (such as A4 or 069)"))));
         };
         let mut samples = vec![0.0; entry.frames as usize];
         prepared.read(index, 0, &mut samples)?;
         let other_key = other_key(&samples, prepared.rate_hz(), key);
         let note = Self::new(entry, key, &samples, prepared.rate_hz(), recipe);
         let note = note.map(|note| Self { other_key, ..note });
-        Ok(Some(note.map_err(|error| format!("{error:#}{}", sounds_like(other_key)))))
+        Ok(Some(note.map_err(|error| {
+            let reason = format!("{error:#}{}", sounds_like(other_key));
+            Left { reason, other_key }
+        })))
     }
 
     fn new(
@@ -128,11 +131,24 @@ fn start(samples: &[f32], rate_hz: u32, onset_frame: usize) -> usize {
     whole.max((onset_frame + heard).saturating_sub(frames(HEARD_AFTER_MS)))
 }
 
+/// A recording that is left out.
+#[derive(Debug, Clone)]
+struct Left {
+    reason: String,
+    /// As of a [`Note`].
+    other_key: Option<u8>,
+}
+
+impl Left {
+    fn new(reason: &str) -> Self {
+        Self { reason: reason.into(), other_key: None }
+    }
+}
+
 /// The analyses of a corpus of notes, one an entry.
 #[derive(Debug)]
 pub struct Notes {
-    /// `Err` tells why a recording is left out.
-    entries: Vec<std::result::Result<Note, String>>,
+    entries: Vec<std::result::Result<Note, Left>>,
     names: Vec<String>,
     recipe: NoteRecipe,
     /// For a rate that a note is played at.
@@ -168,7 +184,7 @@ impl Notes {
         });
         let mut found: Vec<_> = found.into_iter().collect::<Result<Vec<_>>>()?.concat();
         found.sort_by_key(|(index, _)| *index);
-        let mut entries: Vec<std::result::Result<Note, String>> = Vec::with_capacity(all.len());
+        let mut entries: Vec<std::result::Result<Note, Left>> = Vec::with_capacity(all.len());
         for (index, note) in found {
             // The second part of a divided file is the same note, further on.
             entries.push(match (note, index.checked_sub(1)) {
@@ -178,7 +194,7 @@ impl Notes {
                         .clone()
                         .map(|note: Note| Note { entry_offset: note.entry_offset + frames, ..note })
                 }
-                (note, _) => note.unwrap_or_else(|| Err("its beginning is missing".into())),
+                (note, _) => note.unwrap_or_else(|| Err(Left::new("its beginning is missing"))),
             });
         }
         let names = all.iter().map(|entry| entry.name.clone()).collect();
@@ -220,9 +236,23 @@ impl Notes {
     pub fn report(&self) -> Vec<String> {
         let entries = self.entries.iter().map(|entry| match entry {
             Ok(note) => Ok(note.found()),
-            Err(reason) => Err(&reason[..]),
+            Err(left) => Err(&left.reason[..]),
         });
         found::lines(self.names.iter().map(|name| &name[..]).zip(entries))
+    }
+
+    /// The recordings that surely sound like another key than that of their name, and that key.
+    pub fn other_notes(&self) -> Vec<(&str, u8)> {
+        let key = |entry: &std::result::Result<Note, Left>| match entry {
+            Ok(note) => note.other_key,
+            Err(left) => left.other_key,
+        };
+        let named = self.names.iter().zip(&self.entries);
+        let mut others: Vec<(&str, u8)> =
+            named.filter_map(|(name, entry)| Some((&name[..], key(entry)?))).collect();
+        // Both parts of a file that was divided are the same note.
+        others.dedup();
+        others
     }
 
     /// The clips of one entry, one for each pitch shift in semitones; none of a recording that is

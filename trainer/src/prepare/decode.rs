@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, Result, ensure};
 
 use super::PrepareOptions;
+use super::offset::take_away_offset;
 use super::sources::{Source, source_key};
 use crate::audio::{Recording, decode_file};
 use crate::corpus::Item;
@@ -41,6 +42,7 @@ impl Kept {
             clipped_samples: facts.clipped_samples,
             dropped_frames: facts.dropped_frames,
             damaged_packets: facts.damaged_packets,
+            offset: facts.offset,
             peak: peak(&samples),
         };
         let Some(take) = &facts.take else {
@@ -107,6 +109,7 @@ fn decode_one(
     }
     let mut recording =
         decode_file(&source.item.path, options.rate_hz).map_err(|error| Left::new(&error, 0))?;
+    let offset = take_away_offset(&mut recording.samples);
     let before = recording.samples.len();
     let take = match &source.item.midi {
         Some(_) if options.cut_takes => {
@@ -130,6 +133,7 @@ fn decode_one(
         clipped_samples: recording.clipped_samples as u64,
         dropped_frames: dropped_frames as u64,
         damaged_packets: recording.damaged_packets as u64,
+        offset,
         take,
     };
     Ok(Kept { key, samples: recording.samples, facts, known: false })

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::PrepareOptions;
 use crate::corpus::{self, Item};
 use crate::hex::hex;
-use crate::prepared::{Split, VERSION};
+use crate::prepared::{Entry, REVISION, Split, VERSION};
 use crate::trim::TrimOptions;
 
 /// A file, and what it is for: validation if it comes from the folder for that.
@@ -53,15 +53,35 @@ pub(super) fn fingerprint(options: &PrepareOptions, sources: &[Source]) -> Strin
     hash.update(format!("{fraction} {}\n", options.seed));
     for source in sources {
         let Source { item, split } = source;
-        hash.update(format!("{} {split:?}\n", source_key(options, source)));
+        hash.update(format!("{} {split:?}\n", file_key(options, source)));
         hash.update(format!("{:?} {:?}\n", item.label, item.note));
     }
     hex(hash)
 }
 
-/// SHA-256 (hex) over all that the samples of one file depend on; the file by its name, size and time
-/// of change.
+/// The same, and what was done to the files that revision 0 did not do. Where that is nothing it is the same
+/// corpus, and a run on it can be resumed.
+pub(super) fn with_changes(fingerprint: &str, entries: &[Entry]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{fingerprint}\n"));
+    let offsets = entries.iter().filter(|entry| entry.offset != 0.0);
+    offsets.clone().for_each(|entry| hash.update(format!("{:?} {}\n", entry.name, entry.offset)));
+    // The end of a single file was always set aside.
+    let is_divided =
+        entries.len() > 2 && entries.windows(2).any(|pair| pair[0].name == pair[1].name);
+    hash.update(format!("{is_divided}\n"));
+    if is_divided || offsets.count() > 0 { hex(hash) } else { fingerprint.into() }
+}
+
+/// SHA-256 (hex) over all that the samples of one file depend on.
 pub(super) fn source_key(options: &PrepareOptions, source: &Source) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{REVISION} {}\n", file_key(options, source)));
+    hex(hash)
+}
+
+/// SHA-256 (hex) over a file, by its name, size and time of change, and how it is read.
+pub(super) fn file_key(options: &PrepareOptions, source: &Source) -> String {
     let trimming = options.trim.then(TrimOptions::default);
     let (bytes, changed_ns) = state(&source.item.path);
     let mut hash = Sha256::new();

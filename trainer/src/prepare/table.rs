@@ -1,10 +1,11 @@
 //! What preparing found and did, in words, from the index alone.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Result, Write};
+use std::fmt::{Result, Write};
 
 use crate::corpus::notes::key_name;
 use crate::prepared::{Entry, Index, Prepared, Split};
+use crate::words::{count, listed};
 
 /// A corpus whose largest sample is under this (-60 dB) is called silent.
 const SILENT_PEAK: f32 = 1e-3;
@@ -63,6 +64,7 @@ impl Table {
         let mut rows = sources(index, &files, kept);
         rows.extend(takes(index, &parts));
         rows.push(trimmed(index, kept, dropped));
+        rows.extend(offsets(&files));
         rows.extend(counted(
             "clipped",
             &files,
@@ -72,7 +74,7 @@ impl Table {
         ));
         rows.extend(counted("damaged", &files, |file| file.damaged_packets, "packet", "left out"));
         rows.extend([labels(&files, &parts), notes(&parts)]);
-        rows.extend(splits(index, files.len()));
+        rows.extend(splits(index, files.len(), parts.len()));
         let warnings = warnings(index, &parts, kept, dropped);
         Self { rows, notes: index.notices.clone(), warnings }
     }
@@ -91,7 +93,7 @@ fn sources(index: &Index, files: &[&Entry], kept: u64) -> Vec<Row> {
     let kinds = kinds.iter().map(|(&(rate_hz, channels), files)| {
         format!("{} at {rate_hz} Hz {}", count(*files, "file"), channel_name(channels))
     });
-    let mut rows = vec![row("read", read), row("from", listed(kinds))];
+    let mut rows = vec![row("read", read), row("from", listed(kinds, LISTED))];
     if !index.skipped.is_empty() {
         let details = index.skipped.iter().map(|file| format!("{} {}", file.name, file.reason));
         let text = count(index.skipped.len(), "file");
@@ -125,6 +127,18 @@ fn trimmed(index: &Index, kept: u64, dropped: u64) -> Row {
     row("trimmed", if index.trimmed { text } else { "nothing".into() })
 }
 
+/// The means that were taken away.
+fn offsets(files: &[&Entry]) -> Option<Row> {
+    let largest = files.iter().map(|file| file.offset.abs()).fold(0.0, f32::max);
+    let among = files.iter().filter(|file| file.offset != 0.0).count();
+    let text = || {
+        let percent = 100.0 * largest;
+        let decimals = usize::from(percent < 10.0);
+        format!("{}, up to {percent:.decimals$} % of full scale, taken away", count(among, "file"))
+    };
+    (among > 0).then(|| row("offset", text()))
+}
+
 /// A row, where there is something to count.
 fn counted(
     title: &'static str,
@@ -148,7 +162,7 @@ fn labels(files: &[&Entry], parts: &[&Entry]) -> Row {
         return row("labels", text.into());
     }
     let names = labels.iter().map(|(label, files)| format!("{label} {files}"));
-    row("labels", format!("{}: {}", labels.len(), listed(names)))
+    row("labels", format!("{}: {}", labels.len(), listed(names, LISTED)))
 }
 
 fn notes(parts: &[&Entry]) -> Row {
@@ -167,13 +181,16 @@ fn notes(parts: &[&Entry]) -> Row {
 }
 
 /// What is for training, and what for validation.
-fn splits(index: &Index, files: usize) -> Vec<Row> {
+fn splits(index: &Index, files: usize, parts: usize) -> Vec<Row> {
+    let is_divided = index.entries.len() > parts;
     let part = |(title, split)| {
         let part = index.entries.iter().filter(|entry| entry.split == split);
         let (entries, frames) = part
             .fold((0, 0_u64), |(n, frames), entry| (n + 1, frames.saturating_add(entry.frames)));
         let whole = if entries > 0 && files == 1 {
             "a part of 1 file".into()
+        } else if entries > 0 && is_divided {
+            format!("a part of each of {}", count(entries, "file"))
         } else {
             count(entries, noun(index.entries.iter()))
         };
@@ -235,20 +252,6 @@ fn tally<T: Ord>(things: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
     let mut tally = BTreeMap::new();
     things.for_each(|thing| *tally.entry(thing).or_default() += 1);
     tally
-}
-
-fn listed(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.collect();
-    match names.get(LISTED..) {
-        Some(rest) if !rest.is_empty() => {
-            format!("{} and {} more", names[..LISTED].join(", "), rest.len())
-        }
-        _ => names.join(", "),
-    }
-}
-
-fn count(number: impl Display + PartialEq + From<u8>, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1.into() { "" } else { "s" })
 }
 
 /// An index may claim anything of the recordings it was made from: counts saturate.

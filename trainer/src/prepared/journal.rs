@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) clipped_samples: u64,
     pub(crate) dropped_frames: u64,
     pub(crate) damaged_packets: u64,
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub(crate) offset: f32,
     /// Of a take: the notes whose samples these are, one after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) take: Option<Take>,

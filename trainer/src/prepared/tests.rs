@@ -17,6 +17,7 @@ fn entry(name: &str, split: Split, offset_frames: u64, frames: u64) -> Entry {
         clipped_samples: 0,
         dropped_frames: 7,
         damaged_packets: 0,
+        offset: 0.0,
         peak: 0.5,
     }
 }
@@ -27,6 +28,7 @@ const FACTS: Facts = Facts {
     clipped_samples: 0,
     dropped_frames: 7,
     damaged_packets: 0,
+    offset: 0.0,
     take: None,
 };
 
@@ -42,6 +44,7 @@ fn write(folder: &Path) -> Prepared {
         .finish(Index {
             format: String::new(),
             version: 0,
+            revision: 0,
             rate_hz: 16_000,
             trimmed: true,
             fingerprint: "f".to_owned(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::journal::{Earlier, Facts, Journal};
-use super::{FORMAT, INDEX_FILE, Index, Prepared, SAMPLES_FILE, VERSION, is_prepared};
+use super::{FORMAT, INDEX_FILE, Index, Prepared, REVISION, SAMPLES_FILE, VERSION, is_prepared};
 
 /// Takes samples, then the index. Dropped before [`PreparedWriter::finish`] it leaves no trace, unless
 /// [`PreparedWriter::keep`] said that somebody will go on.
@@ -125,11 +125,12 @@ impl PreparedWriter {
         self.beside.kept = self.frames > 0 || self.beside.path.join("partial").exists();
     }
 
-    /// Writes the index (its format and version are set here), puts all in place, opens it.
+    /// Writes the index (its format, version and revision are set here), puts all in place, opens it.
     pub(crate) fn finish(mut self, mut index: Index) -> Result<Prepared> {
         let failed = || format!("cannot write {}", self.folder.display());
         index.format = FORMAT.to_owned();
         index.version = VERSION;
+        index.revision = REVISION;
         let new = self.beside.path.join("new");
         self.samples.flush().with_context(failed)?;
         drop((self.samples, self.journal));

@@ -7,8 +7,10 @@ use wavenet_picture::curves::{self, Curve};
 
 use super::sounds::{Pair, Sound};
 use super::{Facts, REVISION, measured};
+use crate::commands::{self, program, quoted_path};
 use crate::prepare::{Row, Table};
 use crate::training::{Budget, Outcome};
+use crate::words::{count, shown};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -177,6 +179,10 @@ fn learning(outcome: &Outcome) -> Result<Markup> {
             h2 { "Learning" }
             p.legend {
                 span.curve-1 { "training" } span.curve-2 { "validation" }
+                @if let [only] = &history.validated[..] {
+                    // One point is no curve.
+                    span.quiet { (format!("(once: {:.2} after step {})", only.bits, thousands(only.step))) }
+                }
                 span.quiet { "bits a sample; less is better" }
             }
             div.curves.pair {
@@ -223,21 +229,21 @@ fn recordings(table: &Table) -> Markup {
 }
 
 fn play(facts: &Facts<'_>) -> Markup {
-    let model = quoted(&facts.path);
-    let config = facts.weights.config();
-    let class =
-        config.classes.first().map_or(String::new(), |class| format!(" --class {}", quoted(class)));
-    let note = if config.conditioning == Recipe::None { "" } else { " --note C4" };
+    let model = quoted_path(&facts.options.out);
+    let (wavenet, trainer) = (program("wavenet"), program("wavenet-trainer"));
     let commands = [
-        ("by the computer's keys and every MIDI keyboard", format!("wavenet play --model {model}")),
+        (
+            "by the computer's keys and every MIDI keyboard",
+            format!("{wavenet} play --model {model}"),
+        ),
         (
             "into a file, with its picture",
-            format!("wavenet render --model {model}{note}{class} --out sound.wav --png sound.png"),
+            commands::render(&facts.options.out, facts.weights.config()),
         ),
-        ("a piece", format!("wavenet render --model {model} --midi song.mid --out song.wav")),
+        ("a piece", format!("{wavenet} render --model {model} --midi song.mid --out song.wav")),
         (
             "smaller and faster",
-            format!("wavenet-trainer export --model {model} --out small.safetensors --dtype int8"),
+            format!("{trainer} export --model {model} --out small.safetensors --dtype int8"),
         ),
     ];
     html! {
@@ -250,15 +256,6 @@ fn play(facts: &Facts<'_>) -> Markup {
     }
 }
 
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./,+:@".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 fn settings(facts: &Facts<'_>) -> Result<Markup> {
     let mut config = serde_json::to_value(facts.weights.config())?;
     // Tables of phases are long, and nobody's setting.
@@ -268,9 +265,9 @@ fn settings(facts: &Facts<'_>) -> Result<Markup> {
     let training = serde_json::to_value(&facts.options.training)?;
     let run = serde_json::json!({
         "budget": match facts.options.budget {
-            Budget::Steps(steps) => format!("{steps} steps"),
-            Budget::Epochs(epochs) => format!("{epochs} epochs"),
-            Budget::Minutes(minutes) => format!("{minutes} minutes"),
+            Budget::Steps(steps) => count(steps, "step"),
+            Budget::Epochs(epochs) => count(epochs, "epoch"),
+            Budget::Minutes(minutes) => count(minutes, "minute"),
         },
         "seed": facts.options.seed,
         "threads": facts.options.threads,
@@ -296,27 +293,6 @@ fn table_of(title: &str, settings: &serde_json::Value) -> Markup {
                 }
             }
         }
-    }
-}
-
-fn shown(value: &serde_json::Value) -> String {
-    use serde_json::Value;
-    match value {
-        Value::Null => "none".into(),
-        Value::String(text) => text.clone(),
-        // What was an f32 should look like one.
-        Value::Number(number) if number.is_f64() => {
-            number.as_f64().map_or_else(String::new, |number| (number as f32).to_string())
-        }
-        Value::Array(items) if items.is_empty() => "none".into(),
-        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
-        Value::Object(map) => {
-            let pairs = map
-                .iter()
-                .map(|(name, value)| format!("{}: {}", name.replace('_', " "), shown(value)));
-            pairs.collect::<Vec<_>>().join("; ")
-        }
-        other => other.to_string(),
     }
 }
 

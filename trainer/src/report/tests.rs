@@ -30,6 +30,7 @@ fn corpus(folder: &Path) -> Prepared {
             clipped_samples: 0,
             dropped_frames: 0,
             damaged_packets: 0,
+            offset: 0.0,
             peak: 0.5,
         });
     }
@@ -41,6 +42,7 @@ fn corpus(folder: &Path) -> Prepared {
     let index = Index {
         format: String::new(),
         version: VERSION,
+        revision: 0,
         rate_hz: 16_000,
         trimmed: true,
         fingerprint: String::new(),
@@ -135,4 +137,7 @@ fn names_from_outside_stay_text_and_nothing_is_loaded() {
     assert_eq!(html.matches("data:image/png;base64,").count(), 4);
     assert_eq!(html.matches("<svg").count(), 2);
     assert!(html.contains(REVISION));
+    // Of one validation, at the end, the number: a point is no curve.
+    let once = format!("(once: {:.2} after step 3)", outcome.history.validated[0].bits);
+    assert!(html.contains(&once) && html.contains("<td>3 steps</td>"));
 }

@@ -4,14 +4,14 @@
 //! model plays from the middle of the run on. Each finding is a sentence that says what is seen and
 //! what to do; a healthy run has none.
 
-use wavenet_engine::Config;
+mod data;
 
 use super::history::History;
 use crate::listening::Flaw;
-use crate::prepared::{Index, Split};
 
-/// Training data should last so many receptive fields.
-const RECEPTIVE_FIELDS: u64 = 50;
+pub(super) use data::of_data;
+pub use data::{of_missing_notes, of_other_notes};
+
 /// A loss above this share of blind guessing has learned nothing.
 const STUCK_SHARE: f64 = 0.97;
 /// Steps that a run is given before that is said.
@@ -29,6 +29,10 @@ const AVERAGED: usize = 8;
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Only some recordings tell their notes, so that the model is told none.
+    MissingNotes,
+    /// Recordings sound like other notes than they are named after.
+    OtherNotes,
     /// There is too little to learn from.
     TooLittle,
     /// Many recordings are shorter than what the model looks back on.
@@ -60,40 +64,6 @@ impl Finding {
     fn new(kind: Kind, text: String) -> Self {
         Self { kind, text }
     }
-}
-
-/// What is seen in the data before the first step.
-pub(super) fn of_data(index: &Index, config: &Config) -> Vec<Finding> {
-    let field = config.receptive_field() as u64;
-    let rate_hz = f64::from(config.sample_rate_hz);
-    let field_ms = 1e3 * field as f64 / rate_hz;
-    let train = index.entries.iter().filter(|entry| entry.split == Split::Train);
-    let frames = train.clone().fold(0, |sum: u64, entry| sum.saturating_add(entry.frames));
-    let (files, short) =
-        (train.clone().count(), train.filter(|entry| entry.frames < field).count());
-    let mut findings = Vec::new();
-    if frames < RECEPTIVE_FIELDS * field {
-        findings.push(Finding::new(
-            Kind::TooLittle,
-            format!(
-                "there are {:.1} s to train on, only {:.0} times the {field_ms:.0} ms that the model \
-                 looks back on: add recordings (minutes, not seconds), or give it fewer dilations",
-                frames as f64 / rate_hz,
-                frames as f64 / field as f64
-            ),
-        ));
-    }
-    if 4 * short > files {
-        findings.push(Finding::new(
-            Kind::ShortFiles,
-            format!(
-                "{short} of {files} training files are shorter than the {field_ms:.0} ms that the \
-                 model looks back on, so it mostly sees the silence before them: use longer \
-                 recordings, or give it fewer dilations"
-            ),
-        ));
-    }
-    findings
 }
 
 /// What is seen in the losses so far. `steady_step` is the first step at the full learning rate.

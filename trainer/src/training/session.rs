@@ -13,9 +13,8 @@ use wavenet_engine::{Config, Weights};
 use super::progress::say;
 use super::rollback::Verdict;
 use super::watch::{Moment, Step, Watch};
-use super::{Budget, Outcome, TrainOptions, best, rollback, validation};
-use super::{other_recordings, other_settings, settings_of};
-use crate::checkpoint::{self, Checkpoint, Checkpoints, RunSettings};
+use super::{Budget, Outcome, TrainOptions, best, resuming, rollback, settings_of, validation};
+use crate::checkpoint::{Checkpoint, Checkpoints, RunSettings};
 use crate::finetune::Finetune;
 use crate::learner::Learner;
 use crate::material::{Material, Prefetch, Stretch};
@@ -61,20 +60,12 @@ impl<'a> Session<'a> {
         let now = match resumed {
             Some((checkpoint, remark)) => {
                 let known = &checkpoint.run.settings;
-                ensure!(known.corpus == settings.corpus, other_recordings(options));
-                ensure!(*known == settings, other_settings(options));
+                resuming::check(known, &settings, &options.out)?;
                 remark.iter().for_each(|remark| say(remark));
                 say(&format!("going on after step {}", checkpoint.step()));
                 checkpoint
             }
-            None => {
-                if options.resume {
-                    let state = checkpoint::state_path(&options.out);
-                    let shown = state.display();
-                    say(&format!("there is no {shown} to resume from: starting afresh"));
-                }
-                start(&settings, options.finetune.as_ref(), true)?
-            }
+            None => start(&settings, options.finetune.as_ref(), true)?,
         };
         let total_steps = match options.budget {
             Budget::Steps(steps) => Some(steps),

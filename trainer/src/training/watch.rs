@@ -102,7 +102,11 @@ impl Watch {
             example,
             listened: None,
             heard: None,
-            of_data: diagnosis::of_data(material.prepared().index(), config),
+            of_data: [
+                material.findings(),
+                &diagnosis::of_data(material.prepared().index(), config),
+            ]
+            .concat(),
             said: Vec::new(),
         };
         for finding in watch.of_data.clone() {

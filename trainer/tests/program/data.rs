@@ -111,6 +111,30 @@ fn eval_gives_the_promised_names_and_they_agree() {
 }
 
 #[test]
+fn eval_says_what_notes_a_model_is_not_told() {
+    let folder = Folder::new();
+    for (name, hz) in [("A3", 220.0), ("C4", 261.6), ("E4", 329.6)] {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.4));
+    }
+    folder.train("none.safetensors", "--steps 2");
+    folder.train("notes.safetensors", "--data notes --steps 2");
+    let notes = |model: &str, data: &str| {
+        let (_, said) = folder.succeed(&format!("eval --model {model}.safetensors --data {data}"));
+        let notes: Vec<String> =
+            said.lines().filter(|line| line.starts_with("note: ")).map(str::to_owned).collect();
+        notes.join("\n")
+    };
+    assert_eq!(notes("none", "tones"), "");
+    assert_eq!(notes("notes", "notes"), "");
+    let none = "note: the recordings tell their notes, but this model knows none: ";
+    assert!(notes("none", "notes").starts_with(none), "{}", notes("none", "notes"));
+    folder.write("notes/take.wav", tone(300.0, 0.4));
+    assert_eq!(notes("none", "notes"), "");
+    let left = "note: this model plays notes, and nothing tells those of 1 of 4 recordings: ";
+    assert!(notes("notes", "notes").starts_with(left), "{}", notes("notes", "notes"));
+}
+
+#[test]
 fn bench_gives_the_promised_names_and_they_agree() {
     let folder = Folder::new();
     let bench = "bench --shape 4,8,6,3 --batch 2 --window 300 --threads 1 --steps 3";

@@ -2,8 +2,8 @@
 
 use crate::{Folder, RATE_HZ, TINY, tone, training, wav};
 
-/// A training run that must say `expected` among its warnings, and in its report.
-fn warns(folder: &Folder, options: &str, expected: &str) {
+/// A training run that must say `expected` among its warnings, and in its report. Gives all that it said.
+fn warns(folder: &Folder, options: &str, expected: &str) -> String {
     let (_, said) = folder.succeed(&training("x.safetensors", &format!("{options} --overwrite")));
     let warning =
         said.lines().find(|line| line.starts_with("warning: ") && line.contains(expected));
@@ -13,6 +13,7 @@ fn warns(folder: &Folder, options: &str, expected: &str) {
         html.contains(expected) && html.contains("To look at"),
         "not in the report: {expected}"
     );
+    said
 }
 
 /// Silence, then a tone.
@@ -51,6 +52,7 @@ fn a_healthy_run_has_nothing_to_look_at() {
     assert!(!said.contains("warning"), "{said}");
     let html = String::from_utf8(folder.read("x.html")).unwrap();
     assert!(html.contains("Nothing unusual was seen.") && !html.contains("To look at"));
+    assert!(!html.contains("(once: "), "it was validated more than once");
 }
 
 #[test]
@@ -95,10 +97,12 @@ fn too_little_to_learn_from() {
     let deep = TINY.replace("16]", "16, 32, 64, 128, 256, 512]");
     folder.write("tiny.toml", deep);
     warns(&folder, "--steps 2", "times the 64 ms that the model looks back on");
+    folder.write("shorter/a.wav", tone(400.0, 0.08));
+    warns(&folder, "--data shorter --steps 2", "to train on, less than twice the 64 ms that");
     for name in ["a", "b", "c"] {
         folder.write(&format!("short/{name}.wav"), tone(400.0, 0.04));
     }
-    warns(&folder, "--data short --steps 2", "2 of 2 training files are shorter than the 64 ms");
+    warns(&folder, "--data short --steps 2", "3 of 3 training files are shorter than the 64 ms");
 }
 
 #[test]
@@ -107,4 +111,40 @@ fn trimming_that_takes_most_of_it() {
     folder.write("late/a.wav", late_tone(3.0, 0.5));
     folder.write("late/b.wav", late_tone(3.0, 0.5));
     warns(&folder, "--data late --steps 2", "dropped 8");
+}
+
+#[test]
+fn notes_that_sound_like_others() {
+    let folder = Folder::new();
+    for (name, hz) in [("A3", 220.5), ("A4", 220.0), ("C4", 261.6), ("E4", 329.6), ("G4", 392.0)] {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.4));
+    }
+    let expected = "A4.wav sounds like A3, which is not the note that it is named after";
+    let said = warns(&folder, "--data notes --steps 2", expected);
+    assert!(said.lines().any(|line| line.ends_with("(it sounds like A3)")), "{said}");
+    assert_eq!(said.matches("sounds like").count(), 2, "{said}");
+    // Neither found near its name nor taken.
+    folder.write("notes/G4.wav", tone(185.0, 0.4));
+    let expected = "2 recordings sound like other notes than they are named after: A4.wav like A3, \
+                    G4.wav like F#3; rename";
+    warns(&folder, "--data notes --steps 2", expected);
+}
+
+#[test]
+fn notes_of_some_files_only() {
+    let folder = Folder::new();
+    for (name, hz) in [("A3", 220.0), ("C4", 261.6), ("E4", 329.6), ("take 1", 300.0)] {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.4));
+    }
+    let expected = "as nothing tells the notes of 1 file (take 1.wav): name it by its note";
+    warns(&folder, "--data notes --steps 2", expected);
+    for (n, hz) in (2..7).zip([310.0, 320.0, 330.0, 340.0, 350.0]) {
+        folder.write(&format!("notes/take {n}.wav"), tone(hz, 0.4));
+    }
+    let expected = "6 files (take 1.wav, take 2.wav, take 3.wav, take 4.wav and 2 more): name them";
+    warns(&folder, "--data notes --steps 2", expected);
+    // Who says so wants none.
+    let options = "--data notes --steps 2 --conditioning none --overwrite";
+    let (_, said) = folder.succeed(&training("x.safetensors", options));
+    assert!(!said.contains("no keys"), "{said}");
 }

@@ -13,7 +13,7 @@ fn folder() -> Folder {
 }
 
 fn export(folder: &Folder, from: &str, to: &str, dtype: &str) -> String {
-    let files = format!("--model {from}.safetensors --out {to}.safetensors");
+    let files = format!("--model {from}.safetensors --out {to}.safetensors --overwrite");
     let (told, said) = folder.succeed(&format!("export {files} --dtype {dtype}"));
     assert_eq!(said, "");
     told
@@ -63,6 +63,24 @@ fn int8_rounds_by_recordings() {
         let is_same = careful.get(&spec.range) == nearest.get(&spec.range);
         assert_eq!(is_same, spec.name != "end2.weight", "{}", spec.name);
     }
+}
+
+#[test]
+fn models_that_would_be_lost() {
+    let folder = folder();
+    let export = "export --model wide.safetensors --dtype int8 --out";
+    folder.succeed(&format!("{export} small.safetensors"));
+    folder.write("other.safetensors", "hours of training");
+    for there in ["small", "other"] {
+        let expected = "exists; add --overwrite to replace it, or choose another --out";
+        let lines = folder.refuse(&format!("{export} {there}.safetensors"), expected);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+    let small = folder.read("small.safetensors");
+    folder.succeed(&format!("{export} other.safetensors --overwrite"));
+    assert!(folder.read("other.safetensors") == small);
+    // Its own input stays, whatever is said.
+    folder.refuse(&format!("{export} wide.safetensors --overwrite"), "name another file");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_model_goes_on_at_another_rate_and_with_classes() {
     let parts = format!("{train} --steps 12 --checkpoint-steps 3 --resume");
     folder.succeed(&training("parts.safetensors", &parts));
     assert!(folder.read("parts.safetensors") == whole);
-    let other = "with other settings; use the same ones";
+    let other = "with other settings (the model of --finetune";
     let parts = training("parts.safetensors", &parts);
     folder.refuse(&parts.replace("--finetune old.safetensors", ""), other);
     folder.refuse(&parts.replace("old.safetensors", "whole.safetensors"), other);
@@ -74,6 +74,7 @@ fn models_that_are_none_or_have_another_residual_stack() {
     for (options, expected) in [
         ("--finetune missing.safetensors", "cannot read the model: missing.safetensors"),
         ("--finetune text.safetensors", "text.safetensors (get a fresh copy"),
+        ("--finetune bird", "bird is built into wavenet, and the trainer takes files"),
         ("--finetune missing.state", "missing.state is not a usable state"),
         ("--finetune tones", "tones is not a file"),
         (

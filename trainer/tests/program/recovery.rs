@@ -57,7 +57,9 @@ fn the_two_last_states_play_and_the_older_serves_where_the_newest_is_damaged() {
         .map(|name| checkpoint::load(&folder.path(name)).unwrap().moments.step);
     assert_eq!(steps, [20, 16]);
     for state in ["x.state", "x.previous.state"] {
-        folder.succeed(&format!("export --model {state} --out now.safetensors --dtype f32"));
+        folder.succeed(&format!(
+            "export --model {state} --out now.safetensors --dtype f32 --overwrite"
+        ));
         let weights = Weights::load(&folder.path("now.safetensors")).unwrap();
         let average = checkpoint::load(&folder.path(state)).unwrap().moments.average;
         assert_eq!(weights.values(), average);
@@ -159,8 +161,9 @@ fn patience_ends_a_run_that_gains_nothing_and_the_best_is_kept() {
     // Of a few samples it knows all after a while, and then knows the others worse and worse.
     folder.write("tiny.toml", TINY.replace("batch = 2", "batch = 2\nvalidation_steps = 10"));
     folder.write("few/a.wav", tone(220.0, 0.05));
-    folder.write("few/b.wav", tone(3_777.0, 0.05));
-    let train = training("x.safetensors", "--steps 3000 --data few --patience 3");
+    folder.write("other/b.wav", tone(3_777.0, 0.05));
+    let options = "--steps 3000 --data few --valid other --patience 3";
+    let train = training("x.safetensors", options);
     let (text, _) = folder.succeed(&train);
     let run = checkpoint::load(&folder.path("x.state")).unwrap();
     let (bits, best_step) = run.run.record.best.unwrap();

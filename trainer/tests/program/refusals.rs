@@ -177,6 +177,8 @@ fn places_that_cannot_be_written() {
         // Closed even to root.
         let train = training("/proc/x.safetensors", "--steps 3");
         refuses(&folder, &train, "choose another place");
+        let lines = folder.refuse(&train, "");
+        assert!(!lines[0].contains(".wavenet-"), "a name that nobody gave: {lines:?}");
         refuses(&folder, "prepare --data tones --out /proc/p", "cannot write /proc/p");
         refuses(&folder, "synth --out /proc/s", "cannot write /proc/s");
     }
@@ -318,14 +320,15 @@ fn models_that_are_none_or_do_not_suit() {
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     folder.write("nan", nan);
     // The cause is said once, whatever the system calls it.
-    let [line] = &folder.refuse("eval --data tones --model bird", "")[..] else {
+    let [line] = &folder.refuse("eval --data tones --model robin", "")[..] else {
         panic!("not one line")
     };
-    let said = "wavenet-trainer: cannot read the model: bird: ";
+    let said = "wavenet-trainer: cannot read the model: robin: ";
     let cause = line.strip_prefix(said).expect("another beginning");
     assert!(!cause.is_empty() && line.matches(cause).count() == 1, "{line}");
     assert_eq!(cause.matches("os error").count(), 1, "{line}");
     for (model, expected) in [
+        ("bird", "the trainer takes files: that one is models/bird.safetensors in the repository"),
         ("missing.safetensors", "cannot read the model: missing.safetensors"),
         ("cut", "cut (get a fresh copy, or train it again): not a usable model"),
         ("empty", "empty (get a fresh copy"),
@@ -400,18 +403,30 @@ fn states_that_do_not_fit() {
     let train = |options: &str| training("x.safetensors", &format!("--steps 6 --resume {options}"));
     // Nothing to go on from is no mistake: a script may say --resume always.
     let (_, said) = folder.succeed(&train(""));
-    assert!(said.contains("starting afresh"), "{said}");
-    let other = "with other settings; use the same ones to go on, or train with --overwrite";
-    refuses(&folder, &train("--seed 2"), other);
-    for (setting, changed) in [
-        ("batch = 2", "batch = 3"),
-        ("gate_channels = 8", "gate_channels = 9"),
-        ("[model]", "[model]\nsample_rate_hz = 15000"),
+    let first = "warning: there is no x.state to resume from: starting afresh\n";
+    assert!(said.starts_with(first), "{said}");
+    let other = |differences: &str| {
+        format!(
+            "x.safetensors was trained with other settings ({differences}); use the same ones to go on, or \
+             train with --overwrite"
+        )
+    };
+    refuses(&folder, &train("--seed 2"), &other("--seed: 1, now 2"));
+    for (setting, changed, differences) in [
+        ("batch = 2", "batch = 3", "batch: 2, now 3"),
+        ("gate_channels = 8", "gate_channels = 9", "gate_channels: 8, now 9"),
+        ("[model]", "[model]\nsample_rate_hz = 15000", "sample_rate_hz: 16000, now 15000"),
     ] {
         folder.write("other.toml", crate::TINY.replace(setting, changed));
         // Before anything is decoded, so that the samples of the run stay what they are.
-        refuses(&folder, &train("--config other.toml"), other);
+        refuses(&folder, &train("--config other.toml"), &other(differences));
     }
+    // Recordings that tell more are other recordings, whatever follows from them.
+    for (name, hz) in [("A3", 220.0), ("C4", 261.6), ("E4", 329.6)] {
+        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.4));
+    }
+    folder.succeed("prepare --data notes --out q");
+    folder.refuse(&train("--data q"), "x.safetensors was trained on other recordings");
     for voice in ["alice", "bob"] {
         folder.write(&format!("voices/{voice}/one.wav"), tone(200.0, 0.3));
     }
@@ -433,6 +448,11 @@ fn states_that_do_not_fit() {
         folder.refuse(&train(""), "x.state cannot be resumed from; train with --overwrite");
     }
     folder.write("x.state", whole);
+    let notes = "--steps 3 --data q --resume";
+    folder.train("y.safetensors", notes);
+    let none = training("y.safetensors", &format!("{notes} --conditioning none"));
+    let expected = "with other settings (--conditioning: note, now none); use the same ones";
+    folder.refuse(&none, expected);
     let (_, said) = folder.succeed(&train(""));
     assert!(said.contains("going on after step 6"), "{said}");
 }

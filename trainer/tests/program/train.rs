@@ -59,7 +59,9 @@ fn notes_and_classes_are_the_same_bytes_too() {
     folder.succeed("prepare --data notes --out p");
     let (text, said) = folder.succeed(&training("a.safetensors", "--data p --steps 6 --threads 1"));
     assert!(said.contains("notes by 16 partials, 2 classes"), "{said}");
-    assert!(text.contains("wavenet render --model a.safetensors"), "{text}");
+    let heard =
+        " render --model a.safetensors --note E4 --class flute --out sound.wav --png sound.png";
+    assert!(text.trim_end().ends_with(heard), "{text}");
     let first = folder.read("a.safetensors");
     assert!(folder.train("b.safetensors", "--data p --steps 6 --threads 2") == first);
     let config = Weights::from_bytes(&first).unwrap().config().clone();
@@ -71,15 +73,23 @@ fn notes_and_classes_are_the_same_bytes_too() {
 }
 
 #[test]
-fn a_note_that_sounds_like_another_is_told() {
+fn the_last_line_names_the_program_beside_this_one() {
+    use std::env::consts::EXE_SUFFIX;
     let folder = Folder::new();
-    for (name, hz) in [("A3", 220.5), ("A4", 220.0), ("C4", 261.6), ("E4", 329.6), ("G4", 392.0)] {
-        folder.write(&format!("notes/{name}.wav"), tone(hz, 0.4));
-    }
-    let (_, said) = folder.succeed(&training("a.safetensors", "--data notes --steps 2"));
-    let line = |name: &str| said.lines().find(|line| line.contains(name)).unwrap_or_default();
-    assert!(line("A4.wav").ends_with("(it sounds like A3)"), "{said}");
-    assert!(!line("A3.wav").contains("sounds") && !line("E4.wav").contains("sounds"), "{said}");
+    let trainer = format!("my bin/wavenet-trainer{EXE_SUFFIX}");
+    std::fs::create_dir(folder.path("my bin")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_wavenet-trainer"), folder.path(&trainer)).unwrap();
+    folder.write(&format!("my bin/wavenet{EXE_SUFFIX}"), "");
+    let mut command = std::process::Command::new(folder.path(&trainer));
+    let arguments = training("x.safetensors", "--steps 1");
+    command.args(arguments.split_whitespace()).current_dir(folder.path("."));
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let last = format!(
+        "To hear it: 'my bin/wavenet{EXE_SUFFIX}' render --model x.safetensors --out sound.wav --png sound.png"
+    );
+    assert!(text.starts_with("1 step: ") && text.trim_end().ends_with(&last), "{text}");
+    let html = String::from_utf8(folder.read("x.html")).unwrap();
+    assert!(html.contains(&last["To hear it: ".len()..]), "not in the report: {last}");
 }
 
 #[test]
