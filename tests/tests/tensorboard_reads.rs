@@ -99,6 +99,7 @@ fn tensorboard_finds_scalars_sounds_and_pictures_once_each() {
                 validation_steps: 10,
                 ..Training::default()
             },
+            findings: Vec::new(),
             log: Some(LogOptions { folder: at("log"), steps: 5 }),
         };
         train(&material, &config, &options, &AtomicBool::new(false)).unwrap()

@@ -136,6 +136,7 @@ fn train_command(args: &TrainArgs) -> Result<String> {
         resume: args.resume,
         finetune,
         training,
+        findings: Vec::new(),
         log: args.log.clone().map(|folder| LogOptions { folder, steps: args.log_steps }),
     };
     check(&config, &options)?;
@@ -163,8 +164,8 @@ fn train_command(args: &TrainArgs) -> Result<String> {
     let others = notes.as_ref().map(Notes::other_notes).unwrap_or_default();
     let shifts = &options.training.shifts;
     let material = Material::new(prepared, &config, notes.as_ref(), shifts)?
-        .augmented(options.training.augmentation.clone())
-        .with_findings(missing.into_iter().chain(of_other_notes(&others)).collect());
+        .augmented(options.training.augmentation.clone());
+    options.findings = missing.into_iter().chain(of_other_notes(&others)).collect();
     let outcome = train(&material, &config, &options, &INTERRUPTED)?;
 
     let report = report::write(&material, &options, &outcome).with_context(|| {

@@ -26,7 +26,6 @@ use crate::augmentation::{Change, REACH, read_between};
 use crate::network::Segment;
 use crate::prepared::{Prepared, Split};
 use crate::settings::Augmentation;
-use crate::training::diagnosis::Finding;
 
 pub(crate) use notes::DEFAULT_VELOCITY;
 use notes::NoteClip;
@@ -60,7 +59,6 @@ pub struct Material {
     /// Training clips: place in `clips`, and the sum of frames up to and with each.
     train: Vec<(usize, u64)>,
     augmentation: Augmentation,
-    findings: Vec<Finding>,
 }
 
 /// A stretch of a clip that counts, in frames as they are heard after the change.
@@ -122,32 +120,12 @@ impl Material {
         let mulaw = MuLaw::new(config.levels);
         let store = store.map(StoreWriter::finish).transpose()?;
         let (config, augmentation) = (config.clone(), Augmentation::default());
-        Ok(Self {
-            prepared,
-            config,
-            mulaw,
-            conditioner,
-            clips,
-            store,
-            train,
-            augmentation,
-            findings: Vec::new(),
-        })
+        Ok(Self { prepared, config, mulaw, conditioner, clips, store, train, augmentation })
     }
 
     /// The same, training on changed copies.
     pub fn augmented(self, augmentation: Augmentation) -> Self {
         Self { augmentation, ..self }
-    }
-
-    /// The same, with what is to be looked at in its recordings.
-    pub fn with_findings(self, findings: Vec<Finding>) -> Self {
-        Self { findings, ..self }
-    }
-
-    /// What is to be looked at in the recordings, as far as whoever put them together saw it.
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
     }
 
     /// What tells these recordings, prepared in this way, from others.

@@ -72,6 +72,8 @@ pub struct TrainOptions {
     pub finetune: Option<Finetune>,
     /// How to train.
     pub training: Training,
+    /// What is to be looked at in the recordings, as far as whoever put them together saw it.
+    pub findings: Vec<Finding>,
     /// Where and how often to log, if at all.
     pub log: Option<LogOptions>,
 }

@@ -72,6 +72,7 @@ fn names_from_outside_stay_text_and_nothing_is_loaded() {
         checkpoint_steps: 2,
         resume: false,
         training,
+        findings: Vec::new(),
         log: None,
     };
     let material = Material::new(corpus(folder.path()), &config, None, &[0]).unwrap();

@@ -103,7 +103,7 @@ impl Watch {
             listened: None,
             heard: None,
             of_data: [
-                material.findings(),
+                &options.findings[..],
                 &diagnosis::of_data(material.prepared().index(), config),
             ]
             .concat(),
