@@ -115,8 +115,15 @@ speed() {
   local mode=$1 shape=$2 voices=$3 file=$out/$1-$2-$3.json options=()
   [[ $mode == exact ]] || options=("--$mode")
   bench "$file" "${options[@]}" --shape "$shape" --dtype int8 --voices "$voices" --seconds 0.5 --json || return 0
-  speeds+=("$(printf '%-20s %-10s %6d %14.1f %12.2f' "$shape" "$mode" "$voices" \
-    "$(figure "$file" samples_per_second)e-3" "$(figure "$file" realtime_factor)")")
+  local samples times
+  samples=$(figure "$file" samples_per_second)
+  times=$(figure "$file" realtime_factor)
+  if [[ -z $samples || -z $times ]]; then
+    failed=1
+    row "$file holds no figures" FAILED 0
+    return 0
+  fi
+  speeds+=("$(printf '%-20s %-10s %6d %14.1f %12.2f' "$shape" "$mode" "$voices" "${samples}e-3" "$times")")
 }
 
 run() {

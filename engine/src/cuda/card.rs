@@ -2,6 +2,7 @@
 //! kernel is PTX, which the driver compiles for the card it finds.
 
 use std::ffi::{CString, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::{DriverError, result, sys};
 
@@ -50,8 +51,6 @@ pub(super) struct Cuda {
     pipelines: Vec<sys::CUfunction>,
     allocated: Vec<sys::CUdeviceptr>,
     mapped: Vec<*mut c_void>,
-    /// A kernel runs on and on: nothing that it may use is freed.
-    is_abandoned: bool,
 }
 
 // SAFETY: CUDA's handles may be used from any thread; every call makes the context current first.
@@ -78,6 +77,9 @@ fn has_driver() -> bool {
     is_there
 }
 
+/// A kernel of this program runs on and on: its context, which all share, is of no use any more.
+static ABANDONED: AtomicBool = AtomicBool::new(false);
+
 impl Cuda {
     /// The first card.
     ///
@@ -86,6 +88,9 @@ impl Cuda {
     pub(super) fn open() -> Result<Self> {
         if !has_driver() {
             return Err(not_available("no NVIDIA driver is installed"));
+        }
+        if ABANDONED.load(Ordering::Relaxed) {
+            return Err(not_available("a kernel on it does not end: start this program anew"));
         }
         let because = |error: DriverError| match failed(error) {
             Error::Device(why) => not_available(why.trim_start_matches("cuda: ")),
@@ -125,7 +130,6 @@ impl Cuda {
                 pipelines: Vec::new(),
                 allocated: Vec::new(),
                 mapped: Vec::new(),
-                is_abandoned: false,
             };
             let _entered = cuda.enter()?;
             cuda.stream =
@@ -419,7 +423,7 @@ impl Driver for Cuda {
 
     fn wait(&mut self) -> Result<()> {
         let _entered = self.enter()?;
-        if self.is_abandoned {
+        if ABANDONED.load(Ordering::Relaxed) {
             return Ok(());
         }
         // SAFETY: the stream lives as long as this.
@@ -427,13 +431,14 @@ impl Driver for Cuda {
     }
 
     fn abandon(&mut self) {
-        self.is_abandoned = true;
+        ABANDONED.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        if self.is_abandoned {
+        // Freeing would wait for the kernel that does not end, whoever started it.
+        if ABANDONED.load(Ordering::Relaxed) {
             return;
         }
         // A device that was lost refuses all of it, and has freed its memory itself.

@@ -138,14 +138,14 @@ fn plan_batch(
     tuning: &mut Tuning,
 ) -> Option<Launch> {
     let unit = size_of::<Unit>() as u32;
+    params.told_rows = TOLD_BATCH.min(params.conditioning_mask + 1);
     let mut promising = promising_voices(params, card, orders, shape);
     let mut share = orders.div_ceil(card.multiprocessors * VOICES_OF_TILE);
     if orders <= card.multiprocessors {
-        promising.push(ALONE);
+        promising.insert(0, ALONE);
         share = 0;
     }
     let voices = tuning.choose(share, &promising).filter(|&voices| voices != ALONE)?;
-    params.told_rows = TOLD_BATCH.min(params.conditioning_mask + 1);
     params.set_batch_voices(voices);
     params.work_is_shared = 1;
     params.resident_units = 0;
@@ -239,6 +239,29 @@ mod tests {
         }
     }
 
+    /// Whatever was played before, and however much is told: no block has more memory than the card.
+    #[test]
+    fn a_batch_fits_the_card() {
+        for (kib, shape, layers) in [(99, 1, 30), (99, 0, 30), (99, 2, 10), (163, 2, 30)] {
+            let card = Card { shared_bytes: kib << 10, ..card() };
+            for told_rows in [0, 32] {
+                let (mut params, mut tuning) = (params(shape, layers), Tuning::default());
+                params.conditioning_vector.channels = 39;
+                params.conditioning_vector.units = 4;
+                params.conditioning_mask = 1023;
+                params.told_rows = told_rows;
+                let mut sizes = Vec::new();
+                for _ in 0..8 {
+                    let shape = BATCH_SHAPES[shape];
+                    let launch = plan_batch(&mut params, &card, 3_000, shape, &mut tuning);
+                    sizes.push(launch.unwrap().shared_bytes);
+                    tuning.record(1, Duration::from_millis(10));
+                }
+                assert!(sizes.iter().all(|&bytes| bytes <= card.shared_bytes), "{sizes:?}");
+            }
+        }
+    }
+
     /// As many voices as there are multiprocessors are tried in batches, and each alone.
     #[test]
     fn few_play_together_or_alone_as_is_faster() {
@@ -256,7 +279,7 @@ mod tests {
                 tuning.record(steps, Duration::from_millis(10));
             }
             let [first, second, third] = [Some(8), Some(16), None];
-            assert_eq!(tried[..6], [first, second, third, first, second, third]);
+            assert_eq!(tried[..6], [third, first, second, third, first, second]);
             assert_eq!(tried[6..], [expected; 2]);
         }
     }

@@ -26,8 +26,7 @@ const SLICE_MS: u64 = 25;
 const MOST_TURNS: u32 = 4096;
 /// Between two looks of the host at what is done.
 const LOOK: Duration = Duration::from_micros(100);
-/// A kernel that has not ended so long after it was started never will: it was to end after [`SLICE_MS`], and gives
-/// up a wait of its own after 2^32 cycles.
+/// A kernel that has not ended so long after it was started never will: it was to end after [`SLICE_MS`].
 const HUNG: Duration = Duration::from_secs(10);
 /// Slices in a row that make nothing at all before the device counts as lost.
 const MOST_IDLE_SLICES: u32 = 8;
@@ -48,7 +47,7 @@ pub(super) struct Session {
     /// Of a slice.
     most_cycles: u64,
     scratch_bytes: usize,
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     feeder: Feeder,
     /// Shape: `[lanes][RING]`.
     codes: Mapped,
@@ -186,7 +185,13 @@ impl Session {
                     return Err(Error::Device("the kernel does not end".into()));
                 }
                 self.feeder.feed(orders, &mut progress, conditioning);
-                std::thread::sleep(LOOK);
+                let is_all_fed = progress.iter().zip(orders).all(|(p, order)| p.fed == order.count);
+                if is_all_fed {
+                    // It ends soon, and a short order should not wait for a sleeper.
+                    std::thread::yield_now();
+                } else {
+                    std::thread::sleep(LOOK);
+                }
             }
             // Samples one after another: as many voices as there are make them side by side.
             let steps = progress.iter().map(|progress| progress.done - progress.base).max();
@@ -240,7 +245,9 @@ impl Session {
             }
         }
         let waves = self.waves(launch)?;
-        self.params.most_cycles = self.most_cycles / u64::from(waves);
+        // No less than a millisecond each, most of which else went into beginning.
+        let least = self.most_cycles / SLICE_MS;
+        self.params.most_cycles = (self.most_cycles / u64::from(waves)).max(least);
         self.driver.launch(launch, &self.params, &more)
     }
 
@@ -248,7 +255,7 @@ impl Session {
     /// follow each other.
     fn waves(&mut self, launch: Launch) -> Result<u32> {
         let side_by_side = if launch.of_cluster > 1 {
-            self.planner.clusters * launch.of_cluster
+            self.planner.clusters.saturating_mul(launch.of_cluster)
         } else {
             self.driver.side_by_side(launch, &self.params)?
         };

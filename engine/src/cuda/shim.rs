@@ -425,6 +425,7 @@ impl Driver for Shim {
         // A host that cannot look while the kernel runs is not waited for.
         let most_turns = if self.is_live { MOST_LIVE_TURNS } else { 2 };
         let params = Params { most_cycles, most_turns, ..*params };
+        assert!(launch.shared_bytes <= self.card.shared_bytes, "{launch:?}");
         self.entries.lock().expect("no panic").push(launch.entry);
         let kernel = match launch.entry {
             Entry::Batch => self.batch,

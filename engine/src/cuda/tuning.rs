@@ -12,12 +12,20 @@ const TRIES: u32 = 2;
 const SHORTEST: Duration = Duration::from_millis(2);
 
 /// What was found out, for numbers of orders that need the same blocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tuning {
+    /// [`SHORTEST`], but for tests.
+    pub(super) shortest: Duration,
     /// Of so many multiples of the smallest block; and what they found.
     found: Vec<(u32, Vec<Candidate>)>,
     /// Which of both the slice that runs is: it is measured.
     running: Option<(usize, usize)>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { shortest: SHORTEST, found: Vec::new(), running: None }
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +62,9 @@ impl Tuning {
 
     /// How many samples the slice that was chosen for made of a voice, and in which time.
     pub(super) fn record(&mut self, steps: usize, took: Duration) {
-        let Some((place, index)) = self.running.take().filter(|_| took >= SHORTEST) else { return };
+        let Some((place, index)) = self.running.take().filter(|_| took >= self.shortest) else {
+            return;
+        };
         let candidate = &mut self.found[place].1[index];
         candidate.tries += 1;
         let speed = steps as f64 / took.as_secs_f64();

@@ -62,13 +62,12 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
     let began = Instant::now();
     let mut bar = Bar::new(score.frames * u64::from(streams));
     let mut loss = LossNote::new(args.place.mode());
-    // A GPU that was given up made nothing of what it was asked for last.
-    let (mut is_by_gpu, mut is_by_processor) = (false, false);
+    let mut makers = Makers::default();
     for (batch, seeds) in seeds.chunks(together).enumerate() {
         let each = |&seed: &u64| Settings { seed, ..settings.clone() };
         let settings: Vec<Settings> = seeds.iter().map(each).collect();
         let voices = settings.iter().map(|settings| settings.voices).sum();
-        let lanes = lanes(args.place, card.is_some(), &model, &packed, voices)?;
+        let lanes = lanes(args.place, card.is_some(), batch == 0, &model, &packed, voices)?;
         let done = (batch * together) as u64 * score.frames;
         let mut band = Band::new(lanes, &settings)?;
         let samples = play(
@@ -81,9 +80,8 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
                 Ok(())
             },
             &mut loss,
+            &mut makers,
         )?;
-        is_by_gpu |= band.lanes().is_on_device();
-        is_by_processor |= !band.lanes().is_on_device();
         for (seed, samples) in seeds.iter().zip(samples) {
             let path = place.path().join(format!("{seed:0width$}.wav"));
             let mut wav = WavFile::create(&path, out_hz, score.frames)?;
@@ -94,8 +92,8 @@ pub(super) fn render(args: &RenderArgs, streams: u32, interrupted: &AtomicBool) 
     drop(bar);
     place.finish()?;
     let seconds = score.frames as f64 / f64::from(out_hz);
-    let gpu = card.filter(|_| is_by_gpu).map(|card| card.name);
-    let processor = is_by_processor.then(|| "the processor".into());
+    let gpu = card.filter(|_| makers.is_by_gpu).map(|card| card.name);
+    let processor = makers.is_by_processor.then(|| "the processor".into());
     let on = gpu.into_iter().chain(processor).collect::<Vec<String>>().join(" and ");
     let times = seconds * f64::from(streams) / began.elapsed().as_secs_f64();
     Ok(format!(
@@ -113,17 +111,19 @@ fn card(place: Place) -> Result<Option<cuda::Card>> {
     }
 }
 
-/// Lanes on the GPU, or on the processor where there is none, or `auto` finds it too small.
+/// Lanes on the GPU; on the processor where there is none, `auto` finds it too small, or it failed after the first
+/// streams.
 fn lanes(
     place: PlaceArgs,
     is_on_gpu: bool,
+    is_first: bool,
     model: &Model,
     packed: &Arc<Packed>,
     voices: usize,
 ) -> Result<Lanes> {
     if is_on_gpu {
         match cuda::lanes(&model.weights, packed.clone(), voices, place.mode()) {
-            Err(error) if place.device == Place::Auto => {
+            Err(error) if place.device == Place::Auto || !is_first => {
                 eprintln!("note: {error}; the processor plays");
             }
             lanes => return Ok(of_gpu(lanes)?),
@@ -139,6 +139,7 @@ fn play(
     resampler: &Resampler,
     mut progress: impl FnMut(u64) -> Result<()>,
     loss: &mut LossNote,
+    makers: &mut Makers,
 ) -> Result<Vec<Vec<f32>>> {
     let mut resamplers = vec![resampler.clone(); band.len()];
     let mut out = vec![Vec::with_capacity(score.frames as usize); band.len()];
@@ -156,6 +157,7 @@ fn play(
         );
         band.render(&events[first..last], &mut made);
         loss.look(band.lanes().loss());
+        makers.look(band.lanes());
         for ((resampler, made), out) in resamplers.iter_mut().zip(&made).zip(&mut out) {
             resampler.process(made, out);
         }
@@ -167,6 +169,21 @@ fn play(
         samples.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
     }
     Ok(out)
+}
+
+/// Who made the streams.
+#[derive(Debug, Default)]
+struct Makers {
+    is_by_gpu: bool,
+    is_by_processor: bool,
+}
+
+impl Makers {
+    /// After each block: a GPU that was given up made nothing of it.
+    fn look(&mut self, lanes: &Lanes) {
+        self.is_by_gpu |= lanes.is_on_device();
+        self.is_by_processor |= !lanes.is_on_device();
+    }
 }
 
 /// A folder that is made beside its place, and goes there when it is whole.

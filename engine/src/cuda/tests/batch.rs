@@ -52,18 +52,20 @@ fn the_smallest_gives_the_scalar_codes() {
     }
 }
 
-/// Few voices of a shape that has no single-stream kernel play together too.
+/// Few voices of a shape that has no single-stream kernel: alone by the text for any shape, and together.
 #[test]
 fn few_voices_of_a_large_shape_give_the_scalar_codes() {
     let weights = lively(&config(2), 6);
     let shim = Shim::new(5, 227 << 10).wide_if(true).shuffled(6).with_slices_of(20);
     let entries = shim.entries();
     let mut device = on_shim(&weights, Dtype::Int8, 3, shim);
-    let runs = [30, 1, 25];
+    let runs = [60, 1, 45];
     let found = play(&mut device, 3, &runs, 6);
     assert_eq!(device.loss(), None);
     assert!(found == truth(&weights, Dtype::Int8, 3, &runs, 6));
-    assert!(entries.lock().unwrap().contains(&Entry::Batch));
+    let launched = entries.lock().unwrap();
+    assert!(launched.contains(&Entry::Batch), "{launched:?}");
+    assert!(launched.contains(&Entry::GeneralSingle), "{launched:?}");
 }
 
 /// As many voices as the card has blocks play alone, more of them together; and each goes on where it was.

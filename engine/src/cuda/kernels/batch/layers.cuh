@@ -250,7 +250,7 @@ __device__ inline void layers(const Batch &b, u32 &turn) {
     if (IS_EARLY && layer + 2 < p.layers) early.load(b, layer + 1);
     if (IS_SMALL && !IS_EARLY) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
     filters.know(b, layer + 1, weights, bias);
-    if (!IS_SMALL) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
+    if (!IS_SMALL && !IS_EARLY) of_present.load(b, p.taps, layer * p.kernel_size + present, 0);
     __syncthreads();
     filters.add_tap(b, of_present, b.inputs());
   }
