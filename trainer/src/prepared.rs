@@ -120,7 +120,7 @@ pub struct Index {
     pub format: String,
     /// The format's version.
     pub version: u32,
-    /// What preparing did else, see [`REVISION`].
+    /// What preparing did else: `REVISION`.
     #[serde(default)]
     pub revision: u32,
     /// The model's rate: that of the samples.
