@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn programs_are_named_as_a_shell_finds_them() {
-        let shown = |here| below(Path::new("/work/target/release/wavenet"), Path::new(here));
-        assert_eq!(shown("/work"), Some("target/release/wavenet".into()));
-        assert_eq!(shown("/work/target/release"), Some("./wavenet".into()));
-        assert_eq!(shown("/work/demo"), None);
+        let shown = |here| below(Path::new("/music/target/release/wavenet"), Path::new(here));
+        assert_eq!(shown("/music"), Some("target/release/wavenet".into()));
+        assert_eq!(shown("/music/target/release"), Some("./wavenet".into()));
+        assert_eq!(shown("/music/demo"), None);
         // Nothing of that name lies beside a test.
         assert_eq!(program("no-such-program"), "no-such-program");
         let own = env::current_exe().unwrap();

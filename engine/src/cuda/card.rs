@@ -110,9 +110,9 @@ impl Cuda {
             )));
         }
         if card.driver_version < OLDEST_DRIVER {
-            let (major, minor) = (card.driver_version / 1000, card.driver_version % 1000 / 10);
             return Err(not_available(format!(
-                "NVIDIA's driver 525 or later is needed, this one is for CUDA {major}.{minor}: update it"
+                "NVIDIA's driver 525 or later is needed, this one is for CUDA {}: update it",
+                card.driver_cuda()
             )));
         }
         // SAFETY: the device exists; what is made here is released when this is dropped.

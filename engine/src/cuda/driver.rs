@@ -45,11 +45,10 @@ impl std::fmt::Display for Card {
         let gib = self.memory_bytes as f64 / f64::from(1 << 30);
         write!(
             f,
-            "{}, compute capability {major}.{minor}, {} multiprocessors, {gib:.0} GiB, driver for CUDA {}.{}",
+            "{}, compute capability {major}.{minor}, {} multiprocessors, {gib:.0} GiB, driver for CUDA {}",
             self.name,
             self.multiprocessors,
-            self.driver_version / 1000,
-            self.driver_version % 1000 / 10
+            self.driver_cuda()
         )
     }
 }
@@ -71,10 +70,14 @@ impl Card {
             return refused("compute capability 9.0", format!("{major}.{minor}"));
         }
         if self.driver_version < WITH_MESSAGES {
-            let (major, minor) = (self.driver_version / 1000, self.driver_version % 1000 / 10);
-            return refused("a driver for CUDA 12.1", format!("one for {major}.{minor}"));
+            return refused("a driver for CUDA 12.1", format!("one for {}", self.driver_cuda()));
         }
         Ok(())
+    }
+
+    /// The version of CUDA that the driver is for, such as 12.1.
+    pub(super) fn driver_cuda(&self) -> String {
+        format!("{}.{}", self.driver_version / 1000, self.driver_version % 1000 / 10)
     }
 }
 

@@ -256,6 +256,9 @@ impl Session {
     fn waves(&mut self, launch: Launch) -> Result<u32> {
         let side_by_side = if launch.of_cluster > 1 {
             self.planner.clusters.saturating_mul(launch.of_cluster)
+        } else if launch.blocks <= self.driver.card().multiprocessors {
+            // One each: the driver need not be asked, which live play would do with each order.
+            launch.blocks.max(1)
         } else {
             self.driver.side_by_side(launch, &self.params)?
         };
